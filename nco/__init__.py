@@ -1,0 +1,1 @@
+"""Neural and classical combinatorial optimization."""

@@ -1,0 +1,1 @@
+"""BQ policies: attention networks on bisimulation-quotiented decision processes."""

@@ -1,0 +1,1 @@
+"""Adapters to classical solvers, one file each."""
