@@ -1,0 +1,203 @@
+"""Names of everything that can be plugged in, imported only on use.
+
+An entry is one line: name, ``"module:attribute"``, description. Other packages add
+theirs through the entry-point groups ``nco.problems``, ``nco.formats``, ``nco.solvers``,
+``nco.policies``, ``nco.dividers``, ``nco.operators``, ``nco.backends``, ``nco.sets`` and
+``nco.bounds``, without a change here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any
+
+from nco.instances.core import InputError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing.
+
+    Parameters
+    ----------
+    name
+        Its public name.
+    target
+        ``"module:attribute"``.
+    description
+        One line.
+    requires
+        Importable package it cannot work without, or "".
+    extra
+        The extra of nco that installs ``requires``, or "" for a base dependency.
+    """
+
+    name: str
+    target: str
+    description: str = ""
+    requires: str = ""
+    extra: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether what it requires can be imported; nothing is imported to find out."""
+        return not self.requires or find_spec(self.requires) is not None
+
+    def load(self) -> Any:
+        """Import the target.
+
+        Raises
+        ------
+        MissingExtraError
+            When ``requires`` is not installed.
+        """
+        if not self.installed:
+            package = f"nco[{self.extra}]" if self.extra else self.requires
+            raise MissingExtraError(
+                f"{self.name} needs {self.requires}: run pip install '{package}'"
+            )
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """Entries of one kind.
+
+    Parameters
+    ----------
+    kind
+        What the entries are, in the singular, for error texts.
+    group
+        Entry-point group of plug-ins.
+    *entries
+        The built-in entries.
+
+    Raises
+    ------
+    ValueError
+        When a name is registered twice.
+    """
+
+    def __init__(self, kind: str, group: str, *entries: Entry):
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, Entry] = {}
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Register one more entry."""
+        if entry.name in self._entries:
+            raise ValueError(f"{self.kind} {entry.name!r} is registered twice.")
+        self._entries[entry.name] = entry
+
+    @cached_property
+    def _plugins_loaded(self) -> bool:
+        for point in entry_points(group=self.group):
+            description = f"from {point.dist.name}" if point.dist else ""
+            self.add(Entry(point.name, point.value, description))
+        return True
+
+    def __iter__(self) -> Iterator[Entry]:
+        assert self._plugins_loaded
+        return iter(self._entries.values())
+
+    def __contains__(self, name: object) -> bool:
+        assert self._plugins_loaded
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """All names, in the order of registration."""
+        return [entry.name for entry in self]
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises
+        ------
+        InputError
+            When there is none; the text suggests the nearest name.
+        """
+        if name not in self:
+            near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self.names())}"
+            raise InputError(None, None, f"unknown {self.kind} {name!r}", hint)
+        return self._entries[name]
+
+    def load(self, name: str) -> Any:
+        """Import and return the thing of that name."""
+        return self.entry(name).load()
+
+
+problems = Registry(
+    "problem",
+    "nco.problems",
+    Entry("tsp", "nco.instances.tsp:TSP", "travelling salesman, symmetric"),
+    Entry("atsp", "nco.instances.atsp:ATSP", "travelling salesman, asymmetric"),
+    Entry("cvrp", "nco.instances.cvrp:CVRP", "capacitated vehicle routing"),
+    Entry("knapsack", "nco.instances.knapsack:Knapsack", "0-1 knapsack"),
+    Entry("mis", "nco.instances.mis:MIS", "maximum (weight) independent set"),
+    Entry("mip", "nco.instances.mip:MIP", "mixed-integer linear program"),
+)
+
+#: Several entries may serve one problem; see `nco.instances.io`.
+formats = Registry(
+    "format",
+    "nco.formats",
+    Entry("tsplib-tsp", "nco.instances.tsplib:TSP_FORMAT", "TSPLIB .tsp and .tour"),
+    Entry("tsplib-atsp", "nco.instances.tsplib:ATSP_FORMAT", "TSPLIB .atsp"),
+    Entry("cvrplib", "nco.instances.tsplib:CVRP_FORMAT", "CVRPLIB .vrp and .sol"),
+    Entry("knapsack-text", "nco.instances.knapsack_text:FORMAT", "n capacity / value weight; .kp"),
+    Entry("dimacs", "nco.instances.graphs:DIMACS", "DIMACS graph; .col .clq .dimacs"),
+    Entry("metis", "nco.instances.graphs:METIS", "METIS graph; .graph .metis"),
+    Entry("edge-list", "nco.instances.graphs:EDGE_LIST", "one edge per line; .edges .edgelist"),
+    Entry("mps", "nco.instances.mps:MPS", "MPS model, also .gz; .mps"),
+    Entry("lp", "nco.instances.mps:LP", "LP model, also .gz; .lp"),
+    Entry("npz", "nco.instances.arrays:NPZ", "one instance or a batch of arrays; .npz"),
+    Entry("json", "nco.instances.arrays:JSON", "one instance; .json"),
+)
+
+#: Valid dual bounds that are cheap beside solving: f(instance, budget) -> float | None.
+bounds = Registry(
+    "bound",
+    "nco.bounds",
+    Entry("tsp", "nco.classical.one_tree:bound", "Held-Karp 1-tree ascent"),
+    Entry("knapsack", "nco.instances.knapsack:dantzig_bound", "Dantzig's LP bound"),
+    Entry("mip", "nco.mip.relaxation:bound", "LP relaxation"),
+)
+
+solvers = Registry(
+    "solver",
+    "nco.solvers",
+    Entry("auto", "nco.auto:Auto", "the best measured choice for the instance"),
+    Entry("lkh", "nco.classical.lkh:LKH", "Lin-Kernighan-Helsgaun", "elkai", "lkh"),
+    Entry("fast-tsp", "nco.classical.fast_tsp:FastTSP", "Or-opt local search", "fast_tsp"),
+    Entry("pyvrp", "nco.classical.pyvrp:PyVRP", "hybrid search for vehicle routing", "pyvrp"),
+    Entry("hgs", "nco.classical.hgs:HGS", "hybrid genetic search, HGS-CVRP", "hygese", "hgs"),
+    Entry("ortools", "nco.classical.ortools:ORTools", "OR-tools routing", "ortools"),
+    Entry("cp-sat", "nco.classical.cp_sat:CPSAT", "OR-tools CP-SAT", "ortools"),
+    Entry("knapsack", "nco.classical.knapsack:KnapsackDP", "exact knapsack"),
+    Entry("scip", "nco.mip.scip:SCIP", "SCIP on the MIP form", "pyscipopt"),
+    Entry("highs", "nco.mip.highs:HiGHS", "HiGHS on the MIP form", "highspy"),
+    Entry("nearest-neighbor", "nco.classical.constructive:NearestNeighbor", "nearest neighbour"),
+    Entry("greedy", "nco.classical.constructive:Greedy", "greedy edge, ratio or degree"),
+    Entry("savings", "nco.classical.constructive:Savings", "Clarke and Wright's savings"),
+    Entry(
+        "space-filling-curve",
+        "nco.classical.constructive:SpaceFillingCurve",
+        "order along a Hilbert curve",
+    ),
+    Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
+)
+
+operators = Registry("operator", "nco.operators")
+backends = Registry("backend", "nco.backends")
+policies = Registry("policy", "nco.policies")
+dividers = Registry("divider", "nco.dividers")
+sets = Registry("set", "nco.sets")
