@@ -491,8 +491,7 @@ def frozen_array(
     ndim
         Required number of dimensions.
     dtype
-        Target type; None keeps integer and float types, and turns float arrays that
-        hold only integers into int64 nowhere: what was given is what is kept.
+        Target type; None keeps what was given.
     finite
         Whether NaN and infinities are refused.
 
@@ -864,7 +863,9 @@ class Result:
             A bound that meets the objective makes it OPTIMAL.
         claimed
             The solver's own objective, compared with the recomputed one.
-        solver, seconds, stopped, seed, bound, trajectory, evaluation, batch, params, versions, extra
+        solver, seconds, stopped, seed, bound, trajectory
+            As in the class.
+        evaluation, batch, params, versions, extra
             As in the class.
 
         Raises

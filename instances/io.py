@@ -91,9 +91,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     except FileNotFoundError:
         raise InputError(path, None, "no such file", "check the path") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(
-            path, None, "is not a valid gzip file", "unpack or copy it again"
-        ) from None
+        raise InputError(path, None, "is not valid gzip", "copy it again") from None
     except OSError as error:
         raise InputError(
             path, None, f"cannot be read: {error.strerror or error}", "check its rights"
@@ -310,13 +308,9 @@ def parse_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise InputError(
-            path, error.lineno, f"not valid JSON: {error.msg}", "check the line"
-        ) from None
+        raise InputError(path, error.lineno, f"not valid JSON: {error.msg}", "mend it") from None
     except RecursionError:
-        raise InputError(
-            path, None, "not valid JSON: nested too deeply", "check the file"
-        ) from None
+        raise InputError(path, None, "not valid JSON: nested too deeply", "mend it") from None
 
 
 def as_solution(value: Any, instance: Instance[Any]) -> Any:
