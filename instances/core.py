@@ -1044,6 +1044,7 @@ class Tracker(Generic[S]):
         self.objective: float | None = None
         self.bound: float | None = None
         self.trajectory: list[Event] = []
+        self._seen: float | None = None
         self._on_event = on_event
 
     def offer(self, solution: S, by: str | None = None) -> bool:
@@ -1054,8 +1055,23 @@ class Tracker(Generic[S]):
         ):
             return False
         self.solution, self.objective = solution, objective
-        self._emit(by)
+        self._see(objective, by)
         return True
+
+    def observe(self, event: Event) -> None:
+        """Put a sub-solver's event into the trajectory, under this budget's clock.
+
+        Its solution follows with `offer` when the sub-solver returns.
+        """
+        if event.objective is not None:
+            self._see(event.objective, event.by)
+        if event.bound is not None:
+            self.offer_bound(event.bound, event.by)
+
+    def _see(self, objective: float, by: str | None) -> None:
+        if self._seen is None or better(objective, self._seen, self.instance.sense):
+            self._seen = objective
+            self._emit(by)
 
     def offer_bound(self, bound: float, by: str | None = None) -> bool:
         """Keep a dual bound if it is tighter than the best; True if it was."""
@@ -1069,7 +1085,7 @@ class Tracker(Generic[S]):
         return True
 
     def _emit(self, by: str | None) -> None:
-        event = Event(self.budget.elapsed(), self.objective, self.bound, by or self.solver)
+        event = Event(self.budget.elapsed(), self._seen, self.bound, by or self.solver)
         self.trajectory.append(event)
         if self._on_event is not None:
             self._on_event(event)

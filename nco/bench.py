@@ -1,0 +1,549 @@
+"""Benchmarks: one JSON line per result, resumable, and the table made of them.
+
+Every run is a fresh process, so that a solver's library start-up counts and one run
+cannot disturb the next. A row is known by its key (instance digest, solver and its
+parameters, limits, seed, versions); a row that is already in the file is not run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fnmatch
+import glob
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import queue
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nco.instances.core import Batch, InputError, Instance, Sense, primal_gap, reference_gap
+from nco.instances.registry import solvers as solver_registry
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark runs: every file with every solver, time limit and seed.
+
+    Parameters
+    ----------
+    files
+        Paths or glob patterns of instance files.
+    solvers
+        Solver specifications, ``name`` or ``name:key=value,key=value``.
+    time_limits
+        Seconds for each instance.
+    seeds
+        One run each.
+    references
+        CSV files with columns ``name`` and ``best_known`` (or ``best_objective``).
+    first
+        Only the first so many instances of a batch file, or None for all.
+    per_node
+        Time limits are seconds per node (2.4 is the CVRPLIB X protocol's 240 n / 100).
+    problems
+        Read files as these problems, by glob pattern; the rest say it themselves.
+
+    Raises
+    ------
+    ValueError
+        When a list is empty or a limit is not positive.
+    """
+
+    files: tuple[str, ...]
+    solvers: tuple[str, ...] = ("auto",)
+    time_limits: tuple[float, ...] = (10.0,)
+    seeds: tuple[int, ...] = (0,)
+    references: tuple[str, ...] = ()
+    first: int | None = None
+    per_node: bool = False
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("files", "solvers", "time_limits", "seeds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; nothing to run.")
+        object.__setattr__(self, "references", tuple(self.references))
+        if any(not limit > 0 for limit in self.time_limits):
+            raise ValueError("time_limits <= 0 not understood.")
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], section: str = "") -> Plan:
+        """Read a plan from a TOML file, or from one table of it.
+
+        Raises
+        ------
+        InputError
+            When the file is not TOML, or has unknown keys or sections.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(path, None, f"not a benchmark plan: {error}") from None
+        tables = {k: v for k, v in values.items() if isinstance(v, dict) and k != "problems"}
+        if tables:
+            if section not in tables:
+                raise InputError(path, None, f"no plan {section!r}", f"plans: {', '.join(tables)}")
+            values = tables[section]
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise InputError(path, None, f"unknown key {min(unknown)!r}", f"known: {known}")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise InputError(path, None, str(error)) from None
+
+
+def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name:key=value,key=value``; values are JSON or else text.
+
+    Raises
+    ------
+    InputError
+        When a parameter has no ``=`` or the solver is unknown.
+    """
+    name, _, rest = spec.partition(":")
+    solver_registry.entry(name)
+    params: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(None, None, f"parameter {item!r} has no value", "write key=value")
+        try:
+            params[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            params[key.strip()] = value
+    return name, params
+
+
+def environment() -> dict[str, str]:
+    """Where and with what rows are measured."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": cpu,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def versions(name: str) -> dict[str, str]:
+    """Versions of nco and of the package a solver needs."""
+    out = {"nco": importlib.metadata.version("nco")}
+    package = solver_registry.entry(name).requires
+    if package:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            out[package] = importlib.metadata.version(package)
+    return out
+
+
+def read_references(paths: Iterable[str]) -> dict[str, float]:
+    """Best known objectives by instance name.
+
+    Raises
+    ------
+    InputError
+        When a file lacks the columns.
+    """
+    out: dict[str, float] = {}
+    for path in paths:
+        try:
+            with Path(path).open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+        for number, row in enumerate(rows, 2):
+            value = row.get("best_known") or row.get("best_objective")
+            if "name" not in row or value is None:
+                raise InputError(path, number, "no name and best_known", "add these columns")
+            with contextlib.suppress(ValueError):
+                out[row["name"]] = float(value)
+    return out
+
+
+@dataclass(frozen=True)
+class _Task:
+    key: str
+    file: str
+    problem: str
+    index: int | None
+    name: str
+    n: int
+    solver: str
+    time_limit: float
+    seed: int
+    reference: float | None
+
+
+def _instances(plan: Plan) -> Iterable[tuple[str, str, int | None, Instance[Any]]]:
+    from nco.instances import io
+
+    for pattern in plan.files:
+        paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not paths:
+            raise InputError(pattern, None, "matches no file", "check the pattern")
+        for path in paths:
+            problem = next((p for g, p in plan.problems.items() if fnmatch.fnmatch(path, g)), "")
+            content = io.read(path, problem)
+            if isinstance(content, Batch):
+                size = len(content) if plan.first is None else min(plan.first, len(content))
+                for index in range(size):
+                    yield path, problem, index, content[index]
+            else:
+                yield path, problem, None, content
+
+
+def _tasks(plan: Plan) -> list[_Task]:
+    references = read_references(plan.references)
+    tasks = []
+    for path, problem, index, instance in _instances(plan):
+        reference = references.get(instance.name, references.get(Path(path).name.split(".")[0]))
+        for spec in plan.solvers:
+            name, params = parse_solver(spec)
+            for limit in plan.time_limits:
+                seconds = limit * instance.n if plan.per_node else limit
+                for seed in plan.seeds:
+                    key = json.dumps(
+                        [instance.digest, name, params, seconds, seed, versions(name)],
+                        sort_keys=True,
+                    )
+                    tasks.append(
+                        _Task(
+                            key=hashlib.sha256(key.encode()).hexdigest()[:24],
+                            file=path,
+                            problem=problem,
+                            index=index,
+                            name=instance.name,
+                            n=instance.n,
+                            solver=spec,
+                            time_limit=seconds,
+                            seed=seed,
+                            reference=instance.ref_cost if reference is None else reference,
+                        )
+                    )
+    return tasks
+
+
+def _child() -> None:
+    """Run one task: JSON in on stdin, one row out on stdout."""
+    task = json.loads(sys.stdin.read())
+    if task["core"] is not None:
+        os.sched_setaffinity(0, {task["core"]})
+    from nco import api
+    from nco.instances import io
+    from nco.instances.core import UnsupportedError
+
+    instance = io.read(task["file"], task["problem"])
+    if isinstance(instance, Batch):
+        instance = instance[task["index"]]
+    name, params = parse_solver(task["solver"])
+    try:
+        result = api.solve(
+            instance, solver=name, time_limit=task["time_limit"], seed=task["seed"], **params
+        )
+    except (UnsupportedError, ImportError) as error:
+        print(json.dumps({"unsupported": str(error)}))
+        return
+    if not task["solutions"]:
+        import dataclasses
+
+        result = dataclasses.replace(result, solution=None)
+    print(result.to_json())
+
+
+def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
+    request = {
+        "file": task.file,
+        "problem": task.problem,
+        "index": task.index,
+        "solver": task.solver,
+        "time_limit": task.time_limit,
+        "seed": task.seed,
+        "core": core,
+        "solutions": solutions,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from nco.bench import _child; _child()"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    row: Row = {"problem": task.problem, "instance": task.name}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode == 0 and lines:
+        row |= json.loads(lines[-1])
+    else:
+        tail = done.stderr.strip().splitlines()
+        row["error"] = tail[-1] if tail else f"exit code {done.returncode}"
+    return row | {
+        "key": task.key,
+        "file": Path(task.file).name,
+        "n": task.n,
+        "spec": task.solver,
+        "time_limit": task.time_limit,
+        "seed": task.seed,
+        "reference": task.reference,
+        "environment": environment(),
+        "versions": {**row.get("versions", {}), **versions(task.solver.partition(":")[0])},
+    }
+
+
+def load_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a result file; a torn last line is left out.
+
+    Raises
+    ------
+    InputError
+        When another line is not a row.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            if number == len(lines):
+                break
+            raise InputError(path, number, "not a result line", "remove the line") from None
+        if not isinstance(row, dict):
+            raise InputError(path, number, "not a result line", "remove the line")
+        rows.append(row)
+    return rows
+
+
+def run(
+    plan: Plan,
+    out: str | os.PathLike[str],
+    *,
+    jobs: int = 1,
+    pin: bool = True,
+    solutions: bool = False,
+    on_row: Callable[[Row, int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> list[Row]:
+    """Run what a plan asks for and ``out`` does not hold yet.
+
+    Parameters
+    ----------
+    plan
+        What to run.
+    out
+        JSON-lines file; rows are appended as they come.
+    jobs
+        Runs at the same time, each with a core of its own.
+    pin
+        Bind every run to its core.
+    solutions
+        Keep the solutions in the rows.
+    on_row
+        Called with every new row, the number done and the number in all.
+    stop
+        Set it to stop after the runs in flight.
+
+    Returns
+    -------
+    All rows of the plan, old and new.
+
+    Raises
+    ------
+    InputError
+        When a file, solver or reference list cannot be understood.
+    """
+    tasks = _tasks(plan)
+    known = {row.get("key"): row for row in load_rows(out) if "error" not in row}
+    todo = [task for task in tasks if task.key not in known]
+    stop = stop or threading.Event()
+    # Without affinity calls (macOS) runs are simply not pinned.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    free: queue.Queue[int | None] = queue.Queue()
+    for job in range(jobs):
+        free.put(cores[job % len(cores)] if pin and cores else None)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _repair(path)
+    lock = threading.Lock()
+    count = len(tasks) - len(todo)
+
+    def work(task: _Task) -> None:
+        nonlocal count
+        if stop.is_set():
+            return
+        core = free.get()
+        try:
+            row = _run_task(task, core, solutions)
+        finally:
+            free.put(core)
+        with lock:
+            count += 1
+            known[task.key] = row
+            with path.open("a") as file:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+            if on_row is not None:
+                on_row(row, count, len(tasks))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            list(pool.map(work, todo))
+        except BaseException:
+            stop.set()
+            raise
+    return [known[task.key] for task in tasks if task.key in known]
+
+
+def _repair(path: Path) -> None:
+    # A killed run may leave half a line; what follows must not be glued to it.
+    if path.exists():
+        text = path.read_text()
+        if text and not text.endswith("\n"):
+            path.write_text(text[: text.rfind("\n") + 1])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table.
+
+    Parameters
+    ----------
+    group, solver, time_limit
+        What the line is about.
+    runs, solved
+        Number of runs, and of those with a solution.
+    gap, worst
+        Mean and largest per cent above the reference, of the solved runs.
+    seconds
+        Mean seconds.
+    overshoot
+        Largest excess over the time limit, in seconds.
+    """
+
+    group: str
+    solver: str
+    time_limit: float
+    runs: int
+    solved: int
+    gap: float | None
+    worst: float | None
+    seconds: float
+    overshoot: float
+
+
+def row_gaps(rows: Sequence[Row]) -> dict[str, float]:
+    """Per cent by which each solved row (by key) is worse than its reference.
+
+    Without a stored reference it is the best objective among the rows themselves.
+    """
+    best: dict[str, float] = {}
+    for row in rows:
+        if row.get("objective") is None:
+            continue
+        sense = Sense(row["sense"])
+        value, digest = row["objective"], row["digest"]
+        if digest not in best or (
+            value < best[digest] if sense is Sense.MINIMIZE else value > best[digest]
+        ):
+            best[digest] = value
+    gaps = {}
+    for row in rows:
+        if row.get("objective") is None:
+            continue
+        reference = row.get("reference")
+        if reference is None:
+            reference = best[row["digest"]]
+        gap = reference_gap(row["objective"], reference, Sense(row["sense"]))
+        if gap is None:
+            gap = 100.0 * primal_gap(row["objective"], reference)
+        gaps[row["key"]] = gap
+    return gaps
+
+
+def summarize(rows: Sequence[Row], by: str = "problem") -> list[Cell]:
+    """The table of a set of rows.
+
+    Parameters
+    ----------
+    rows
+        Rows of `run` or `load_rows`.
+    by
+        Row key to group by: ``problem``, ``file``, ``instance`` or ``n``.
+    """
+    gaps = row_gaps(rows)
+    groups: dict[tuple[str, str, float], list[Row]] = {}
+    for row in rows:
+        if "unsupported" in row:
+            continue
+        key = (str(row.get(by, "")), row["spec"], row["time_limit"])
+        groups.setdefault(key, []).append(row)
+    cells = []
+    for (group, solver, limit), members in groups.items():
+        solved = [gaps[r["key"]] for r in members if r["key"] in gaps]
+        seconds = [r["seconds"] for r in members if "seconds" in r]
+        cells.append(
+            Cell(
+                group=group,
+                solver=solver,
+                time_limit=limit,
+                runs=len(members),
+                solved=len(solved),
+                gap=math.fsum(solved) / len(solved) if solved else None,
+                worst=max(solved, default=None),
+                seconds=math.fsum(seconds) / max(1, len(seconds)),
+                overshoot=max((s - limit for s in seconds), default=0.0),
+            )
+        )
+    return sorted(cells, key=lambda c: (c.group, c.time_limit, _rank(c)))
+
+
+def _rank(cell: Cell) -> tuple[int, float, float]:
+    return (-cell.solved, math.inf if cell.gap is None else cell.gap, cell.seconds)
+
+
+def choices(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the table by which ``auto`` chooses.
+
+    For every problem, size and time limit measured: the mean gap and the success rate
+    of every solver. Sizes are grouped by half decades.
+    """
+    sized = [{**row, "bucket": f"{row['problem']} {size_bucket(row['n'])}"} for row in rows]
+    table: dict[tuple[str, float], Row] = {}
+    for cell in summarize(sized, by="bucket"):
+        problem, bucket = cell.group.rsplit(" ", 1)
+        entry = table.setdefault(
+            (cell.group, cell.time_limit),
+            {"problem": problem, "n": int(bucket), "time_limit": cell.time_limit, "solvers": []},
+        )
+        if cell.solved == cell.runs and cell.gap is not None:
+            spec = cell.solver
+            entry["solvers"].append([spec, round(cell.gap, 4), cell.runs, round(cell.seconds, 3)])
+    return sorted(table.values(), key=lambda e: (e["problem"], e["n"], e["time_limit"]))
+
+
+def size_bucket(n: int) -> int:
+    """The half decade (10, 32, 100, 316, ...) nearest to ``n`` on a log scale."""
+    return round(10 ** (round(2 * math.log10(max(1, n))) / 2))
