@@ -83,8 +83,19 @@ class Plan:
             raise ValueError("time_limits <= 0 not understood.")
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], section: str = "") -> Plan:
+    def from_toml(
+        cls, path: str | os.PathLike[str], section: str = "", root: str | os.PathLike[str] = "."
+    ) -> Plan:
         """Read a plan from a TOML file, or from one table of it.
+
+        Parameters
+        ----------
+        path
+            The TOML file: keys as in the class, or tables of such keys.
+        section
+            Name of the table.
+        root
+            Folder that relative patterns start from.
 
         Raises
         ------
@@ -104,6 +115,8 @@ class Plan:
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)
             raise InputError(path, None, f"unknown key {min(unknown)!r}", f"known: {known}")
+        for key in ("files", "references"):
+            values[key] = [str(Path(root) / item) for item in values.get(key, [])]
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
