@@ -491,7 +491,8 @@ def frozen_array(
     ndim
         Required number of dimensions.
     dtype
-        Target type; None keeps what was given.
+        Target type; None gives int64 if all numbers are whole, else float64, so that a
+        file format cannot change an instance's identity.
     finite
         Whether NaN and infinities are refused.
 
@@ -511,6 +512,12 @@ def frozen_array(
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}{list(where)} = {array[where]} is not a finite number.")
+    if dtype is None:
+        whole = array.dtype.kind in "iub" or (
+            bool((array == np.rint(array)).all())
+            and (not array.size or float(np.abs(array).max()) < 2**53)
+        )
+        array = array.astype(np.int64 if whole else np.float64)
     array.setflags(write=False)
     return array
 
@@ -642,9 +649,9 @@ class SpatialInstance(Instance[S]):
         if self.coords is None and self.matrix is None:
             raise ValueError("neither coords nor matrix given; give one of them.")
         if self.coords is not None:
-            coords = frozen_array("coords", self.coords, ndim=2)
+            coords = frozen_array("coords", self.coords, ndim=2, dtype=np.float64)
             dimension = 2 if self.matrix is not None else METRICS[self.metric][1]
-            if coords.shape[1] != dimension and not (self.matrix is not None):
+            if coords.shape[1] != dimension:
                 raise ValueError(f"coords have {coords.shape[1]} columns, expected {dimension}.")
             # Squares of larger numbers leave the range in which float64 counts exactly.
             if coords.size and float(np.abs(coords).max()) > 1e12:
@@ -658,6 +665,9 @@ class SpatialInstance(Instance[S]):
                 raise ValueError(f"{len(self.coords)} coords but a matrix of {len(matrix)} nodes.")
             if matrix.size and float(np.abs(matrix.astype(np.float64)).max()) > 1e12:
                 raise ValueError("matrix entries exceed 1e12; scale them down.")
+            if matrix.size and matrix.min() < 0:
+                i, j = (int(k) for k in np.argwhere(matrix < 0)[0])
+                raise ValueError(f"matrix[{i}, {j}] = {matrix[i, j]} < 0; add a constant to all.")
             object.__setattr__(self, "matrix", matrix)
 
     @cached_property

@@ -63,6 +63,7 @@ class CVRP(SpatialInstance[list[list[int]]]):
         for name, value in (("capacity", self.capacity), ("service_time", self.service_time)):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} = {value} not understood; give a number >= 0.")
+            object.__setattr__(self, name, as_number(value, float(value).is_integer()))
         if self.max_distance is not None and not self.max_distance >= 0:
             raise ValueError(f"max_distance = {self.max_distance} not understood.")
         if self.vehicles is not None and self.vehicles < 1:

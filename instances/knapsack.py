@@ -76,6 +76,8 @@ class Knapsack(Instance[list[int]]):
             raise ValueError("has no items.")
         if not (math.isfinite(self.capacity) and self.capacity >= 0):
             raise ValueError(f"capacity = {self.capacity} not understood; give a number >= 0.")
+        capacity = as_number(self.capacity, float(self.capacity).is_integer())
+        object.__setattr__(self, "capacity", capacity)
 
     @property
     def n(self) -> int:
