@@ -1,0 +1,110 @@
+"""The maximum (weight) independent set problem."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.instances.core import Instance, Sense, frozen_array
+from nco.instances.knapsack import subset_violations
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MIS(Instance[list[int]]):
+    """Choose nodes of the largest total weight, no two of them adjacent.
+
+    A solution is the sorted list of chosen nodes.
+
+    Parameters
+    ----------
+    edges
+        Pairs of adjacent nodes [m, 2]; direction and repetition do not matter.
+    weights
+        Weight of every node [n], not negative; their number is the number of nodes.
+
+    Raises
+    ------
+    ValueError
+        When an edge names an unknown node or joins a node to itself, or a weight is
+        negative.
+    """
+
+    problem: ClassVar[str] = "mis"
+    solution_form: ClassVar[str] = "items"
+    sense: Sense = field(default=Sense.MAXIMIZE, init=False, repr=False)
+
+    edges: NDArray[Any]
+    weights: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        """Validate, sort and freeze the arrays."""
+        weights = frozen_array("weights", self.weights, ndim=1)
+        if not len(weights):
+            raise ValueError("has no nodes.")
+        if (weights < 0).any():
+            k = int(np.argmax(weights < 0))
+            raise ValueError(f"node {k}: weight {weights[k]} < 0.")
+        raw = np.asarray(self.edges)
+        edges = frozen_array("edges", raw.reshape(0, 2) if raw.size == 0 else raw, ndim=2)
+        if edges.shape[1] != 2 or edges.dtype != np.int64:
+            raise ValueError("edges are not pairs of node indices [m, 2].")
+        if edges.size and (edges.min() < 0 or edges.max() >= len(weights)):
+            bad = edges[((edges < 0) | (edges >= len(weights))).any(1)][0]
+            raise ValueError(f"edge {bad[0]}-{bad[1]}: nodes are 0..{len(weights) - 1}.")
+        loops = edges[:, 0] == edges[:, 1]
+        if loops.any():
+            raise ValueError(f"node {edges[int(np.argmax(loops)), 0]} is adjacent to itself.")
+        edges = np.unique(np.sort(edges, axis=1), axis=0)
+        edges.setflags(write=False)
+        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def n(self) -> int:
+        """Number of nodes."""
+        return len(self.weights)
+
+    def objective(self, solution: list[int]) -> float:
+        """Total weight of the chosen nodes."""
+        chosen = self.weights[np.asarray(solution, dtype=np.intp)]
+        if self.weights.dtype == np.int64:
+            return int(chosen.sum())
+        return math.fsum(chosen)
+
+    def violations(self, solution: list[int]) -> list[str]:
+        """Nodes repeated or unknown; adjacent pairs."""
+        problems = subset_violations(solution, self.n, "node")
+        if problems:
+            return problems
+        chosen = np.zeros(self.n, dtype=bool)
+        chosen[np.asarray(solution, dtype=np.intp)] = True
+        both = self.edges[chosen[self.edges].all(1)] if len(self.edges) else self.edges
+        return [f"nodes {i} and {j} are adjacent" for i, j in both[:3]]
+
+    def canonical(self, solution: list[int]) -> list[int]:
+        """The nodes in increasing order."""
+        return sorted(int(k) for k in solution)
+
+    def neighbors(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The graph in compressed rows: ``indptr`` [n + 1] and ``indices`` [2 m]."""
+        ends = np.concatenate([self.edges, self.edges[:, ::-1]])
+        order = np.lexsort((ends[:, 1], ends[:, 0]))
+        degree = np.bincount(ends[:, 0], minlength=self.n)
+        return np.r_[0, np.cumsum(degree)].astype(np.int64), ends[order, 1]
+
+    @classmethod
+    def generate(
+        cls, n: int, *, seed: int, distribution: str = "erdos-renyi", **options: Any
+    ) -> Self:
+        """A random graph; distributions as `nco.instances.generate.mis`."""
+        from nco.instances import generate
+
+        rng = generate.random(seed, cls.problem, n, distribution)
+        return cls(
+            **generate.mis(n, rng, distribution, **options),
+            name=f"{cls.problem}-{distribution}-n{n}-s{seed}",
+        )
