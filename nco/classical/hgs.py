@@ -1,0 +1,142 @@
+"""HGS-CVRP (through hygese): hybrid genetic search for the CVRP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nco.classical import worker
+from nco.classical.constructive import initial_solution
+from nco.classical.routing import (
+    check_start,
+    distances_of,
+    space_arrays,
+    too_few_vehicles,
+    version,
+)
+from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
+from nco.instances.cvrp import CVRP
+
+
+@dataclass(frozen=True)
+class HGS:
+    """Adapter to HGS-CVRP.
+
+    T. Vidal, Hybrid genetic search for the CVRP: open-source implementation and SWAP*
+    neighborhood, Computers & OR 140 (2022). Iterations of a budget are its iterations
+    without improvement.
+
+    Parameters
+    ----------
+    granular
+        Neighbours that moves are restricted to.
+    """
+
+    name: ClassVar[str] = "hgs"
+
+    granular: int = 20
+
+    def __post_init__(self) -> None:
+        if self.granular < 1:
+            raise ValueError("granular < 1 not understood.")
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """Symmetric CVRP of up to 10,000 nodes."""
+        if not isinstance(instance, CVRP):
+            return f"solves cvrp, not {instance.problem}"
+        if not instance.distances.symmetric:
+            return "needs symmetric costs"
+        return None if instance.nodes <= 10_000 else "needs n < 10000"
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Search until the budget is used up; 10 s without a limit."""
+        check_start(instance, start)
+        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        if too_few_vehicles(instance):
+            return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
+        if start is not None:
+            tracker.offer(start, by="start")
+        first = initial_solution(instance)
+        if first is not None:
+            tracker.offer(first, by="constructive")
+        arrays = space_arrays(instance) | {"demands": instance.demands}
+        params = {
+            "capacity": instance.capacity,
+            "max_distance": instance.max_distance,
+            "service_time": instance.service_time,
+            "vehicles": instance.vehicles,
+            "granular": self.granular,
+            "seed": seed,
+            "iterations": budget.iterations,
+        }
+        for routes in worker.run("nco.classical.hgs:search", arrays, params, budget):
+            # Without a feasible solution the library hands out its best infeasible one.
+            if not instance.violations(routes):
+                tracker.offer(routes)
+            if tracker.done():
+                break
+        return tracker.result(
+            tracker.done() or Stop.FINISHED,
+            params={"granular": self.granular},
+            versions=version("hygese"),
+        )
+
+
+def search(
+    arrays: dict[str, Any],
+    deadline: float | None,
+    capacity: float,
+    max_distance: float | None,
+    service_time: float,
+    vehicles: int | None,
+    granular: int,
+    seed: int,
+    iterations: int | None,
+) -> Iterator[list[list[int]]]:
+    """Worker side: a short search, then one with all the time left."""
+    import hygese
+
+    matrix = distances_of(arrays).matrix
+    n = len(matrix)
+    data = {
+        "distance_matrix": matrix,
+        "demands": arrays["demands"].astype(np.float64),
+        "vehicle_capacity": float(capacity),
+        "service_times": np.r_[0.0, np.full(n - 1, float(service_time))],
+    }
+    if "coords" in arrays:
+        # Polar angles around the depot serve its SWAP* neighbourhood.
+        points = arrays["coords"] - arrays["coords"].min(0)
+        data["x_coordinates"], data["y_coordinates"] = points[:, 0], points[:, 1]
+    if max_distance is not None:
+        data["duration_limit"] = float(max_distance)
+    if vehicles is not None:
+        data["num_vehicles"] = int(vehicles)
+    for short in (True, False):
+        left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
+        if left <= 0 or (iterations is not None and short):
+            continue
+        limit = min(2.0, 0.1 * left) if short else left
+        if iterations is not None and deadline is None:
+            limit = 0.0
+        parameters = hygese.AlgorithmParameters(
+            timeLimit=limit,
+            nbIter=2**31 - 1 if iterations is None else max(1, iterations),
+            seed=seed % 2**31,
+            nbGranular=granular,
+            useSwapStar="coords" in arrays,
+        )
+        solution = hygese.Solver(parameters=parameters, verbose=False).solve_cvrp(data)
+        yield [[int(k) for k in route] for route in solution.routes]
