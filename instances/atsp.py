@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nco.instances.tsp import TSP
 
@@ -20,11 +24,23 @@ class ATSP(TSP):
 
     problem: ClassVar[str] = "atsp"
 
+    matrix: NDArray[Any] = field(metadata={"ndim": 2})
+
     def __post_init__(self) -> None:
         """Validate and freeze the arrays."""
         if self.matrix is None:
             raise ValueError("matrix missing; an ATSP needs a cost matrix.")
         super().__post_init__()
+
+    @classmethod
+    def claims(cls, fields: Mapping[str, Any]) -> bool:
+        """Whether there is a matrix, or a stack of them, that is not symmetric."""
+        if not super().claims(fields):
+            return False
+        matrix = np.asarray(fields["matrix"])
+        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+            return True
+        return bool((matrix != np.swapaxes(matrix, -1, -2)).any())
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "tmat", **options: Any) -> Self:

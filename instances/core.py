@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -509,6 +510,8 @@ def frozen_array(
         raise ValueError(f"{name} is not a numeric array.")
     if array.ndim != ndim:
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {ndim}.")
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise ValueError(f"{name} exceeds 2^63; scale it down.")
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}{list(where)} = {array[where]} is not a finite number.")
@@ -594,6 +597,41 @@ class Instance(Generic[S]):
             if f.init and f.name not in METADATA and getattr(self, f.name) is not None
         }
 
+    @classmethod
+    def schema(cls) -> dict[str, int]:
+        """The defining fields: name -> number of dimensions, 0 for a number or a word.
+
+        An array field is a vector unless it says ``field(metadata={"ndim": 2})``.
+        Fields that are neither arrays, numbers nor words are left out.
+        """
+        out = {}
+        for f in dataclasses.fields(cls):
+            kind = (f.type.__name__ if isinstance(f.type, type) else str(f.type)).lower()
+            if not f.init or f.name in METADATA or f.name == "sense":
+                continue
+            if "ndarray" in kind:
+                out[f.name] = int(f.metadata.get("ndim", 1))
+            elif re.fullmatch(r"(float|int|str)( \| none)?", kind):
+                out[f.name] = 0
+        return out
+
+    @classmethod
+    def required(cls) -> frozenset[str]:
+        """The fields without a default."""
+        return frozenset(
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.init and f.default is f.default_factory is dataclasses.MISSING
+        )
+
+    @classmethod
+    def claims(cls, fields: Mapping[str, Any]) -> bool:
+        """Whether a file with these fields, and no word about its problem, may be one of these.
+
+        Overridden where the names of the fields do not tell two problems apart.
+        """
+        return cls.required() <= fields.keys() <= cls.schema().keys()
+
     def replace(self, **changes: Any) -> Self:
         """A changed copy."""
         return dataclasses.replace(self, **changes)
@@ -638,8 +676,8 @@ class SpatialInstance(Instance[S]):
         unknown.
     """
 
-    coords: NDArray[Any] | None = None
-    matrix: NDArray[Any] | None = None
+    coords: NDArray[Any] | None = field(default=None, metadata={"ndim": 2})
+    matrix: NDArray[Any] | None = field(default=None, metadata={"ndim": 2})
     metric: str = "exact"
 
     def __post_init__(self) -> None:
@@ -669,6 +707,8 @@ class SpatialInstance(Instance[S]):
                 i, j = (int(k) for k in np.argwhere(matrix < 0)[0])
                 raise ValueError(f"matrix[{i}, {j}] = {matrix[i, j]} < 0; add a constant to all.")
             object.__setattr__(self, "matrix", matrix)
+            # A matrix leaves nothing to measure; one instance has one digest.
+            object.__setattr__(self, "metric", "exact")
 
     @cached_property
     def distances(self) -> Distances:

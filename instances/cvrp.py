@@ -64,13 +64,24 @@ class CVRP(SpatialInstance[list[list[int]]]):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} = {value} not understood; give a number >= 0.")
             object.__setattr__(self, name, as_number(value, float(value).is_integer()))
-        if self.max_distance is not None and not self.max_distance >= 0:
-            raise ValueError(f"max_distance = {self.max_distance} not understood.")
-        if self.vehicles is not None and self.vehicles < 1:
-            raise ValueError(f"vehicles = {self.vehicles} not understood; give at least 1.")
+        if self.max_distance is not None:
+            if not (math.isfinite(self.max_distance) and self.max_distance >= 0):
+                raise ValueError(
+                    f"max_distance = {self.max_distance} not understood; give a number >= 0."
+                )
+            limit = as_number(self.max_distance, float(self.max_distance).is_integer())
+            object.__setattr__(self, "max_distance", limit)
+        if self.vehicles is not None:
+            if not (self.vehicles >= 1 and float(self.vehicles).is_integer()):
+                raise ValueError(
+                    f"vehicles = {self.vehicles} not understood; give a whole number >= 1."
+                )
+            object.__setattr__(self, "vehicles", int(self.vehicles))
         if (demands < 0).any():
             k = int(np.argmax(demands < 0))
             raise ValueError(f"customer {k}: demand {demands[k]} < 0.")
+        if float(demands.astype(np.float64).sum()) > 2**53:
+            raise ValueError("demands add up to more than 2^53; scale them down.")
         if (demands > self.capacity).any():
             k = int(np.argmax(demands > self.capacity))
             raise ValueError(

@@ -9,14 +9,16 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from nco.instances.core import Batch, InputError, Instance, atomic_write, plain
-from nco.instances.registry import formats
+from nco.instances.core import METRICS, Batch, InputError, Instance, atomic_write, plain
+from nco.instances.registry import formats, problems
 
 #: Bytes of a file that ``sniff`` sees.
 HEAD = 8192
@@ -50,6 +52,9 @@ class Format:
         File name endings of solution files.
     binary
         Whether ``write`` wants a binary file.
+    stated_cost
+        ``stated_cost(path) -> float | None``: the objective that a solution file claims;
+        None if the format has no place for it.
     """
 
     problem: str
@@ -61,6 +66,7 @@ class Format:
     write_solution: Callable[[Any, Any, Any], None] | None = None
     solution_suffixes: tuple[str, ...] = ()
     binary: bool = False
+    stated_cost: Callable[[Path], float | None] | None = None
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
@@ -82,20 +88,38 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     try:
         if path.is_dir():
             raise InputError(path, None, "is a folder", "name a file")
-        if limit is None and path.stat().st_size > MAX_BYTES:
-            raise InputError(path, None, "is larger than 4 GiB", "split it")
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            return file.read(-1 if limit is None else limit)
+            data = _take(file, MAX_BYTES + 1 if limit is None else limit)
+        if len(data) > MAX_BYTES:
+            raise InputError(path, None, "is larger than 4 GiB", "split it")
+        return data
+    except MemoryError:
+        raise InputError(path, None, "does not fit into memory", "use a smaller file") from None
     except FileNotFoundError:
         raise InputError(path, None, "no such file", "check the path") from None
+    except ValueError:
+        # InputErrors and a null character in the path are ValueErrors.
+        if "\0" not in str(path):
+            raise
+        raise InputError(repr(str(path)), None, "no such file", "check the path") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise InputError(path, None, "is not valid gzip", "copy it again") from None
     except OSError as error:
         raise InputError(
             path, None, f"cannot be read: {error.strerror or error}", "check its rights"
         ) from None
+
+
+def _take(file: Any, most: int) -> bytes:
+    # Unpacked, a small file may be huge, so never without a limit; and in blocks, because
+    # one read of the limit would allocate it.
+    parts = []
+    while most > 0 and (part := file.read(min(most, 1 << 24))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -129,29 +153,30 @@ def _pick(path: Path, problem: str) -> Format:
     if not head.strip():
         raise InputError(path, None, "is empty", "check how it was made")
     text = head.decode("latin-1").replace("\r\n", "\n")
-    named: list[tuple[str, Format]] = [(entry.name, entry.load()) for entry in formats]
+    named: list[tuple[str, Format]] = [(e.name, e.load()) for e in formats if e.installed]
     if problem:
-        fitting = [(k, f) for k, f in named if f.problem in (problem, "")]
-        if not fitting:
-            raise InputError(path, None, f"no file format holds {problem}", "use .npz or .json")
-        chosen = [(k, f) for k, f in fitting if f.sniff(text)] or [
-            (k, f) for k, f in fitting if suffix(path) in f.suffixes
-        ]
-        # A plain routing file can be read as another routing problem: x.vrp as ovrp.
-        if not chosen:
-            chosen = [(k, f) for k, f in named if suffix(path) in f.suffixes]
-    else:
-        chosen = [(k, f) for k, f in named if f.sniff(text)] or [
-            (k, f) for k, f in named if suffix(path) in f.suffixes
-        ]
+        problems.entry(problem)
+    fitting = [(k, f) for k, f in named if not problem or f.problem in (problem, "")]
+    by_suffix = [(k, f) for k, f in named if suffix(path) in f.suffixes]
+    chosen = [(k, f) for k, f in fitting if f.sniff(text)]
+    if len(chosen) != 1:
+        chosen = [c for c in chosen if c in by_suffix] or chosen
     if not chosen:
-        known = sorted({s for _, f in named for s in f.suffixes})
+        # A plain routing file can be read as another routing problem: x.vrp as ovrp.
+        chosen = [c for c in by_suffix if c in fitting] or by_suffix
+    if not chosen and problem:
+        chosen = [(k, f) for k, f in fitting if f.problem]
+    if not chosen:
+        known = sorted({s for _, f in fitting for s in f.suffixes})
         raise InputError(
             path, None, "unknown file type", f"known suffixes: {' '.join(known)}; or --problem"
         )
     if len(chosen) > 1:
-        names = " and ".join(name for name, _ in chosen)
-        raise InputError(path, None, f"could be {names}", "say which with --problem")
+        names = " or ".join(f"{name} ({' '.join(f.suffixes)})" for name, f in chosen)
+        hint = "say which with --problem"
+        if len({f.problem for _, f in chosen}) == 1:
+            hint = "say which by its suffix"
+        raise InputError(path, None, f"could be {names}", hint)
     return chosen[0][1]
 
 
@@ -187,31 +212,47 @@ def read(
         raise InputError(path, None, str(error)) from None
     except MemoryError:
         raise InputError(path, None, "does not fit into memory", "use a smaller file") from None
+    found = instance.cls.problem if isinstance(instance, Batch) else instance.problem
+    if problem and found != problem:
+        raise InputError(path, None, f"holds a {found}, not a {problem}", f"--problem {found}")
     return instance
 
 
 def with_metric(instance: Instance[Any] | Batch[Any], metric: str) -> Instance[Any] | Batch[Any]:
-    """A copy that measures its coordinates in another metric.
+    """A copy that measures its coordinates in another metric, without the references.
+
+    Parameters
+    ----------
+    instance
+        An instance or a batch with coordinates.
+    metric
+        A key of `METRICS`.
 
     Raises
     ------
     ValueError
-        When the instance has no coordinates to measure.
+        When there are no coordinates to measure, or the metric is unknown.
     """
-    if isinstance(instance, Batch):
-        if "coords" not in instance.arrays or "matrix" in instance.arrays:
-            raise ValueError("has no coordinates to apply a metric to.")
-        arrays = {**instance.arrays, "metric": metric}
-        return Batch(instance.cls, arrays, name=instance.name)
-    data = instance.data()
+    data = instance.arrays if isinstance(instance, Batch) else instance.data()
     if "coords" not in data or "matrix" in data:
         raise ValueError("has no coordinates to apply a metric to.")
     # Stored references are costs under the file's own metric.
+    if isinstance(instance, Batch):
+        if metric not in METRICS:
+            raise ValueError(f"metric {metric!r} not understood; known: {', '.join(METRICS)}.")
+        return Batch(instance.cls, {**data, "metric": metric}, name=instance.name)
     return instance.replace(metric=metric, ref_cost=None, ref_solution=None, ref_method="")
 
 
 def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) -> None:
     """Write an instance or a batch; the suffix chooses the format. Atomic.
+
+    Parameters
+    ----------
+    instance
+        What to write.
+    path
+        The file; ``.gz`` after the suffix packs it.
 
     Raises
     ------
@@ -220,49 +261,42 @@ def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) ->
     """
     path = Path(path)
     problem = instance.cls.problem if isinstance(instance, Batch) else instance.problem
-    candidates: list[Format] = [entry.load() for entry in formats]
+    candidates: list[Format] = [entry.load() for entry in formats if entry.installed]
     fitting = [f for f in candidates if f.problem in (problem, "") and f.write is not None]
-    for candidate in fitting:
-        if suffix(path) in candidate.suffixes:
-            assert candidate.write is not None
-            packed = path.name.lower().endswith(".gz")
-            try:
-                if packed:
-                    _write_packed(candidate, instance, path)
-                else:
-                    with atomic_write(path, "wb" if candidate.binary else "w") as file:
-                        candidate.write(instance, file)
-            except (ValueError, TypeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(path, None, str(error)) from None
-            return
-    known = sorted({s for f in fitting for s in f.suffixes})
-    raise InputError(
-        path,
-        None,
-        f"no {problem} format has the suffix {suffix(path) or '(none)'}",
-        f"use one of {' '.join(known)}",
-    )
-
-
-def _write_packed(candidate: Format, instance: Any, path: Path) -> None:
-    import io as _io
-
-    assert candidate.write is not None
-    with atomic_write(path, "wb") as file:
-        if candidate.binary:
-            data = _io.BytesIO()
-            candidate.write(instance, data)
-            file.write(gzip.compress(data.getvalue(), mtime=0))
+    chosen = next((f for f in fitting if suffix(path) in f.suffixes), None)
+    if chosen is None:
+        raise InputError(
+            path,
+            None,
+            f"no {problem} format has the suffix {suffix(path) or '(none)'}",
+            f"use one of {' '.join(sorted({s for f in fitting for s in f.suffixes}))}",
+        )
+    assert chosen.write is not None
+    if isinstance(instance, Batch) and chosen.problem:
+        if len(instance) != 1:
+            raise InputError(
+                path, None, f"{suffix(path)} holds one instance, not {len(instance)}", "use .npz"
+            )
+        instance = instance[0]
+    # Into memory first: what cannot be written leaves no trace on the disk.
+    try:
+        if chosen.binary:
+            data = BytesIO()
+            chosen.write(instance, data)
+            content = data.getvalue()
         else:
-            text = _io.StringIO()
-            candidate.write(instance, text)
-            file.write(gzip.compress(text.getvalue().encode(), mtime=0))
+            text = StringIO()
+            chosen.write(instance, text)
+            content = text.getvalue().encode()
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(path, None, str(error)) from None
+    _write_bytes(path, content)
 
 
 def _solution_format(path: Path, problem: str, attribute: str) -> Format | None:
-    candidates: list[Format] = [entry.load() for entry in formats]
+    candidates: list[Format] = [entry.load() for entry in formats if entry.installed]
     fitting = [f for f in candidates if f.problem == problem and getattr(f, attribute) is not None]
     for candidate in fitting:
         if suffix(path) in candidate.solution_suffixes:
@@ -271,10 +305,17 @@ def _solution_format(path: Path, problem: str, attribute: str) -> Format | None:
 
 
 def read_solution(path: str | os.PathLike[str], instance: Instance[Any]) -> Any:
-    """Read a solution of ``instance``: its format's own form, or JSON.
+    """Read a solution of ``instance``: its problem's own form, or JSON.
 
-    JSON is the plain solution, or an object with the key ``solution`` (a result).
-    Nothing is checked beyond the form: see `Instance.violations`.
+    JSON is the plain solution, or an object with the key ``solution`` (a result). Nothing
+    is checked beyond the form: see `Instance.violations`.
+
+    Parameters
+    ----------
+    path
+        The file; may be gzipped.
+    instance
+        What it solves.
 
     Raises
     ------
@@ -283,6 +324,8 @@ def read_solution(path: str | os.PathLike[str], instance: Instance[Any]) -> Any:
     """
     path = Path(path)
     chosen = _solution_format(path, instance.problem, "read_solution")
+    if read_bytes(path, HEAD).lstrip()[:1] in (b"[", b"{"):
+        chosen = None
     try:
         if chosen is not None:
             assert chosen.read_solution is not None
@@ -297,24 +340,73 @@ def read_solution(path: str | os.PathLike[str], instance: Instance[Any]) -> Any:
         raise InputError(path, None, str(error)) from None
 
 
+def stated_cost(path: str | os.PathLike[str], instance: Instance[Any]) -> float | None:
+    """The objective that a solution file claims for itself, or None if it claims none.
+
+    Parameters
+    ----------
+    path
+        A file that `read_solution` understands.
+    instance
+        What it solves.
+    """
+    path = Path(path)
+    chosen = _solution_format(path, instance.problem, "stated_cost")
+    if read_bytes(path, HEAD).lstrip()[:1] in (b"[", b"{"):
+        value = parse_json(path)
+        cost = value.get("objective") if isinstance(value, dict) else None
+        number = isinstance(cost, (int, float)) and not isinstance(cost, bool)
+        return cost if number else None
+    if chosen is None or chosen.stated_cost is None:
+        return None
+    return chosen.stated_cost(path)
+
+
+_NOT_JSON = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
+
+
 def parse_json(path: str | os.PathLike[str]) -> Any:
     """The JSON value in a file.
 
     Raises
     ------
     InputError
-        When it is not valid JSON, with the line.
+        When it is not valid JSON, holds NaN or Infinity, or repeats a key.
     """
+    text = read_text(path)
+
+    def refuse(word: str) -> Any:
+        at = next((m.start(1) for m in _NOT_JSON.finditer(text) if m[1]), 0)
+        line = text.count("\n", 0, at) + 1
+        raise InputError(path, line, f"{word} is not a JSON number", "use null or leave it out")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs):
+            seen: set[str] = set()
+            twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+            raise InputError(path, None, f"the key {twice[:40]!r} comes twice", "remove one")
+        return out
+
     try:
-        return json.loads(read_text(path))
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise InputError(path, error.lineno, f"not valid JSON: {error.msg}", "mend it") from None
+        raise InputError(
+            path, error.lineno, f"not valid JSON: {error.msg}", "is it truncated?"
+        ) from None
     except RecursionError:
         raise InputError(path, None, "not valid JSON: nested too deeply", "mend it") from None
 
 
 def as_solution(value: Any, instance: Instance[Any]) -> Any:
-    """A JSON value as a solution of ``instance``: indices as int, checked for form only.
+    """A JSON value as a solution of ``instance``: checked for its form only.
+
+    Parameters
+    ----------
+    value
+        Lists of indices, or an object of column names and numbers.
+    instance
+        What it solves.
 
     Raises
     ------
@@ -338,19 +430,44 @@ def as_solution(value: Any, instance: Instance[Any]) -> Any:
 
 
 def _indices(values: Sequence[Any]) -> list[int]:
-    if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-        raise ValueError("a solution holds whole numbers only.")
-    return [int(v) for v in values]
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"a solution holds whole numbers only, not {str(value)[:40]!r}.")
+        if abs(value) >= 2**63:
+            raise ValueError("a solution holds indices, not numbers beyond 2^63.")
+    return list(values)
 
 
 def write_solution(instance: Instance[Any], solution: Any, path: str | os.PathLike[str]) -> None:
-    """Write a solution in its problem's own form (``.json``: JSON). Atomic."""
+    """Write a solution in its problem's own form (``.json``: JSON). Atomic.
+
+    Parameters
+    ----------
+    instance
+        What it solves.
+    solution
+        The solution.
+    path
+        The file; the suffix chooses the form.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     path = Path(path)
     chosen = _solution_format(path, instance.problem, "write_solution")
-    with atomic_write(path) as file:
-        if chosen is not None:
-            assert chosen.write_solution is not None
-            chosen.write_solution(instance, solution, file)
-        else:
-            json.dump(plain(solution), file)
-            file.write("\n")
+    text = StringIO()
+    if chosen is not None:
+        assert chosen.write_solution is not None
+        chosen.write_solution(instance, solution, text)
+    else:
+        json.dump(plain(solution), text, allow_nan=False)
+        text.write("\n")
+    _write_bytes(path, text.getvalue().encode())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    with atomic_write(path, "wb") as file:
+        packed = path.name.lower().endswith(".gz")
+        file.write(gzip.compress(data, mtime=0) if packed else data)

@@ -37,7 +37,7 @@ class MIS(Instance[list[int]]):
     solution_form: ClassVar[str] = "items"
     sense: Sense = field(default=Sense.MAXIMIZE, init=False, repr=False)
 
-    edges: NDArray[Any]
+    edges: NDArray[Any] = field(metadata={"ndim": 2})
     weights: NDArray[Any]
 
     def __post_init__(self) -> None:

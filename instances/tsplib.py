@@ -1,14 +1,19 @@
 """TSPLIB 95 and CVRPLIB files: TSP, ATSP and CVRP instances, tours and routes.
 
-G. Reinelt, TSPLIB 95, Universität Heidelberg (1995); CVRPLIB's ``.sol`` files.
+G. Reinelt, TSPLIB 95, Universität Heidelberg (1995), with CVRPLIB's keywords
+``SERVICE_TIME`` and ``VEHICLES``, and its ``.sol`` files.
 
 Unrounded Euclidean lengths, which TSPLIB cannot express, are written and read as
-``EDGE_WEIGHT_TYPE: EXACT_2D``.
+``EDGE_WEIGHT_TYPE: EXACT_2D``, the name that LKH-3 uses. Nodes become 0, 1, ... in the
+order of their numbers, the depot first; the files' own numbers are not kept.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,13 +21,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.atsp import ATSP
-from nco.instances.core import METRICS, InputError, SpatialInstance
+from nco.instances.core import METRICS, InputError, Instance, SpatialInstance
 from nco.instances.cvrp import CVRP
 from nco.instances.io import Format, read_text
+from nco.instances.registry import problems
 from nco.instances.tsp import TSP
 
-#: Keywords of the specification part; the last two are extensions in common use.
+#: Keywords of the specification part; the last three are extensions in common use.
 KEYWORDS = (
     "NAME", "TYPE", "COMMENT", "DIMENSION", "CAPACITY", "EDGE_WEIGHT_TYPE", "EDGE_WEIGHT_FORMAT",
     "EDGE_DATA_FORMAT", "NODE_COORD_TYPE", "DISPLAY_DATA_TYPE", "DISTANCE", "SERVICE_TIME",
@@ -37,9 +42,16 @@ WEIGHT_FORMATS = (
     "FULL_MATRIX", "UPPER_ROW", "LOWER_ROW", "UPPER_DIAG_ROW", "LOWER_DIAG_ROW", "UPPER_COL",
     "LOWER_COL", "UPPER_DIAG_COL", "LOWER_DIAG_COL",
 )  # fmt: skip
-_METRIC_NAMES = {**{name: name for name in METRICS if name != "exact"}, "EXACT_2D": "exact"}
-_TYPES = ("TSP", "ATSP", "CVRP")
-_WORD = re.compile(r"\s*([A-Za-z_][A-Za-z_0-9]*)\s*:?\s*(.*)$")
+#: EDGE_WEIGHT_TYPE -> metric.
+METRIC_NAMES = {**{name: name for name in METRICS if name != "exact"}, "EXACT_2D": "exact"}
+#: TYPE -> problem.
+TYPES = {"TSP": "tsp", "ATSP": "atsp", "CVRP": "cvrp"}
+
+#: Largest cost or coordinate; sums of larger ones are not exact.
+LARGEST = 1e12
+
+_WORD_LINE = re.compile(r"^[ \t]*([A-Za-z_]\w*)[ \t]*:?(.*)$", re.MULTILINE | re.ASCII)
+_BLOCK = 1 << 20
 
 
 @dataclass
@@ -51,15 +63,24 @@ class Section:
     path, name
         For error texts.
     line
-        Line of the section's keyword.
-    lines
-        The data lines, as text; the first stands on ``line + 1``.
+        Line on which ``text`` begins.
+    text
+        What follows the section's keyword.
     """
 
     path: Path
     name: str
     line: int
-    lines: list[str] = field(default_factory=list)
+    text: str = ""
+
+    def _blocks(self) -> Iterator[list[str]]:
+        # The words of a large section are never all in memory at once.
+        begin = 0
+        while begin < len(self.text):
+            end = self.text.find("\n", begin + _BLOCK)
+            end = len(self.text) if end < 0 else end
+            yield self.text[begin:end].split()
+            begin = end
 
     def numbers(self) -> NDArray[np.float64]:
         """All numbers of the section, in reading order.
@@ -69,21 +90,38 @@ class Section:
         InputError
             When something is not a finite number, with its line.
         """
-        tokens = " ".join(self.lines).split()
+        parts = []
         try:
-            values = np.array(tokens, dtype=np.float64)
+            for words in self._blocks():
+                parts.append(np.fromiter(map(float, words), np.float64, len(words)))
         except ValueError:
-            values = None
-        if values is None or not np.isfinite(values).all():
-            for number, text in enumerate(self.lines, self.line + 1):
-                for token in text.split():
-                    if not _finite(token):
-                        raise self.error(f"{token[:40]!r} is not a number", "mend it", number)
-            raise self.error("holds something that is not a number", "mend it")
+            raise self._not_a_number() from None
+        values = np.concatenate(parts) if parts else np.empty(0)
+        # Python's float also reads 1_000 and the digits of other scripts.
+        if not np.isfinite(values).all() or "_" in self.text or not self.text.isascii():
+            raise self._not_a_number()
         return values
 
+    def _not_a_number(self) -> InputError:
+        for number, text in enumerate(self.text.split("\n"), self.line):
+            for word in text.split():
+                if not is_number(word):
+                    return self.error(
+                        f"{word[:40]!r} in {self.name} is not a number", "mend it", number
+                    )
+        return self.error(f"{self.name} holds something that is not a number", "mend it")
+
     def rows(self, width: int, count: int, what: str) -> NDArray[np.float64]:
-        """The numbers as ``count`` rows [count, width].
+        """The numbers as rows [count, width].
+
+        Parameters
+        ----------
+        width
+            Numbers per row.
+        count
+            Number of rows, from DIMENSION.
+        what
+            What a row holds, for the hint.
 
         Raises
         ------
@@ -93,35 +131,40 @@ class Section:
         values = self.numbers()
         if len(values) == width * count:
             return values.reshape(count, width)
-        for number, text in enumerate(self.lines, self.line + 1):
+        # Where rows stand on lines of their own, the first odd line is the culprit.
+        for number, text in enumerate(self.text.split("\n"), self.line):
             found = len(text.split())
-            if found not in (0, width):
+            if found not in (0, width) and (found < width or found % width):
                 raise self.error(
                     f"{found} numbers in {self.name}, expected {width}", f"give {what}", number
                 )
+        many = len(values) > width * count
         raise self.error(
             f"{self.name} has {len(values) // width} entries, DIMENSION says {count}",
-            "mend DIMENSION or the section",
-            self.line + len(self.lines),
+            "mend DIMENSION or the section" if many else "mend DIMENSION; is the file truncated?",
+            self.line_of(width * count if many else len(values) - 1),
         )
 
     def line_of(self, position: int) -> int:
-        """The line of the number at a position in reading order."""
-        seen = 0
-        for number, text in enumerate(self.lines, self.line + 1):
-            seen += len(text.split())
+        """The line of the number at a position in reading order; the last line at most."""
+        seen, last = 0, self.line
+        for number, text in enumerate(self.text.split("\n"), self.line):
+            found = len(text.split())
+            seen += found
+            last = number if found else last
             if seen > position:
                 return number
-        return self.line + len(self.lines)
+        return last
 
     def error(self, what: str, hint: str, line: int | None = None) -> InputError:
-        """An `InputError` about this section."""
+        """An `InputError` about this section, by default at its beginning."""
         return InputError(self.path, line or self.line, what, hint)
 
 
-def _finite(token: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word is a finite decimal number."""
     try:
-        return bool(np.isfinite(float(token))) and "_" not in token
+        return math.isfinite(float(word)) and "_" not in word and word.isascii()
     except ValueError:
         return False
 
@@ -135,7 +178,7 @@ class Specification:
     path
         The file.
     keywords
-        Keyword -> (text, line).
+        Keyword -> (text, line); comments are joined by spaces.
     sections
         Section name -> its content.
     """
@@ -144,34 +187,38 @@ class Specification:
     keywords: dict[str, tuple[str, int]] = field(default_factory=dict)
     sections: dict[str, Section] = field(default_factory=dict)
 
-    def text(self, key: str, default: str = "") -> str:
-        """The first word of a keyword's text, upper case."""
-        value = self.keywords.get(key, (default, 0))[0].split()
-        return value[0].upper() if value else default
+    def line(self, key: str) -> int | None:
+        """The line of a keyword, or None without it."""
+        return self.keywords[key][1] if key in self.keywords else None
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def text(self, key: str) -> str:
+        """The text of a keyword, or ""."""
+        return self.keywords[key][0] if key in self.keywords else ""
+
+    def word(self, key: str) -> str:
+        """The first word of a keyword's text, upper case, or ""."""
+        return (self.text(key).upper().split() or [""])[0]
+
+    def number(self, key: str) -> float:
         """A keyword's number, an int where it is whole.
 
         Raises
         ------
         InputError
-            When it is missing without a default, or not a finite number >= 0.
+            When it is missing, or not one finite number >= 0.
         """
         if key not in self.keywords:
-            if default is not None:
-                return default
             raise InputError(self.path, None, f"{key} is missing", f"add '{key}: <number>'")
         text, line = self.keywords[key]
-        word = text.split()[0] if text.split() else ""
-        if not _finite(word) or float(word) < 0:
+        if not is_number(text) or float(text) < 0:
             raise InputError(
-                self.path, line, f"{key} {word[:40]!r} is not a number >= 0", "mend it"
+                self.path, line, f"{key} {text[:40]!r} is not a number >= 0", "mend it"
             )
-        value = float(word)
+        value = float(text)
         return int(value) if value.is_integer() else value
 
     def dimension(self) -> int:
-        """DIMENSION.
+        """DIMENSION; nothing of that size may be allocated before the sections are counted.
 
         Raises
         ------
@@ -179,9 +226,11 @@ class Specification:
             When it is missing or not a whole number >= 1.
         """
         value = self.number("DIMENSION")
-        if not isinstance(value, int) or not 1 <= value <= 2**31:
-            line = self.keywords["DIMENSION"][1]
-            raise InputError(self.path, line, f"DIMENSION {value} is not a node count", "mend it")
+        if not isinstance(value, int) or value < 1:
+            raise InputError(
+                self.path, self.line("DIMENSION"), f"DIMENSION {value} is not a node count",
+                "give the number of nodes",
+            )  # fmt: skip
         return value
 
     def section(self, name: str) -> Section:
@@ -197,64 +246,90 @@ class Specification:
         return self.sections[name]
 
 
-def parse(path: str | Path) -> Specification:
+def parse(path: str | Path, also: Collection[str] = ()) -> Specification:
     """Split a TSPLIB-like file into keywords and sections.
+
+    Accepted: any case, blanks before the colon or no colon at all, comments anywhere,
+    data on the section's own line, a missing EOF. What follows EOF is ignored.
+
+    Parameters
+    ----------
+    path
+        The file; may be gzipped.
+    also
+        Further keywords that this kind of file may hold.
 
     Raises
     ------
     InputError
-        When a keyword is unknown, or a keyword or section comes twice.
+        When a keyword is unknown, a keyword or section comes twice, or a line belongs to
+        no section.
     """
     path = Path(path)
+    text = read_text(path)
     spec = Specification(path)
-    current: Section | None = None
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        head = line.lstrip()[:1]
-        if current is not None and not (head.isalpha() or head == "_"):
-            current.lines.append(line)
-            continue
-        if not head:
-            continue
-        match = _WORD.match(line)
-        if match is None:
-            shown = line.strip()[:40]
-            raise InputError(path, number, f"{shown!r} belongs to no section", "remove the line")
+    section: Section | None = None
+    position, line = 0, 1
+
+    def take(data: str) -> None:
+        if section is not None:
+            section.text += data
+        elif data.strip():
+            before, _, _ = data.partition(data.strip())
+            shown = data.split("\n")[before.count("\n")].strip()[:40]
+            raise InputError(
+                path, line + before.count("\n"), f"{shown!r} belongs to no section",
+                "remove the line",
+            )  # fmt: skip
+
+    for match in _WORD_LINE.finditer(text):
+        data = text[position : match.start()]
+        take(data)
+        line += data.count("\n")
+        position = match.end()
         key, rest = match[1].upper(), match[2].strip()
         if key == "EOF":
-            break
-        if key in SECTIONS:
+            return spec
+        if key == "COMMENT":
+            # A comment does not end a section.
+            said = f"{spec.text(key)} {rest}".strip()
+            spec.keywords[key] = (said, spec.line(key) or line)
+        elif key in SECTIONS:
             if key in spec.sections:
-                raise InputError(path, number, f"{key} comes twice", "remove one")
-            current = spec.sections[key] = Section(path, key, number)
-            if rest:
-                raise InputError(path, number, f"{rest[:40]!r} after {key}", "start a new line")
-        elif key in KEYWORDS:
-            current = None
-            if key == "COMMENT":
-                continue
+                raise InputError(path, line, f"{key} comes twice", "remove one")
+            section = spec.sections[key] = Section(path, key, line, rest)
+        elif key in KEYWORDS or key in also:
             if key in spec.keywords:
-                raise InputError(path, number, f"{key} comes twice", "remove one")
-            spec.keywords[key] = (rest.strip("\"'"), number)
+                raise InputError(path, line, f"{key} comes twice", "remove one")
+            section = None
+            spec.keywords[key] = (rest.strip("\"'").strip(), line)
         else:
-            if current is not None:
-                shown = line.split()[0][:40]
-                raise InputError(
-                    path, number, f"{shown!r} in {current.name}: neither number nor keyword",
-                    "mend it",
-                )  # fmt: skip
-            raise InputError(
-                path, number, f"unknown keyword {match[1][:40]!r}", f"known: {', '.join(KEYWORDS)}"
-            )
+            raise _unknown_word(path, line, match[1], section)
+    take(text[position:])
     return spec
 
 
-def _matrix(spec: Specification, n: int) -> NDArray[Any]:
+def _unknown_word(path: Path, line: int, word: str, section: Section | None) -> InputError:
+    near = difflib.get_close_matches(word.upper(), [*KEYWORDS, *SECTIONS], n=1, cutoff=0.7)
+    if near:
+        return InputError(path, line, f"unknown keyword {word[:40]!r}", f"did you mean {near[0]}?")
+    if section is not None:
+        what = f"{word[:40]!r} in {section.name}: neither a number nor a keyword"
+        return InputError(path, line, what, "mend it")
+    what = f"unknown keyword {word[:40]!r}"
+    return InputError(path, line, what, f"known: {', '.join((*KEYWORDS, *SECTIONS))}")
+
+
+# --------------------------------------------------------------------------- instances
+
+
+def _matrix(spec: Specification, n: int, symmetric: bool) -> NDArray[np.float64]:
     section = spec.section("EDGE_WEIGHT_SECTION")
-    kind = spec.text("EDGE_WEIGHT_FORMAT")
+    kind = spec.word("EDGE_WEIGHT_FORMAT")
     if kind not in WEIGHT_FORMATS:
-        line = spec.keywords.get("EDGE_WEIGHT_FORMAT", ("", 0))[1] or None
         raise InputError(
-            spec.path, line, f"EDGE_WEIGHT_FORMAT {kind or 'missing'!r} not supported",
+            spec.path, spec.line("EDGE_WEIGHT_FORMAT"),
+            f"EDGE_WEIGHT_FORMAT {kind[:40]} not supported" if kind else "no EDGE_WEIGHT_FORMAT",
             f"supported: {', '.join(WEIGHT_FORMATS)}",
         )  # fmt: skip
     values = section.numbers()
@@ -263,313 +338,425 @@ def _matrix(spec: Specification, n: int) -> NDArray[Any]:
     else:
         expected = n * (n + 1) // 2 if "DIAG" in kind else n * (n - 1) // 2
     if len(values) != expected:
+        few = len(values) < expected
         raise section.error(
             f"EDGE_WEIGHT_SECTION has {len(values)} numbers, {kind} of {n} nodes needs {expected}",
-            "mend DIMENSION or the section",
-            section.line + len(section.lines),
+            "mend DIMENSION or the format" + ("; is the file truncated?" if few else ""),
+            section.line_of(len(values) - 1 if few else expected),
         )
-    if (values < 0).any():
-        first = int(np.argmax(values < 0))
-        raise section.error(
-            f"cost {values[first]:g} < 0", "add a constant to all costs", section.line_of(first)
-        )
+    for bad, what, hint in (
+        (values < 0, "< 0", "add a constant to all costs"),
+        (values > LARGEST, f"> {LARGEST:g}", "scale all costs down"),
+    ):
+        if bad.any():
+            k = int(np.argmax(bad))
+            raise section.error(f"cost {values[k]:g} {what}", hint, section.line_of(k))
     if kind == "FULL_MATRIX":
         matrix = values.reshape(n, n)
-    else:
-        # An upper triangle by columns is a lower triangle by rows, and vice versa.
-        offset = 0 if "DIAG" in kind else 1
-        upper = kind.startswith("UPPER") == kind.endswith("ROW")
-        i, j = np.triu_indices(n, offset) if upper else np.tril_indices(n, -offset)
-        matrix = np.zeros((n, n))
-        matrix[i, j] = values
-        matrix[j, i] = values
-    # The diagonal is never travelled; files fill it with anything.
+        # The diagonal is never travelled; files fill it with anything.
+        np.fill_diagonal(matrix, 0.0)
+        if symmetric and not (matrix == matrix.T).all():
+            i, j = (int(k) for k in np.argwhere(matrix != matrix.T)[0])
+            raise section.error(
+                f"cost {i + 1}-{j + 1} is {matrix[i, j]:g}, {j + 1}-{i + 1} is {matrix[j, i]:g}",
+                "an asymmetric matrix needs TYPE: ATSP", section.line_of(i * n + j),
+            )  # fmt: skip
+        return matrix
+    # An upper triangle by columns is a lower triangle by rows, and vice versa.
+    offset = 0 if "DIAG" in kind else 1
+    upper = kind.startswith("UPPER") == kind.endswith("ROW")
+    i, j = np.triu_indices(n, offset) if upper else np.tril_indices(n, -offset)
+    matrix = np.zeros((n, n))
+    matrix[i, j] = values
+    matrix[j, i] = values
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
 
-def _coordinates(section: Section, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    first = next((text for text in section.lines if text.strip()), "")
-    width = 4 if len(first.split()) == 4 else 3
-    rows = section.rows(width, n, "a node number and its coordinates")
-    ids = _ids(section, rows[:, 0], width)
-    order = np.argsort(ids, kind="stable")
-    return ids[order], np.ascontiguousarray(rows[order, 1:])
-
-
-def _ids(section: Section, values: NDArray[np.float64], width: int) -> NDArray[np.int64]:
-    whole = (values == np.rint(values)) & (np.abs(values) < 2**53)
-    if not whole.all():
-        k = int(np.argmin(whole))
-        raise section.error(
-            f"node number {values[k]:g} is not whole", "mend it", section.line_of(k * width)
-        )
-    ids = values.astype(np.int64)
-    unique, count = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        twice = unique[np.argmax(count > 1)]
-        again = int(np.flatnonzero(ids == twice)[1])
-        raise section.error(
-            f"node {twice} comes twice", "remove one", section.line_of(again * width)
-        )
-    return ids
-
-
-def _space(spec: Specification, n: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Node numbers, sorted, and the coords, matrix and metric of a file."""
-    kind = spec.text("EDGE_WEIGHT_TYPE")
-    if not kind and "EDGE_WEIGHT_SECTION" in spec.sections:
-        kind = "EXPLICIT"
-    for name in ("FIXED_EDGES_SECTION", "EDGE_DATA_SECTION"):
-        if name in spec.sections:
-            raise spec.sections[name].error(f"{name} is not supported", "remove the section")
-    ids = np.arange(1, n + 1)
-    if kind == "EXPLICIT":
-        space: dict[str, Any] = {"matrix": _matrix(spec, n)}
-        for name in ("NODE_COORD_SECTION", "DISPLAY_DATA_SECTION"):
-            if name in spec.sections:
-                ids, coords = _coordinates(spec.sections[name], n)
-                space["coords"] = coords
-        return ids, space
-    if kind not in _METRIC_NAMES:
-        line = spec.keywords.get("EDGE_WEIGHT_TYPE", ("", 0))[1] or None
-        supported = ", ".join(["EXPLICIT", *_METRIC_NAMES])
-        raise InputError(
-            spec.path, line, f"EDGE_WEIGHT_TYPE {kind or 'missing'!r} not supported",
-            f"supported: {supported}",
-        )  # fmt: skip
-    metric = _METRIC_NAMES[kind]
-    section = spec.section("NODE_COORD_SECTION")
-    ids, coords = _coordinates(section, n)
-    dimension = METRICS[metric][1]
-    if coords.shape[1] < dimension:
-        raise section.error(f"{kind} needs {dimension} coordinates per node", "add the third")
-    # 2-d files padded with a zero column exist.
-    if coords.shape[1] > dimension and coords[:, dimension:].any():
-        raise section.error(f"{kind} takes {dimension} coordinates per node", "use EUC_3D")
-    return ids, {"coords": coords[:, :dimension], "metric": metric}
-
-
-def _type(spec: Specification, problem: str) -> str:
-    kind = spec.text("TYPE")
-    known = {"tsp": "TSP", "atsp": "ATSP", "cvrp": "CVRP"}
-    if kind == "TOUR" or (not kind and "TOUR_SECTION" in spec.sections):
-        raise InputError(spec.path, None, "is a tour, not an instance", "nco check INSTANCE TOUR")
-    if problem in known:
-        return known[problem]
-    if kind not in _TYPES:
-        line = spec.keywords.get("TYPE", ("", 0))[1] or None
-        raise InputError(
-            spec.path, line, f"TYPE {kind or 'missing'!r} not supported",
-            f"supported: {', '.join(_TYPES)}",
-        )  # fmt: skip
-    return kind
-
-
-def read(path: Path, problem: str = "") -> TSP | CVRP:
-    """Read a TSP, ATSP or CVRP file.
+def node_rows(
+    section: Section, n: int, width: int, what: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.intp]]:
+    """The rows of a section that lists every node once, in the order of their numbers.
 
     Parameters
     ----------
-    path
-        The file.
-    problem
-        Read it as "tsp", "atsp" or "cvrp"; "" follows TYPE.
+    section
+        Rows of a node number and what belongs to the node.
+    n
+        Number of nodes.
+    width
+        Numbers per row, the node's included.
+    what
+        What a row holds, for the hint.
+
+    Returns
+    -------
+    The node numbers [n], the rest of the rows [n, width - 1], and where in the section
+    each row stood [n].
 
     Raises
     ------
     InputError
-        When the file cannot be understood.
+        When rows are missing, odd or repeated.
     """
-    spec = parse(path)
-    kind = _type(spec, problem)
-    n = spec.dimension()
-    name = spec.keywords.get("NAME", ("", 0))[0].strip() or path.name.split(".")[0]
-    ids, space = _space(spec, n)
-    if kind == "CVRP":
-        return _read_cvrp(spec, n, name, ids, space)
-    if kind == "ATSP":
-        if "matrix" not in space:
-            raise InputError(path, None, "an ATSP needs EDGE_WEIGHT_TYPE: EXPLICIT", "or TYPE: TSP")
-        return ATSP(name=name, **space)
-    matrix = space.get("matrix")
-    if matrix is not None and not (matrix == matrix.T).all():
-        i, j = (int(k) for k in np.argwhere(matrix != matrix.T)[0])
-        raise spec.section("EDGE_WEIGHT_SECTION").error(
-            f"cost {i + 1}-{j + 1} is {matrix[i, j]:g}, {j + 1}-{i + 1} is {matrix[j, i]:g}",
-            "an asymmetric matrix needs TYPE: ATSP",
+    rows = section.rows(width, n, what)
+    whole = (rows[:, 0] == np.rint(rows[:, 0])) & (np.abs(rows[:, 0]) < 2**53)
+    if not whole.all():
+        k = int(np.argmin(whole))
+        raise section.error(
+            f"node number {rows[k, 0]:g} is not whole", "mend it", section.line_of(k * width)
         )
-    return TSP(name=name, **space)
+    ids = rows[:, 0].astype(np.int64)
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        again = int(order[twice[0] + 1])
+        raise section.error(
+            f"node {ids[again]} comes twice in {section.name}", "remove one or renumber",
+            section.line_of(again * width),
+        )  # fmt: skip
+    return ids[order], np.ascontiguousarray(rows[order, 1:]), order
 
 
-def _read_cvrp(
-    spec: Specification, n: int, name: str, ids: NDArray[np.int64], space: dict[str, Any]
-) -> CVRP:
+def _coordinates(
+    section: Section, n: int, dimension: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    first = next((text for text in section.text.split("\n") if text.strip()), "")
+    # Files with two coordinates padded by a zero column exist.
+    width = 4 if dimension == 3 or len(first.split()) == 4 else 3
+    what = "a node number and its coordinates"
+    ids, coords, order = node_rows(section, n, width, what)
+    for bad, fault, hint in (
+        (coords[:, dimension:] != 0, "has a third coordinate", "use EUC_3D or remove it"),
+        (np.abs(coords) > LARGEST, f"has a coordinate > {LARGEST:g}", "scale all down"),
+    ):
+        if bad.any():
+            k = int(np.argmax(bad.any(1)))
+            at = section.line_of(int(order[k]) * width)
+            raise section.error(f"node {ids[k]} {fault}", hint, at)
+    return ids, coords[:, :dimension]
+
+
+def read_space(spec: Specification, symmetric: bool = False) -> tuple[Any, dict[str, Any]]:
+    """The node numbers, sorted, and the fields coords, matrix and metric of a file.
+
+    Parameters
+    ----------
+    spec
+        The file.
+    symmetric
+        Refuse an asymmetric matrix.
+
+    Returns
+    -------
+    Node numbers [n], or None where the file numbers no nodes; and the fields.
+
+    Raises
+    ------
+    InputError
+        When weights or coordinates are missing, malformed or of an unsupported kind.
+    """
+    n = spec.dimension()
+    for name in ("FIXED_EDGES_SECTION", "EDGE_DATA_SECTION"):
+        if name in spec.sections:
+            raise spec.sections[name].error(f"{name} is not supported", "remove the section")
+    kind = spec.word("EDGE_WEIGHT_TYPE")
+    if not kind and "EDGE_WEIGHT_SECTION" in spec.sections:
+        kind = "EXPLICIT"
+    if kind == "EXPLICIT":
+        fields: dict[str, Any] = {"matrix": _matrix(spec, n, symmetric)}
+        ids = None
+        for name in ("NODE_COORD_SECTION", "DISPLAY_DATA_SECTION"):
+            # For plots only, so one with a third dimension is left alone.
+            if name in spec.sections and spec.word("NODE_COORD_TYPE") != "THREED_COORDS":
+                ids, fields["coords"] = _coordinates(spec.sections[name], n, 2)
+        return ids, fields
+    if kind not in METRIC_NAMES:
+        raise InputError(
+            spec.path, spec.line("EDGE_WEIGHT_TYPE"),
+            f"EDGE_WEIGHT_TYPE {kind[:40]} not supported" if kind else "no EDGE_WEIGHT_TYPE",
+            f"supported: {', '.join(['EXPLICIT', *METRIC_NAMES])}",
+        )  # fmt: skip
+    metric = METRIC_NAMES[kind]
+    section = spec.section("NODE_COORD_SECTION")
+    ids, coords = _coordinates(section, n, METRICS[metric][1])
+    return ids, {"coords": coords, "metric": metric}
+
+
+def _demands(
+    spec: Specification, n: int, ids: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float64], int]:
+    """Demands by node number, and the position of the depot."""
     capacity = spec.number("CAPACITY")
     section = spec.section("DEMAND_SECTION")
-    rows = section.rows(2, n, "a node number and its demand")
-    numbers = _ids(section, rows[:, 0], 2)
-    order = np.argsort(numbers, kind="stable")
-    if not (numbers[order] == ids).all():
-        k = int(np.argmax(numbers[order] != ids))
+    numbers, values, order = node_rows(section, n, 2, "a node number and its demand")
+    if ids is not None and not (numbers == ids).all():
+        k = int(np.argmax(numbers != ids))
         raise section.error(
-            f"node {numbers[order][k]} has a demand but no coordinates", "mend the number",
+            f"node {numbers[k]} has a demand but no coordinates", "number the nodes alike",
             section.line_of(int(order[k]) * 2),
         )  # fmt: skip
-    demands = rows[order, 1]
-    for bad, what in ((demands < 0, "demand < 0"), (demands > capacity, "demand > CAPACITY")):
+    demands = values[:, 0]
+    for bad, what in ((demands < 0, "< 0"), (demands > capacity, f"> CAPACITY {capacity}")):
         if bad.any():
             k = int(np.argmax(bad))
             raise section.error(
-                f"node {ids[k]}: {what} ({demands[k]:g}, CAPACITY {capacity:g})",
-                "mend the demand or CAPACITY", section.line_of(int(order[k]) * 2),
+                f"node {numbers[k]}: demand {demands[k]:g} {what}", "mend the demand or CAPACITY",
+                section.line_of(int(order[k]) * 2),
             )  # fmt: skip
-    depot = _depot(spec, ids)
+    depot = _depot(spec, numbers)
     if demands[depot] != 0:
         raise section.error(
-            f"the depot, node {ids[depot]}, has demand {demands[depot]:g}", "set it to 0",
+            f"the depot, node {numbers[depot]}, has demand {demands[depot]:g}", "set it to 0",
             section.line_of(int(order[depot]) * 2),
         )  # fmt: skip
-    first = np.r_[depot, np.delete(np.arange(n), depot)]
-    if "coords" in space:
-        space["coords"] = space["coords"][first]
-    if "matrix" in space:
-        space["matrix"] = space["matrix"][np.ix_(first, first)]
-    vehicles = spec.number("VEHICLES", 0)
-    limit = spec.number("DISTANCE", -1.0) if "DISTANCE" in spec.keywords else None
-    return CVRP(
-        name=name,
-        demands=demands[first],
-        capacity=capacity,
-        max_distance=limit,
-        service_time=spec.number("SERVICE_TIME", 0.0),
-        vehicles=int(vehicles) or None,
-        **space,
-    )
+    return demands, depot
 
 
 def _depot(spec: Specification, ids: NDArray[np.int64]) -> int:
     if "DEPOT_SECTION" not in spec.sections:
         return 0
     section = spec.sections["DEPOT_SECTION"]
-    numbers = [int(v) for v in section.numbers() if v != -1]
-    if len(numbers) != 1:
-        raise section.error(f"{len(numbers)} depots; one is supported", "give one node and -1")
-    found = np.flatnonzero(ids == numbers[0])
+    values = section.numbers()
+    ends = np.flatnonzero(values == -1)
+    depots = values[: ends[0]] if len(ends) else values
+    if len(depots) != 1:
+        shown = " ".join(f"{v:g}" for v in depots[:5])
+        raise section.error(
+            f"{len(depots)} depots ({shown}); one is supported" if shown else "no depot",
+            "give one node, then -1",
+        )
+    found = np.flatnonzero(ids == depots[0])
     if not len(found):
-        raise section.error(f"depot {numbers[0]} is not a node", "give a node number")
+        raise section.error(
+            f"depot {depots[0]:g} is not a node", f"nodes: {ids[0]}..{ids[-1]}", section.line_of(0)
+        )
     return int(found[0])
 
 
-def _number(value: Any) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
+    """Read an instance.
+
+    Parameters
+    ----------
+    path
+        The file.
+    problem
+        Read it as this problem, any whose fields such a file holds; "" follows TYPE.
+    default
+        The problem of a file without TYPE.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be understood.
+    """
+    path = Path(path)
+    spec = parse(path)
+    kind = spec.word("TYPE")
+    if kind == "TOUR" or (not kind and "TOUR_SECTION" in spec.sections):
+        raise InputError(path, spec.line("TYPE"), "is a tour, not an instance", "name its instance")
+    if not problem and kind and kind not in TYPES:
+        raise InputError(
+            path, spec.line("TYPE"), f"TYPE {kind[:40]} not supported",
+            f"supported: {', '.join(TYPES)}",
+        )  # fmt: skip
+    problem = problem or TYPES.get(kind, default)
+    if not problem:
+        raise InputError(path, None, "TYPE is missing", f"add 'TYPE: TSP' or {', '.join(TYPES)}")
+    cls: type[Instance[Any]] = problems.load(problem)
+    n = spec.dimension()
+    ids, fields = read_space(spec, symmetric=problem == "tsp")
+    if "demands" in cls.schema():
+        demands, depot = _demands(spec, n, ids)
+        first = np.r_[depot, np.delete(np.arange(n), depot)]
+        fields |= {"demands": demands[first], "capacity": spec.number("CAPACITY")}
+        if "coords" in fields:
+            fields["coords"] = fields["coords"][first]
+        if "matrix" in fields and depot:
+            fields["matrix"] = fields["matrix"][np.ix_(first, first)]
+        for key, name in (
+            ("DISTANCE", "max_distance"),
+            ("SERVICE_TIME", "service_time"),
+            ("VEHICLES", "vehicles"),
+        ):
+            if key in spec.keywords:
+                fields[name] = spec.number(key)
+    missing = sorted(cls.required() - fields.keys())
+    if missing == ["matrix"]:
+        raise InputError(
+            path, spec.line("EDGE_WEIGHT_TYPE"), f"{problem} needs EDGE_WEIGHT_TYPE: EXPLICIT",
+            "give a matrix, or TYPE: TSP",
+        )  # fmt: skip
+    if missing:
+        raise InputError(
+            path, None, f"a TSPLIB file holds no {', '.join(missing)} of {problem}",
+            "use .npz or .json",
+        )  # fmt: skip
+    name = spec.text("NAME") or path.name.split(".")[0]
+    return cls(name=name, **{k: v for k, v in fields.items() if k in cls.schema()})
 
 
-def _write_space(instance: SpatialInstance[Any], file: TextIO) -> None:
-    if instance.matrix is not None:
-        file.write("EDGE_WEIGHT_TYPE: EXPLICIT\nEDGE_WEIGHT_FORMAT: FULL_MATRIX\n")
-        if instance.coords is not None:
-            file.write("DISPLAY_DATA_TYPE: TWOD_DISPLAY\n")
-    else:
-        name = "EXACT_2D" if instance.metric == "exact" else instance.metric
-        file.write(f"EDGE_WEIGHT_TYPE: {name}\n")
+def _number(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    value = float(value)
+    whole = value.is_integer() and (value != 0 or math.copysign(1.0, value) > 0)
+    return str(int(value)) if whole else repr(value)
 
 
-def _write_sections(instance: SpatialInstance[Any], file: TextIO) -> None:
-    if instance.coords is not None:
-        explicit = instance.matrix is not None
-        file.write("DISPLAY_DATA_SECTION\n" if explicit else "NODE_COORD_SECTION\n")
-        for number, point in enumerate(instance.coords, 1):
-            file.write(f"{number} {' '.join(_number(v) for v in point)}\n")
-    if instance.matrix is not None:
-        file.write("EDGE_WEIGHT_SECTION\n")
-        for row in instance.matrix:
-            file.write(" ".join(_number(v) for v in row) + "\n")
+def _rows(values: NDArray[Any]) -> Iterator[str]:
+    for row in values.tolist():
+        yield " ".join(map(_number, row))
 
 
-def write(instance: TSP | CVRP, file: TextIO) -> None:
-    """Write an instance; reading it back gives the same numbers.
+def _label(instance: Instance[Any]) -> str:
+    return " ".join(instance.name.split()).strip("\"' ") or instance.problem
+
+
+def write(instance: SpatialInstance[Any], file: TextIO) -> None:
+    """Write an instance; reading it back gives the same instance, bit for bit.
+
+    Parameters
+    ----------
+    instance
+        A TSP, ATSP or CVRP.
+    file
+        Open for text.
 
     Raises
     ------
     ValueError
         When an asymmetric matrix would be called a TSP.
     """
-    routing = isinstance(instance, CVRP)
-    kind = "CVRP" if routing else instance.problem.upper()
+    kind = next(key for key, value in TYPES.items() if value == instance.problem)
+    explicit = instance.matrix is not None
     if kind == "TSP" and not instance.distances.symmetric:
-        raise ValueError("an asymmetric matrix cannot be written as TYPE: TSP; use .atsp or .npz.")
-    name = " ".join(instance.name.split()) or instance.problem
-    file.write(f"NAME: {name}\nTYPE: {kind}\nDIMENSION: {instance.nodes}\n")
-    _write_space(instance, file)
+        raise ValueError("an asymmetric matrix cannot be written as TYPE: TSP; use .npz or .json.")
+    write = file.write
+    write(f"NAME: {_label(instance)}\nTYPE: {kind}\nDIMENSION: {instance.nodes}\n")
+    if explicit:
+        write("EDGE_WEIGHT_TYPE: EXPLICIT\nEDGE_WEIGHT_FORMAT: FULL_MATRIX\n")
+        if instance.coords is not None:
+            write("DISPLAY_DATA_TYPE: TWOD_DISPLAY\n")
+    else:
+        names = {metric: name for name, metric in METRIC_NAMES.items()}
+        write(f"EDGE_WEIGHT_TYPE: {names[instance.metric]}\n")
+        if METRICS[instance.metric][1] == 3:
+            write("NODE_COORD_TYPE: THREED_COORDS\n")
     if isinstance(instance, CVRP):
-        file.write(f"CAPACITY: {_number(instance.capacity)}\n")
+        write(f"CAPACITY: {_number(instance.capacity)}\n")
         if instance.max_distance is not None:
-            file.write(f"DISTANCE: {_number(instance.max_distance)}\n")
+            write(f"DISTANCE: {_number(instance.max_distance)}\n")
         if instance.service_time:
-            file.write(f"SERVICE_TIME: {_number(instance.service_time)}\n")
+            write(f"SERVICE_TIME: {_number(instance.service_time)}\n")
         if instance.vehicles is not None:
-            file.write(f"VEHICLES: {instance.vehicles}\n")
-    _write_sections(instance, file)
+            write(f"VEHICLES: {instance.vehicles}\n")
+    if instance.coords is not None:
+        write("DISPLAY_DATA_SECTION\n" if explicit else "NODE_COORD_SECTION\n")
+        file.writelines(f"{k} {row}\n" for k, row in enumerate(_rows(instance.coords), 1))
+    if instance.matrix is not None:
+        write("EDGE_WEIGHT_SECTION\n")
+        file.writelines(f"{row}\n" for row in _rows(instance.matrix))
     if isinstance(instance, CVRP):
-        file.write("DEMAND_SECTION\n")
-        for number, demand in enumerate(instance.demands, 1):
-            file.write(f"{number} {_number(demand)}\n")
-        file.write("DEPOT_SECTION\n1\n-1\n")
-    file.write("EOF\n")
+        write("DEMAND_SECTION\n")
+        rows = _rows(instance.demands[:, None])
+        file.writelines(f"{k} {row}\n" for k, row in enumerate(rows, 1))
+        write("DEPOT_SECTION\n1\n-1\n")
+    write("EOF\n")
 
 
-def read_tour(path: Path, instance: TSP) -> list[int]:
-    """Read a tour: TSPLIB's TOUR_SECTION, or plain node numbers.
+# --------------------------------------------------------------------------- solutions
+
+
+def read_tours(path: Path, instance: TSP) -> list[list[int]]:
+    """Read tours: TSPLIB's TOUR_SECTION, or plain node numbers; each ends with -1.
 
     Numbers count from 1; from 0 if a 0 occurs.
+
+    Parameters
+    ----------
+    path
+        The file.
+    instance
+        The instance whose nodes they are.
+
+    Returns
+    -------
+    At least one tour.
 
     Raises
     ------
     InputError
-        When something is not a node number.
+        When something is not a node number, or DIMENSION is not the instance's.
     """
+    path = Path(path)
     text = read_text(path)
-    if "TOUR_SECTION" in text:
-        section = parse(path).section("TOUR_SECTION")
+    if re.search(r"^[ \t]*TOUR_SECTION", text, re.IGNORECASE | re.MULTILINE):
+        spec = parse(path)
+        section = spec.section("TOUR_SECTION")
+        if "DIMENSION" in spec.keywords and spec.dimension() != instance.n:
+            raise InputError(
+                path, spec.line("DIMENSION"),
+                f"a tour of {spec.dimension()} nodes, the instance has {instance.n}",
+                "name the tour of this instance",
+            )  # fmt: skip
     else:
-        section = Section(Path(path), "the tour", 0, text.split("\n"))
+        section = Section(path, "the tour", 1, text)
     values = section.numbers()
-    ends = np.flatnonzero(values == -1)
-    if len(ends):
-        values = values[: ends[0]]
-    if not (values == np.rint(values)).all():
-        k = int(np.argmin(values == np.rint(values)))
-        raise section.error(f"{values[k]:g} is not a node", "mend it", section.line_of(k))
-    if not len(values):
-        raise section.error("no nodes", "is the file truncated?")
-    base = 0 if values.min() == 0 else 1
-    outside = (values < base) | (values >= base + instance.n)
-    if outside.any():
-        k = int(np.argmax(outside))
+    inner = values[values != -1]
+    if not len(inner):
+        raise section.error("no nodes in the tour", "is the file truncated?")
+    base = 0 if inner.min() == 0 else 1
+    last = base + instance.n - 1
+    bad = (values != -1) & ((values < base) | (values > last) | (values != np.rint(values)))
+    if bad.any():
+        k = int(np.argmax(bad))
         raise section.error(
-            f"node {values[k]:g} does not exist", f"nodes: {base}..{base + instance.n - 1}",
-            section.line_of(k),
-        )  # fmt: skip
-    return [int(v) - base for v in values]
+            f"node {values[k]:g} does not exist", f"nodes: {base}..{last}", section.line_of(k)
+        )
+    ends = np.flatnonzero(values == -1)
+    parts = np.split(values.astype(np.int64) - base, ends)
+    tours = [part[1:] if k else part for k, part in enumerate(parts)]
+    return [tour.tolist() for tour in tours if len(tour)]
+
+
+def read_tour(path: Path, instance: TSP) -> list[int]:
+    """Read a tour; of several, the shortest feasible one.
+
+    Raises
+    ------
+    InputError
+        As `read_tours`.
+    """
+    tours = read_tours(path, instance)
+    if len(tours) == 1:
+        return tours[0]
+    feasible = [tour for tour in tours if not instance.violations(tour)]
+    return min(feasible, key=instance.objective) if feasible else tours[0]
 
 
 def write_tour(instance: TSP, solution: list[int], file: TextIO) -> None:
     """Write a TSPLIB tour."""
-    name = " ".join(instance.name.split()) or instance.problem
-    file.write(f"NAME: {name}.tour\nTYPE: TOUR\n")
-    file.write(f"COMMENT: Length {instance.objective(solution)}\n")
+    file.write(f"NAME: {_label(instance)}.tour\nTYPE: TOUR\n")
+    file.write(f"COMMENT: Length {_number(instance.objective(solution))}\n")
     file.write(f"DIMENSION: {instance.n}\nTOUR_SECTION\n")
-    file.write("\n".join(str(k + 1) for k in solution) + "\n-1\nEOF\n")
+    file.writelines(f"{k + 1}\n" for k in solution)
+    file.write("-1\nEOF\n")
 
 
-_ROUTE = re.compile(r"\s*route\s*#?\s*\d+\s*:\s*(.*)$", re.IGNORECASE)
-_COST = re.compile(r"\s*(cost|obj\w*|time|no\.?|number)\b", re.IGNORECASE)
+_ROUTE = re.compile(r"\s*route\s*#?\s*\d+\s*:(.*)$", re.IGNORECASE)
+_REMARK = re.compile(r"\s*(cost|time)\b", re.IGNORECASE)
 
 
 def read_routes(path: Path, instance: CVRP) -> list[list[int]]:
-    """Read CVRPLIB routes; the stated cost is not believed, hence not needed.
+    """Read CVRPLIB routes, customers counted from 1; the stated cost is not needed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    instance
+        The instance whose customers they visit.
 
     Raises
     ------
@@ -580,22 +767,20 @@ def read_routes(path: Path, instance: CVRP) -> list[list[int]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         match = _ROUTE.match(line)
         if match is None:
-            if line.strip() and not _COST.match(line):
-                raise InputError(
-                    path, number, f"{line.strip()[:40]!r} is not a route", "write 'Route #1: 3 1 2'"
-                )
+            if line.strip() and not _REMARK.match(line):
+                shown = line.strip()[:40]
+                raise InputError(path, number, f"{shown!r} is no route", "write 'Route #1: 3 1 2'")
             continue
-        try:
-            route = [int(token) for token in match[1].split()]
-        except ValueError:
-            raise InputError(
-                path, number, "a route holds customer numbers only", "mend it"
-            ) from None
-        for customer in route:
-            if not 1 <= customer <= instance.n:
+        route = []
+        for word in match[1].split():
+            # Nine digits: no instance has more customers, and int() stays cheap.
+            known = re.fullmatch(r"[0-9]{1,9}", word) and 1 <= int(word) <= instance.n
+            if not known:
                 raise InputError(
-                    path, number, f"customer {customer} does not exist", f"known: 1..{instance.n}"
-                )
+                    path, number, f"customer {word[:40]} does not exist",
+                    f"known: 1..{instance.n}, the depot left out",
+                )  # fmt: skip
+            route.append(int(word))
         routes.append(route)
     if not routes:
         raise InputError(path, None, "holds no route", "write 'Route #1: 3 1 2'")
@@ -603,44 +788,49 @@ def read_routes(path: Path, instance: CVRP) -> list[list[int]]:
 
 
 def write_routes(instance: CVRP, solution: list[list[int]], file: TextIO) -> None:
-    """Write CVRPLIB routes with their cost."""
+    """Write CVRPLIB routes and their cost."""
     for number, route in enumerate((r for r in solution if r), 1):
-        file.write(f"Route #{number}: {' '.join(str(k) for k in route)}\n")
-    file.write(f"Cost {instance.objective(solution)}\n")
+        file.write(f"Route #{number}: {' '.join(map(str, route))}\n")
+    file.write(f"Cost {_number(instance.objective(solution))}\n")
 
 
-def _sniffer(kind: str) -> Any:
-    pattern = re.compile(rf"^\s*TYPE\s*:?\s*\"?{kind}\b", re.IGNORECASE | re.MULTILINE)
-    return lambda head: pattern.search(head) is not None
-
-
-TSP_FORMAT = Format(
-    problem="tsp",
-    suffixes=(".tsp",),
-    sniff=_sniffer("TSP"),
-    read=read,
-    write=write,
-    read_solution=read_tour,
-    write_solution=write_tour,
-    solution_suffixes=(".tour",),
+_STATED = re.compile(
+    r"^[ \t]*(?:COMMENT[ \t]*:[ \t]*length|cost)[ \t]*[:=]?[ \t]*([0-9.eE+-]+)[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
-ATSP_FORMAT = Format(
-    problem="atsp",
-    suffixes=(".atsp",),
-    sniff=_sniffer("ATSP"),
-    read=read,
-    write=write,
-    read_solution=read_tour,
-    write_solution=write_tour,
-    solution_suffixes=(".tour",),
-)
-CVRP_FORMAT = Format(
-    problem="cvrp",
-    suffixes=(".vrp",),
-    sniff=_sniffer("CVRP"),
-    read=read,
-    write=write,
-    read_solution=read_routes,
-    write_solution=write_routes,
-    solution_suffixes=(".sol",),
-)
+
+
+def stated_cost(path: Path) -> float | None:
+    """The cost that a solution file claims for itself, or None if it claims none."""
+    match = _STATED.search(read_text(path))
+    return float(match[1]) if match and is_number(match[1]) else None
+
+
+# ----------------------------------------------------------------------------- formats
+
+
+def _format(
+    problem: str,
+    suffix: str,
+    solution_suffix: str,
+    read_solution: Callable[[Path, Any], Any],
+    write_solution: Callable[[Any, Any, TextIO], None],
+) -> Format:
+    kind = next(key for key, value in TYPES.items() if value == problem)
+    pattern = re.compile(rf"^\s*TYPE\s*:?\s*[\"']?{kind}\b", re.IGNORECASE | re.MULTILINE)
+    return Format(
+        problem=problem,
+        suffixes=(suffix,),
+        sniff=lambda head: pattern.search(head) is not None,
+        read=lambda path, wish: read(path, wish, default=problem),
+        write=write,
+        read_solution=read_solution,
+        write_solution=write_solution,
+        solution_suffixes=(solution_suffix,),
+        stated_cost=stated_cost,
+    )
+
+
+TSP_FORMAT = _format("tsp", ".tsp", ".tour", read_tour, write_tour)
+ATSP_FORMAT = _format("atsp", ".atsp", ".tour", read_tour, write_tour)
+CVRP_FORMAT = _format("cvrp", ".vrp", ".sol", read_routes, write_routes)
