@@ -204,6 +204,26 @@ class Budget:
         sub._interrupted = self._interrupted
         return sub
 
+    def reserve(self, seconds: float) -> Budget:
+        """The same budget, on the same clock and flag, that ends ``seconds`` earlier."""
+        sub = Budget(None, self.iterations, self.target, self.gap)
+        if self.time_limit is not None:
+            sub.time_limit = max(0.0, self.time_limit - seconds)
+        sub._start, sub._interrupted = self._start, self._interrupted
+        return sub
+
+    def child(
+        self,
+        time_limit: float | None = None,
+        iterations: int | None = None,
+        target: float | None = None,
+        gap: float | None = None,
+    ) -> Budget:
+        """A budget with limits and a clock of its own that is interrupted with this one."""
+        sub = Budget(time_limit, iterations, target, gap)
+        sub._interrupted = self._interrupted
+        return sub
+
     def interrupt(self) -> None:
         """Ask everything that runs under this budget to stop."""
         self._interrupted.set()
@@ -775,6 +795,42 @@ class Batch(Sequence[Instance[S]]):
             raise ValueError(f"a batch with unequal lengths: {sizes}.")
         self._size = next(iter(sizes.values()))
         self._stacked = frozenset(stacked)
+
+    @classmethod
+    def of(cls, instances: Sequence[Instance[S]], *, name: str = "") -> Batch[S]:
+        """Stack instances; a field that all share is stored once.
+
+        Raises
+        ------
+        ValueError
+            When they are none, of several problems, or of unequal size.
+        """
+        if not instances:
+            raise ValueError("a batch needs at least one instance.")
+        kinds = {type(i) for i in instances}
+        fields = [i.data() for i in instances]
+        if len(kinds) > 1 or len({tuple(sorted(f)) for f in fields}) > 1:
+            raise ValueError("a batch holds instances of one problem with the same fields.")
+        arrays: dict[str, Any] = {}
+        for key, first in fields[0].items():
+            values = [f[key] for f in fields]
+            if isinstance(first, np.ndarray):
+                if len({v.shape for v in values}) > 1:
+                    raise ValueError(f"a batch holds instances of equal size; {key} differs.")
+                arrays[key] = np.stack(values)
+            else:
+                arrays[key] = first if len(set(values)) == 1 else np.array(values)
+        costs = [math.nan if i.ref_cost is None else i.ref_cost for i in instances]
+        known = not all(math.isnan(c) for c in costs)
+        solutions = [i.ref_solution for i in instances]
+        return cls(
+            next(iter(kinds)),
+            arrays,
+            name=name,
+            ref_cost=np.array(costs, dtype=np.float64) if known else None,
+            ref_solution=None if None in solutions else solutions,  # type: ignore[arg-type]
+            ref_method=instances[0].ref_method if known else "",
+        )
 
     def __len__(self) -> int:
         return self._size
