@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical import worker
-from nco.classical.constructive import initial_solution
 from nco.classical.routing import distances_of, is_symmetric_tsp, space_arrays, version
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 
@@ -50,6 +49,8 @@ class FastTSP:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the time limit; 10 s without one."""
+        from nco.classical.constructive import initial_solution
+
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical import worker
-from nco.classical.constructive import initial_solution
 from nco.classical.routing import (
     check_start,
     distances_of,
@@ -63,6 +62,8 @@ class HGS:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
         check_start(instance, start)
+        from nco.classical.constructive import initial_solution
+
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if too_few_vehicles(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)

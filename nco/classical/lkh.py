@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical import worker
-from nco.classical.constructive import initial_solution
 from nco.classical.routing import distances_of, integer_matrix, space_arrays, version
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.tsp import TSP
@@ -57,6 +56,8 @@ class LKH:
         on_event: Listener | None = None,
     ) -> Result:
         """Run until the budget is used up."""
+        from nco.classical.constructive import initial_solution
+
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
@@ -87,12 +88,10 @@ def search(
     n = distances.n
     costs, _ = integer_matrix(distances, LARGEST_COST)
     kind = "TSP" if distances.symmetric else "ATSP"
-    rows = (row[: i + 1] if kind == "TSP" else row for i, row in enumerate(costs.tolist()))
-    shape = "LOWER_DIAG_ROW" if kind == "TSP" else "FULL_MATRIX"
     problem = (
         f"TYPE : {kind}\nDIMENSION : {n}\nEDGE_WEIGHT_TYPE : EXPLICIT\n"
-        f"EDGE_WEIGHT_FORMAT : {shape}\nEDGE_WEIGHT_SECTION\n"
-        + "\n".join(" ".join(map(str, row)) for row in rows)
+        "EDGE_WEIGHT_FORMAT : FULL_MATRIX\nEDGE_WEIGHT_SECTION\n"
+        + "\n".join(" ".join(map(str, row)) for row in costs.tolist())
         + "\nEOF\n"
     )
     # LKH's limit counts from the end of its preprocessing, whose length one run shows.

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -131,10 +132,16 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, _, attribute = header["target"].partition(":")
-    function = getattr(importlib.import_module(module), attribute)
-    for answer in function(values, deadline=header["deadline"], **header["params"]):
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-    answers.close()
+    code = 1
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+        for answer in function(values, deadline=header["deadline"], **header["params"]):
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+        code = 0
+    except Exception:
+        traceback.print_exc()
     # Library threads or clean-up must not keep the parent waiting.
-    os._exit(0)
+    sys.stderr.flush()
+    answers.close()
+    os._exit(code)
