@@ -25,12 +25,15 @@ class MIS(Instance[list[int]]):
         Pairs of adjacent nodes [m, 2]; direction and repetition do not matter.
     weights
         Weight of every node [n], not negative; their number is the number of nodes.
+    labels
+        The nodes' numbers [n] in the file they come from, increasing, or None for
+        0..n-1. Text files of solutions use them; they are not part of the identity.
 
     Raises
     ------
     ValueError
-        When an edge names an unknown node or joins a node to itself, or a weight is
-        negative.
+        When an edge names an unknown node or joins a node to itself, a weight is negative,
+        or labels are not increasing.
     """
 
     problem: ClassVar[str] = "mis"
@@ -39,6 +42,7 @@ class MIS(Instance[list[int]]):
 
     edges: NDArray[Any] = field(metadata={"ndim": 2})
     weights: NDArray[Any]
+    labels: NDArray[Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Validate, sort and freeze the arrays."""
@@ -60,8 +64,23 @@ class MIS(Instance[list[int]]):
             raise ValueError(f"node {edges[int(np.argmax(loops)), 0]} is adjacent to itself.")
         edges = np.unique(np.sort(edges, axis=1), axis=0)
         edges.setflags(write=False)
+        if float(weights.astype(np.float64).sum()) > 2**62:
+            raise ValueError("weights add up to more than 2^62; scale them down.")
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "weights", weights)
+        if self.labels is not None:
+            labels = frozen_array("labels", self.labels, ndim=1)
+            if labels.dtype != np.int64 or labels.shape != weights.shape:
+                raise ValueError(f"labels are not {len(weights)} whole numbers.")
+            if (np.diff(labels) <= 0).any():
+                raise ValueError("labels are not increasing.")
+            object.__setattr__(self, "labels", labels)
+
+    def data(self) -> dict[str, Any]:
+        """The defining fields; labels are not among them."""
+        data = super().data()
+        data.pop("labels", None)
+        return data
 
     @property
     def n(self) -> int:
