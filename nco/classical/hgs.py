@@ -111,10 +111,19 @@ def search(
 
     matrix = distances_of(arrays).matrix
     n = len(matrix)
+    demands = arrays["demands"].astype(np.float64)
+    if not matrix.any():
+        return  # every solution costs nothing
+    # The library refuses costs and loads that are all tiny or huge.
+    scale = 1.0 if 10.0 <= matrix.max() <= 50_000.0 else 10_000.0 / float(matrix.max())
+    matrix, service_time = matrix * scale, service_time * scale
+    if not demands.any():
+        demands[1:], capacity = 1.0, float(n)
+    unit = 1.0 if 1.0 <= demands.max() <= 50_000.0 else 10_000.0 / float(demands.max())
     data = {
         "distance_matrix": matrix,
-        "demands": arrays["demands"].astype(np.float64),
-        "vehicle_capacity": float(capacity),
+        "demands": demands * unit,
+        "vehicle_capacity": float(capacity) * unit,
         "service_times": np.r_[0.0, np.full(n - 1, float(service_time))],
     }
     if "coords" in arrays:
@@ -122,7 +131,7 @@ def search(
         points = arrays["coords"] - arrays["coords"].min(0)
         data["x_coordinates"], data["y_coordinates"] = points[:, 0], points[:, 1]
     if max_distance is not None:
-        data["duration_limit"] = float(max_distance)
+        data["duration_limit"] = float(max_distance) * scale
     if vehicles is not None:
         data["num_vehicles"] = int(vehicles)
     for short in (True, False):
