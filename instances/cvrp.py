@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import FLOAT_TOLERANCE, SpatialInstance, as_number, frozen_array
 from nco.instances.tsp import permutation_violations
+
+if TYPE_CHECKING:
+    from nco.instances.mip import MipView
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -140,6 +143,12 @@ class CVRP(SpatialInstance[list[list[int]]]):
         if self.distances.symmetric:
             routes = [r if r[0] <= r[-1] else r[::-1] for r in routes]
         return sorted(routes)
+
+    def to_mip(self, start: list[list[int]] | None = None) -> MipView:
+        """The routes as a MIP, single-commodity flow; see `nco.instances.flow`."""
+        from nco.instances.flow import cvrp_view
+
+        return cvrp_view(self, start)
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "uniform", **options: Any) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from nco.instances.core import (
     as_number,
     frozen_array,
 )
+
+if TYPE_CHECKING:
+    from nco.instances.mip import MipView
 
 
 def subset_violations(items: Sequence[int], n: int, what: str) -> list[str]:
@@ -117,6 +120,12 @@ class Knapsack(Instance[list[int]]):
     def canonical(self, solution: list[int]) -> list[int]:
         """The items in increasing order."""
         return sorted(int(k) for k in solution)
+
+    def to_mip(self, start: list[int] | None = None) -> MipView:
+        """One binary column per item, one row."""
+        from nco.instances.packing import knapsack_view
+
+        return knapsack_view(self)
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "uniform", **options: Any) -> Self:

@@ -82,8 +82,8 @@ class MIP(Instance[dict[str, float]]):
     upper: NDArray[Any] = None  # type: ignore[assignment]
     integrality: NDArray[Any] = None  # type: ignore[assignment]
     offset: float = 0.0
-    columns: tuple[str, ...] = None  # type: ignore[assignment]
-    rows: tuple[str, ...] = None  # type: ignore[assignment]
+    columns: Sequence[str] = None  # type: ignore[assignment]
+    rows: Sequence[str] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Validate, complete and freeze the arrays."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Instance, Sense, frozen_array
 from nco.instances.knapsack import subset_violations
+
+if TYPE_CHECKING:
+    from nco.instances.mip import MipView
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,6 +117,12 @@ class MIS(Instance[list[int]]):
         order = np.lexsort((ends[:, 1], ends[:, 0]))
         degree = np.bincount(ends[:, 0], minlength=self.n)
         return np.r_[0, np.cumsum(degree)].astype(np.int64), ends[order, 1]
+
+    def to_mip(self, start: list[int] | None = None) -> MipView:
+        """One binary column per node, cliques as rows."""
+        from nco.instances.packing import mis_view
+
+        return mis_view(self)
 
     @classmethod
     def generate(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from nco.instances.core import Instance, SpatialInstance, as_number
+
+if TYPE_CHECKING:
+    from nco.instances.mip import MipView
 
 
 def permutation_violations(visits: Sequence[int], first: int, last: int, what: str) -> list[str]:
@@ -79,6 +82,12 @@ class TSP(SpatialInstance[list[int]]):
         if self.distances.symmetric and len(tour) > 2 and tour[1] > tour[-1]:
             tour[1:] = tour[:0:-1]
         return tour
+
+    def to_mip(self, start: list[int] | None = None) -> MipView:
+        """The tour as a MIP, single-commodity flow; see `nco.instances.flow`."""
+        from nco.instances.flow import tsp_view
+
+        return tsp_view(self, start)
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "uniform", **options: Any) -> Self:

@@ -1,0 +1,552 @@
+"""What the MIP engines have in common: the minimised form, limits, neighbourhoods, polishing.
+
+An engine is one class that holds one model object and solves it, whole or restricted to a
+neighbourhood, and always undoes what it changed. Everything here and below it minimises;
+the sign is turned once, in `Form`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nco.instances.core import (
+    Budget,
+    InputError,
+    Instance,
+    Listener,
+    Result,
+    Sense,
+    Status,
+    Stop,
+    Tracker,
+    UnsupportedError,
+    close,
+    spawn_seed,
+)
+from nco.instances.mip import MIP, MipView
+
+logger = logging.getLogger("nco")
+
+Vector = NDArray[np.float64]
+#: Beyond this, engines take a number for infinity.
+INFINITY = 1e20
+
+
+class Form:
+    """A MIP turned into minimisation, with what engines and operators ask of it.
+
+    Parameters
+    ----------
+    mip
+        The model.
+    """
+
+    def __init__(self, mip: MIP):
+        self.mip = mip
+        self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
+        self.c: Vector = self.sign * mip.c
+        self.offset = self.sign * mip.offset
+        self.A = mip.A
+        self.n, self.m = mip.n, mip.m
+        self.row_lower, self.row_upper = mip.row_lower, mip.row_upper
+        self.whole: NDArray[np.bool_] = mip.integrality
+        # Whole columns have whole bounds; engines differ in how they round others.
+        self.lower = np.where(self.whole, np.ceil(mip.lower - 1e-9), mip.lower)
+        self.upper = np.where(self.whole, np.floor(mip.upper + 1e-9), mip.upper)
+
+    @cached_property
+    def integers(self) -> NDArray[np.intp]:
+        """Indices of the whole columns."""
+        return np.flatnonzero(self.whole)
+
+    @cached_property
+    def binaries(self) -> NDArray[np.intp]:
+        """Indices of the whole columns with bounds 0 and 1."""
+        return np.flatnonzero(self.whole & (self.lower == 0) & (self.upper == 1))
+
+    @cached_property
+    def columns(self) -> sparse.csc_array:
+        """The rows by column."""
+        return sparse.csc_array(self.A)
+
+    def value(self, x: Vector) -> float:
+        """Minimised objective of column values [n], the constant included."""
+        return float(self.c @ x) + self.offset
+
+    def feasible(self, x: Vector) -> bool:
+        """Whether column values [n] satisfy the model within its tolerances."""
+        return bool(np.isfinite(x).all()) and not self.mip.vector_violations(x)
+
+    def rounded(self, x: Vector) -> Vector:
+        """Column values [n] with whole columns rounded, and inside the bounds."""
+        x = np.where(self.whole, np.rint(x), x)
+        return np.clip(x, self.lower, self.upper)
+
+    def safe_bound(self, bound: float) -> float:
+        """A lower bound, rounded up where the objective must be whole."""
+        if self.mip.integral and math.isfinite(bound):
+            return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
+        return bound
+
+    def original(self, value: float) -> float:
+        """A minimised value in the model's own direction."""
+        return self.sign * value
+
+    def contradiction(self) -> str | None:
+        """Why bounds alone leave no solution, or None."""
+        for what, low, high, names in (
+            ("column", self.lower, self.upper, self.mip.columns),
+            ("row", self.row_lower, self.row_upper, self.mip.rows),
+        ):
+            bad = (low > high) | (low == math.inf) | (high == -math.inf)
+            if bad.any():
+                return f"{what} {names[int(np.argmax(bad))]} has contradictory limits"
+        empty = np.diff(self.A.indptr) == 0
+        bad = empty & ((self.row_lower > 1e-6) | (self.row_upper < -1e-6))
+        if bad.any():
+            return f"row {self.mip.rows[int(np.argmax(bad))]} is empty and cannot hold"
+        return None
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """A restriction of a model; everything is optional.
+
+    Parameters
+    ----------
+    fix
+        Columns and their values.
+    bounds
+        Columns, their lower and their upper bounds; tightened, never loosened.
+    rows
+        Extra rows ``(A, lower, upper)`` over all columns.
+    objective
+        Minimised coefficients [n] instead of the model's, without a constant.
+    cutoff
+        Only solutions whose minimised objective is at most this are wanted.
+    """
+
+    fix: tuple[NDArray[np.intp], Vector] | None = None
+    bounds: tuple[NDArray[np.intp], Vector, Vector] | None = None
+    rows: tuple[Any, Vector, Vector] | None = None
+    objective: Vector | None = None
+    cutoff: float | None = None
+
+    def column_bounds(self, form: Form) -> tuple[NDArray[np.intp], Vector, Vector] | None:
+        """The restricted columns with their new bounds; None if there are none."""
+        lower, upper = form.lower.copy(), form.upper.copy()
+        if self.fix is not None:
+            columns, values = self.fix
+            lower[columns] = upper[columns] = values
+        if self.bounds is not None:
+            columns, low, high = self.bounds
+            lower[columns] = np.maximum(lower[columns], low)
+            upper[columns] = np.minimum(upper[columns], high)
+        changed = np.flatnonzero((lower != form.lower) | (upper != form.upper))
+        return (changed, lower[changed], upper[changed]) if len(changed) else None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one engine call may spend.
+
+    Parameters
+    ----------
+    seconds
+        Wall-clock time.
+    nodes, stall_nodes
+        Branch-and-bound nodes, in all and without an improvement; None for no limit.
+    solutions
+        Stop after this many improving solutions; None for no limit.
+    gap
+        Stop at this certified gap.
+    """
+
+    seconds: float = math.inf
+    nodes: int | None = None
+    stall_nodes: int | None = None
+    solutions: int | None = None
+    gap: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What one engine call brought; values are minimised, the constant included.
+
+    Parameters
+    ----------
+    status
+        OPTIMAL, FEASIBLE, INFEASIBLE, UNBOUNDED or UNKNOWN, of the restricted model.
+    x
+        Best column values [n], rounded and checked against the rows, or None.
+    objective
+        The objective of x under the restricted model's objective.
+    bound
+        Lower bound of the restricted model.
+    stopped
+        Why the engine ended.
+    nodes
+        Branch-and-bound nodes.
+    error
+        The engine's own words when it failed.
+    """
+
+    status: Status = Status.UNKNOWN
+    x: Vector | None = None
+    objective: float = math.inf
+    bound: float = -math.inf
+    stopped: Stop = Stop.FINISHED
+    nodes: int = 0
+    error: str = ""
+
+
+@dataclass
+class Watch:
+    """The ears of a running engine.
+
+    Parameters
+    ----------
+    on_solution
+        Called with column values [n] of every improving solution.
+    on_bound
+        Called with the lower bound when it moves.
+    stop
+        Asked often; True ends the call as soon as the engine can.
+    """
+
+    on_solution: Callable[[Vector], object] | None = None
+    on_bound: Callable[[float], None] | None = None
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+
+class Backend(Protocol):
+    """An engine with one model object."""
+
+    name: ClassVar[str]
+    form: Form
+
+    def solve(
+        self,
+        limits: Limits,
+        neighborhood: Neighborhood | None = None,
+        start: Vector | None = None,
+        watch: Watch | None = None,
+    ) -> Outcome:
+        """Solve the model, or the restriction; afterwards it is as before."""
+        ...
+
+    def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
+        """Add valid rows for good."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        ...
+
+
+def run_interruptible(
+    work: Callable[[], None], stop: Callable[[], bool], interrupt: Callable[[], None]
+) -> None:
+    """Run an engine in a thread, so that the caller's thread stays free for Ctrl-C.
+
+    Parameters
+    ----------
+    work
+        The engine's call; it must release the interpreter lock.
+    stop
+        Asked every few milliseconds.
+    interrupt
+        Called, until the engine ends, once ``stop`` said True.
+    """
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="nco-engine", daemon=True)
+    thread.start()
+    wait = 0.001
+    while True:
+        thread.join(wait)
+        if not thread.is_alive():
+            break
+        wait = min(0.02, 2 * wait)
+        if stop():
+            interrupt()
+    if failure:
+        raise failure[0]
+
+
+def polish(form: Form, x: Vector, seconds: float = 5.0) -> Vector | None:
+    """Column values [n] made feasible: whole columns rounded, the rest re-solved.
+
+    Returns None where rounding the whole columns leaves no feasible rest.
+    """
+    x = form.rounded(x)
+    if form.feasible(x):
+        return x
+    if form.whole.all():
+        return None
+    from nco.mip.relaxation import solve_lp
+
+    lower, upper = form.lower.copy(), form.upper.copy()
+    lower[form.whole] = upper[form.whole] = x[form.whole]
+    outcome = solve_lp(form, seconds, lower=lower, upper=upper)
+    if outcome.x is None:
+        return None
+    y = form.rounded(outcome.x)
+    return y if form.feasible(y) else None
+
+
+def reason_without_mip(instance: Instance[Any]) -> str | None:
+    """Why an instance has no MIP form, or None."""
+    if callable(getattr(instance, "to_mip", None)):
+        return None
+    return f"{instance.problem} has no MIP form"
+
+
+def view_of(instance: Instance[Any], start: Any = None) -> MipView:
+    """The MIP form of an instance.
+
+    Raises
+    ------
+    UnsupportedError
+        When it has none.
+    """
+    reason = reason_without_mip(instance)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    return instance.to_mip(start=start)  # type: ignore[attr-defined]
+
+
+def checked_start(instance: Instance[Any], start: Any) -> list[str]:
+    """What is wrong with a start; an infeasible one is only a hint to engines.
+
+    Raises
+    ------
+    InputError
+        When it names columns that do not exist.
+    """
+    problems = instance.violations(start)
+    if problems and isinstance(instance, MIP) and not set(start) <= instance.index.keys():
+        raise InputError(None, None, f"start: {problems[0]}", "use the model's column names")
+    if problems:
+        logger.warning("the start is not feasible (%s); it is used as a hint.", problems[0])
+    return problems
+
+
+def root_rounds(engine: Backend, view: MipView, budget: Budget, rounds: int = 30) -> None:
+    """Add the view's valid rows while they cut off LP solutions.
+
+    Parameters
+    ----------
+    engine
+        Gets the rows.
+    view
+        Separates.
+    budget
+        All of it may be used; pass a share.
+    rounds
+        Largest number of LPs.
+    """
+    if view.separate is None:
+        return
+    from nco.mip.relaxation import LinearProgram
+
+    lp = LinearProgram(engine.form)
+    last = -math.inf
+    for _ in range(rounds):
+        outcome = lp.solve(budget.left(), stop=budget.interrupted)
+        if outcome.status is not Status.OPTIMAL or outcome.x is None or budget.left() <= 0:
+            return
+        cut = view.separate(outcome.x)
+        # Rows that no longer move the bound cost more than they bring.
+        if cut is None or outcome.objective <= last + 1e-6 * abs(last):
+            return
+        last = outcome.objective
+        engine.add_rows(*cut)
+        lp.add_rows(*cut)
+
+
+class EngineSolver:
+    """A plain engine as a solver of instances; the base of `SCIP` and `HiGHS`."""
+
+    name: ClassVar[str]
+    threads: int
+
+    def _engine(self, form: Form, seed: int) -> Backend:
+        raise NotImplementedError
+
+    def _versions(self) -> Mapping[str, str]:
+        raise NotImplementedError
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None, or why the instance cannot be solved."""
+        return reason_without_mip(instance)
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance.
+
+        Raises
+        ------
+        UnsupportedError
+            When the instance has no MIP form.
+        """
+        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        hint = None
+        if start is not None and not checked_start(instance, start):
+            tracker.offer(start)
+        elif start is not None and isinstance(instance, MIP):
+            hint = instance.vector(start)
+        view = view_of(instance, tracker.solution)
+        form = Form(view.mip)
+        if tracker.solution is not None:
+            hint = view.encode(tracker.solution)
+        with budget.catch_interrupt():
+            outcome = self._run(form, view, tracker, hint, seed)
+        return conclude(tracker, form, view, outcome, params=self._params(), v=self._versions())
+
+    def _params(self) -> Mapping[str, Any]:
+        return {"threads": self.threads}
+
+    def _run(
+        self, form: Form, view: MipView, tracker: Tracker[Any], hint: Vector | None, seed: int
+    ) -> Outcome:
+        budget = tracker.budget
+        settled = settle(form)
+        if settled is not None:
+            if settled.x is not None:
+                offer(tracker, form, view, settled.x)
+            return settled
+        if (reason := tracker.done()) is not None:
+            return Outcome(stopped=reason)
+        engine = self._engine(form, spawn_seed(seed, tracker.instance.digest))
+        try:
+            root_rounds(engine, view, budget.share(0.1))
+            reason = tracker.done()
+            if reason is not None:
+                return Outcome(stopped=reason)
+            watch = Watch(
+                on_solution=lambda x: offer(tracker, form, view, x),
+                on_bound=lambda b: offer_bound(tracker, form, view, b),
+                stop=lambda: tracker.done() is not None,
+            )
+            limits = Limits(budget.left(), nodes=budget.iterations, gap=budget.gap or 0.0)
+            outcome = engine.solve(limits, None, hint, watch)
+            if outcome.status is Status.UNBOUNDED:
+                outcome = confirm_unbounded(engine, budget, watch)
+        finally:
+            engine.close()
+        if outcome.x is not None:
+            offer(tracker, form, view, outcome.x)
+        offer_bound(tracker, form, view, outcome.bound)
+        return outcome
+
+
+def confirm_unbounded(engine: Backend, budget: Budget, watch: Watch) -> Outcome:
+    """The outcome of a model with an unbounded relaxation, by looking for any solution."""
+    feasibility = Neighborhood(objective=np.zeros(engine.form.n))
+    quiet = Watch(stop=watch.stop)
+    outcome = engine.solve(Limits(budget.left(), solutions=1), feasibility, None, quiet)
+    if outcome.x is not None:
+        return Outcome(Status.UNBOUNDED, stopped=Stop.PROVED)
+    if outcome.status is Status.INFEASIBLE:
+        return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+    return Outcome(stopped=outcome.stopped)
+
+
+def settle(form: Form) -> Outcome | None:
+    """The outcome of a model that needs no engine, or None."""
+    why = form.contradiction()
+    if why is not None:
+        logger.info("infeasible: %s.", why)
+        return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+    if form.n == 0:
+        return Outcome(Status.OPTIMAL, np.zeros(0), form.offset, form.offset, stopped=Stop.PROVED)
+    return None
+
+
+def offer(
+    tracker: Tracker[Any], form: Form, view: MipView, x: Vector, by: str | None = None
+) -> bool:
+    """Check column values against model and instance, mend them if need be, keep them."""
+    polished = polish(form, x)
+    if polished is None:
+        logger.debug("an engine's solution cannot be made feasible; it is dropped.")
+        return False
+    solution = view.decode(polished)
+    problems = tracker.instance.violations(solution)
+    if problems:
+        logger.debug("an engine's solution is not feasible: %s.", problems[0])
+        return False
+    return tracker.offer(solution, by)
+
+
+def offer_bound(
+    tracker: Tracker[Any], form: Form, view: MipView, bound: float, by: str | None = None
+) -> None:
+    """Keep a lower bound of the minimised model, where it is one of the instance."""
+    if not view.exact or not math.isfinite(bound) or abs(bound) >= INFINITY:
+        return
+    value = form.original(form.safe_bound(bound))
+    # Bounds are valid up to the engines' tolerances; a hair beyond the incumbent is it.
+    if tracker.objective is not None and close(value, tracker.objective, 1e-6):
+        value = tracker.objective
+    tracker.offer_bound(value, by)
+
+
+def conclude(
+    tracker: Tracker[Any],
+    form: Form,
+    view: MipView,
+    outcome: Outcome,
+    *,
+    params: Mapping[str, Any],
+    v: Mapping[str, str],
+    extra: Mapping[str, Any] | None = None,
+) -> Result:
+    """The result: the engine's claim, believed only where what was kept agrees."""
+    status, stopped = outcome.status, outcome.stopped
+    known = tracker.objective
+    if status is Status.OPTIMAL:
+        agrees = known is not None and close(known, form.original(outcome.objective), 1e-6)
+        if not (agrees and view.exact):
+            status = Status.UNKNOWN
+            stopped = Stop.FINISHED if not view.exact and known is not None else stopped
+            stopped = Stop.ERROR if view.exact and not agrees else stopped
+    elif status is Status.INFEASIBLE and (known is not None or not view.exact):
+        status = Status.UNKNOWN
+        stopped = Stop.ERROR if view.exact else Stop.FINISHED
+    elif status is Status.UNBOUNDED:
+        tracker.solution = tracker.objective = tracker.bound = None
+        stopped = Stop.PROVED
+    else:
+        reason = tracker.done()
+        if status is not Status.UNBOUNDED and reason is not None and stopped is not Stop.ERROR:
+            stopped = reason
+    if status in (Status.FEASIBLE, Status.INFEASIBLE) and known is None:
+        status = Status.INFEASIBLE if status is Status.INFEASIBLE else Status.UNKNOWN
+    if outcome.error:
+        logger.warning("%s failed: %s", tracker.solver, outcome.error)
+    return tracker.result(stopped, status=status, params=params, versions=v, extra=extra)

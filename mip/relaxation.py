@@ -1,0 +1,122 @@
+"""LP relaxations through HiGHS: values for operators and valid bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from nco.instances.core import Budget, Instance, Status, Stop
+from nco.mip.backend import Form, Outcome, Vector, run_interruptible
+
+
+class LinearProgram:
+    """The relaxation of a model in one HiGHS object that keeps its basis between solves.
+
+    Parameters
+    ----------
+    form
+        The model; integrality is ignored.
+    """
+
+    def __init__(self, form: Form):
+        from nco.mip.highs import pass_model
+
+        self.form = form
+        self._highs = pass_model(form, relaxed=True)
+        self._all = np.arange(form.n, dtype=np.int32)
+
+    def bounds(self, lower: Vector, upper: Vector) -> None:
+        """Set the bounds [n] of all columns."""
+        self._highs.changeColsBounds(self.form.n, self._all, lower, upper)
+
+    def objective(self, c: Vector) -> None:
+        """Set the minimised coefficients [n]."""
+        self._highs.changeColsCost(self.form.n, self._all, c)
+
+    def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
+        """Add rows."""
+        rows = sparse.csr_array(A)
+        self._highs.addRows(
+            rows.shape[0],
+            lower,
+            upper,
+            rows.nnz,
+            rows.indptr[:-1].astype(np.int32),
+            rows.indices.astype(np.int32),
+            rows.data,
+        )
+
+    def solve(self, seconds: float, stop: Callable[[], bool] | None = None) -> Outcome:
+        """Solve; x is the LP's own, and bound is set where the LP is solved to the end."""
+        from highspy import HighsModelStatus as Code
+        from highspy import cb
+
+        highs = self._highs
+        if seconds <= 0:
+            return Outcome(stopped=Stop.TIME)
+        highs.setOptionValue("time_limit", highs.getRunTime() + min(seconds, 1e9))
+        asked = stop or (lambda: False)
+        flag = [False]
+
+        def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
+            into.user_interrupt = flag[0]
+
+        def interrupt() -> None:
+            flag[0] = True
+
+        if stop is not None:
+            highs.setCallback(hear, None)
+            highs.startCallback(cb.HighsCallbackType.kCallbackSimplexInterrupt)
+        run_interruptible(highs.run, asked, interrupt)
+        status = highs.getModelStatus()
+        if status == Code.kOptimal:
+            value = highs.getObjectiveValue()
+            x = np.array(highs.getSolution().col_value)
+            return Outcome(Status.OPTIMAL, x, value, value, Stop.PROVED)
+        if status == Code.kInfeasible:
+            return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+        if status in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
+            return Outcome(Status.UNBOUNDED, stopped=Stop.PROVED)
+        if status == Code.kInterrupt:
+            return Outcome(stopped=Stop.INTERRUPTED)
+        return Outcome(stopped=Stop.TIME)
+
+
+def solve_lp(
+    form: Form, seconds: float, *, lower: Vector | None = None, upper: Vector | None = None
+) -> Outcome:
+    """Solve the relaxation once, with other bounds [n] where given."""
+    lp = LinearProgram(form)
+    if lower is not None and upper is not None:
+        lp.bounds(lower, upper)
+    return lp.solve(seconds)
+
+
+def bound(instance: Instance[Any], budget: Budget) -> float | None:
+    """Bound of the LP relaxation in the instance's own direction; None if it fails.
+
+    Valid for what has an exact MIP form only; rounded safely where objectives are whole.
+    """
+    from nco.mip.backend import reason_without_mip, settle, view_of
+
+    if reason_without_mip(instance) is not None:
+        return None
+    view = view_of(instance)
+    form = Form(view.mip)
+    settled = settle(form)
+    if not view.exact or settled is not None:
+        return None if settled is None or not view.exact else _of(form, settled)
+    outcome = solve_lp(form, budget.left())
+    return _of(form, outcome)
+
+
+def _of(form: Form, outcome: Outcome) -> float | None:
+    if outcome.status is not Status.OPTIMAL or not math.isfinite(outcome.bound):
+        return None
+    # The LP is solved to its tolerances; a hair of slack keeps the bound valid.
+    value = outcome.bound - 1e-7 * max(1.0, abs(outcome.bound))
+    return form.original(form.safe_bound(value))

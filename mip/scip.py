@@ -1,0 +1,349 @@
+"""SCIP as an engine and as the solver ``scip``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from nco.instances.core import Status, Stop
+from nco.mip.backend import (
+    INFINITY,
+    EngineSolver,
+    Form,
+    Limits,
+    Neighborhood,
+    Outcome,
+    Vector,
+    Watch,
+    run_interruptible,
+)
+
+
+class ScipEngine:
+    """One SCIP object; see `Backend`.
+
+    Parameters
+    ----------
+    form
+        The model.
+    seed
+        SCIP's random seed shift.
+    threads
+        SCIP itself works in one thread; more are used by LP solvers that can.
+    params
+        Further SCIP parameters, name -> value.
+
+    Raises
+    ------
+    ValueError
+        When SCIP refuses a parameter.
+    """
+
+    name: ClassVar[str] = "scip"
+
+    def __init__(
+        self,
+        form: Form,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        params: Mapping[str, Any] | None = None,
+    ):
+        from pyscipopt import Model
+        from pyscipopt.scip import Term
+
+        self.form = form
+        self._model = model = Model()
+        model.hideOutput()
+        # Ctrl-C is ours: SCIP's own handler would swallow it.
+        model.setParam("misc/catchctrlc", False)
+        model.setParam("randomization/randomseedshift", seed % 2**31)
+        model.setParam("lp/threads", threads)
+        # Solutions of one call must not leak into the next.
+        model.setParam("limits/maxorigsol", 1)
+        for name, value in (params or {}).items():
+            try:
+                model.setParam(name, value)
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"SCIP parameter {name} = {value} not understood: {error}."
+                ) from None
+        self._variables = [
+            model.addVar(f"x{k}", "I" if whole else "C", low, high, cost)
+            for k, (whole, low, high, cost) in enumerate(
+                zip(
+                    form.whole.tolist(),
+                    _limits(form.lower),
+                    _limits(form.upper),
+                    form.c.tolist(),
+                    strict=True,
+                )
+            )
+        ]
+        model.addObjoffset(form.offset)
+        self._terms = [Term(variable) for variable in self._variables]
+        self._rows: list[Any] = []
+        self.add_rows(form.A, form.row_lower, form.row_upper)
+        self._events = self._listen()
+
+    def _listen(self) -> Any:
+        from pyscipopt import SCIP_EVENTTYPE, Eventhdlr
+
+        kinds = (
+            SCIP_EVENTTYPE.BESTSOLFOUND,
+            SCIP_EVENTTYPE.NODESOLVED,
+            SCIP_EVENTTYPE.LPSOLVED,
+            SCIP_EVENTTYPE.PRESOLVEROUND,
+        )
+        engine = self
+
+        class Ears(Eventhdlr):  # type: ignore[misc]
+            watch: Watch | None = None
+            bound = -math.inf
+            failure: BaseException | None = None
+
+            def eventinit(self) -> None:
+                for kind in kinds:
+                    self.model.catchEvent(kind, self)
+
+            def eventexit(self) -> None:
+                for kind in kinds:
+                    self.model.dropEvent(kind, self)
+
+            def eventexec(self, event: Any) -> None:
+                # An exception must not travel through C.
+                try:
+                    engine._hear(event.getType() == SCIP_EVENTTYPE.BESTSOLFOUND)
+                except BaseException as error:
+                    self.failure = error
+                    self.model.interruptSolve()
+
+        ears = Ears()
+        self._model.includeEventhdlr(ears, "nco", "improvements, bounds and interruption")
+        return ears
+
+    def _hear(self, solution: bool) -> None:
+        watch = self._events.watch
+        if watch is None:
+            return
+        if solution and watch.on_solution is not None:
+            watch.on_solution(self._values(self._model.getBestSol()))
+        bound = self._model.getDualbound()
+        if bound > self._events.bound and abs(bound) < INFINITY:
+            self._events.bound = bound
+            if watch.on_bound is not None:
+                watch.on_bound(bound)
+        if watch.stop():
+            self._model.interruptSolve()
+
+    def _values(self, solution: Any) -> Vector:
+        value = self._model.getSolVal
+        return np.array([value(solution, variable) for variable in self._variables])
+
+    def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
+        """Add valid rows for good."""
+        self._add(A, lower, upper)
+
+    def _add(self, A: Any, lower: Vector, upper: Vector) -> list[Any]:
+        from pyscipopt.scip import Expr, ExprCons
+
+        matrix = sparse.csr_array(A)
+        starts = matrix.indptr.tolist()
+        columns = matrix.indices.tolist()
+        values = matrix.data.tolist()
+        terms, add = self._terms, self._model.addCons
+        rows = []
+        for k, (low, high) in enumerate(zip(_limits(lower), _limits(upper), strict=True)):
+            entries = range(starts[k], starts[k + 1])
+            if not entries or (low is None and high is None):
+                # The form has checked that empty rows hold.
+                continue
+            expression = Expr({terms[columns[e]]: values[e] for e in entries})
+            rows.append(add(ExprCons(expression, low, high), f"r{k}"))
+        return rows
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self._rows.clear()
+        self._terms.clear()
+        self._variables.clear()
+        self._model.freeProb()
+
+    def solve(
+        self,
+        limits: Limits,
+        neighborhood: Neighborhood | None = None,
+        start: Vector | None = None,
+        watch: Watch | None = None,
+    ) -> Outcome:
+        """Solve the model, or the restriction; afterwards it is as before."""
+        if limits.seconds <= 0:
+            return Outcome(stopped=Stop.TIME)
+        watch = watch or Watch()
+        model, form = self._model, self.form
+        restriction = neighborhood or Neighborhood()
+        changed = restriction.column_bounds(form)
+        if changed is not None and (changed[1] > changed[2]).any():
+            return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+        extra: list[Any] = []
+        try:
+            if changed is not None:
+                self._bounds(*changed)
+            if restriction.objective is not None:
+                self._objective(restriction.objective, 0.0)
+            if restriction.rows is not None:
+                extra += self._add(*restriction.rows)
+            if restriction.cutoff is not None:
+                if restriction.objective is None:
+                    # SCIP wants strictly better; a hair more keeps ties.
+                    slack = 1e-9 * max(1.0, abs(restriction.cutoff))
+                    model.setObjlimit(restriction.cutoff + slack)
+                else:
+                    right = np.array([restriction.cutoff - form.offset])
+                    extra += self._add(sparse.csr_array(form.c[None]), np.array([-math.inf]), right)
+            return self._run(limits, start, watch, restriction)
+        finally:
+            model.freeTransform()
+            for row in extra:
+                model.delCons(row)
+            if changed is not None:
+                columns = changed[0]
+                self._bounds(columns, form.lower[columns], form.upper[columns])
+            if restriction.objective is not None:
+                self._objective(form.c, form.offset)
+            if restriction.cutoff is not None:
+                model.setObjlimit(model.infinity())
+
+    def _bounds(self, columns: Any, lower: Vector, upper: Vector) -> None:
+        model, variables = self._model, self._variables
+        for k, low, high in zip(columns.tolist(), _limits(lower), _limits(upper), strict=True):
+            model.chgVarLb(variables[k], low)
+            model.chgVarUb(variables[k], high)
+
+    def _objective(self, c: Vector, offset: float) -> None:
+        from pyscipopt.scip import Expr
+
+        used = np.flatnonzero(c).tolist()
+        expression = Expr({self._terms[k]: float(c[k]) for k in used})
+        # Clearing takes the old constant away, too.
+        self._model.setObjective(expression, "minimize", clear=True)
+        if offset:
+            self._model.addObjoffset(offset)
+
+    def _run(
+        self, limits: Limits, start: Vector | None, watch: Watch, restriction: Neighborhood
+    ) -> Outcome:
+        model, ears = self._model, self._events
+        model.setParam("limits/time", min(limits.seconds, INFINITY))
+        for name, value in (
+            ("limits/nodes", limits.nodes),
+            ("limits/stallnodes", limits.stall_nodes),
+            ("limits/bestsol", limits.solutions),
+        ):
+            model.setParam(name, -1 if value is None else value)
+        model.setParam("limits/gap", limits.gap)
+        if start is not None:
+            solution = model.createOrigSol()
+            for variable, value in zip(
+                self._variables, self.form.rounded(start).tolist(), strict=True
+            ):
+                model.setSolVal(solution, variable, value)
+            model.addSol(solution)
+        ears.watch, ears.bound, ears.failure = watch, -math.inf, None
+        try:
+            run_interruptible(model.optimizeNogil, watch.stop, model.interruptSolve)
+        finally:
+            ears.watch = None
+        if ears.failure is not None:
+            raise ears.failure
+        cutoff = restriction.cutoff if restriction.objective is None else None
+        return self._outcome(cutoff)
+
+    def _outcome(self, cutoff: float | None) -> Outcome:
+        model = self._model
+        code = model.getStatus()
+        outcome = Outcome(nodes=int(model.getNTotalNodes()))
+        if model.getNSols() > 0 and code != "unbounded":
+            best = model.getBestSol()
+            outcome.x = self._values(best)
+            outcome.objective = float(model.getSolObjVal(best))
+            outcome.status = Status.FEASIBLE
+            # A start beyond the cutoff stays in SCIP's storage; it is no answer.
+            if cutoff is not None and outcome.objective > cutoff + 1e-6 * max(1.0, abs(cutoff)):
+                outcome.x, outcome.objective = None, math.inf
+                outcome.status = Status.UNKNOWN
+        bound = float(model.getDualbound())
+        outcome.bound = bound if abs(bound) < INFINITY else -math.inf
+        proved = {
+            "optimal": Status.OPTIMAL,
+            "infeasible": Status.INFEASIBLE,
+            "unbounded": Status.UNBOUNDED,
+            "inforunbd": Status.UNBOUNDED,
+        }.get(code)
+        if proved is Status.INFEASIBLE and outcome.x is not None:
+            proved = None
+        if proved is not None:
+            outcome.status, outcome.stopped = proved, Stop.PROVED
+            return outcome
+        outcome.stopped = {
+            "timelimit": Stop.TIME,
+            "nodelimit": Stop.ITERATIONS,
+            "totalnodelimit": Stop.ITERATIONS,
+            "stallnodelimit": Stop.ITERATIONS,
+            "sollimit": Stop.ITERATIONS,
+            "bestsollimit": Stop.ITERATIONS,
+            "gaplimit": Stop.GAP,
+            "userinterrupt": Stop.INTERRUPTED,
+        }.get(code, Stop.ERROR)
+        if outcome.stopped is Stop.ERROR:
+            outcome.error = f"SCIP: {code}"
+        return outcome
+
+
+def _limits(values: Vector) -> list[float | None]:
+    return [None if abs(v) >= INFINITY else v for v in np.asarray(values, dtype=float).tolist()]
+
+
+@dataclass(frozen=True)
+class SCIP(EngineSolver):
+    """SCIP on the MIP form of an instance.
+
+    S. Bolusani et al., The SCIP Optimization Suite 9.0 (2024), and its successors.
+
+    Parameters
+    ----------
+    threads
+        Threads of the LP solver, where it has any.
+    params
+        Further SCIP parameters, name -> value.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than one thread.
+    """
+
+    name: ClassVar[str] = "scip"
+    threads: int = 1
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.threads < 1:
+            raise ValueError(f"threads = {self.threads} < 1 not understood.")
+
+    def _engine(self, form: Form, seed: int) -> ScipEngine:
+        return ScipEngine(form, seed=seed, threads=self.threads, params=self.params)
+
+    def _params(self) -> Mapping[str, Any]:
+        return {"threads": self.threads, **self.params}
+
+    def _versions(self) -> Mapping[str, str]:
+        from importlib.metadata import version
+
+        return {"pyscipopt": version("pyscipopt")}
