@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -87,10 +88,12 @@ class Auto:
     def supports(self, instance: Instance[Any]) -> str | None:
         """None if any solver supports the instance."""
         if self.plan:
-            return None if self._usable(self.plan, instance) else f"no step of {self.plan} does"
-        return None if self.candidates(instance, None) else "no installed solver supports it"
+            usable = self._usable(self.plan, instance)
+            return None if usable else f"{self.plan} does not support {instance.problem}"
+        found = next(self.candidates(instance, None), None)
+        return None if found else f"no installed solver supports {instance.problem}"
 
-    def candidates(self, instance: Instance[Any], time_limit: float | None) -> list[str]:
+    def candidates(self, instance: Instance[Any], time_limit: float | None) -> Iterator[str]:
         """Usable plans, best first: measured ones, then the rest as registered."""
         seconds = 60.0 if time_limit is None else max(time_limit, 1e-3)
 
@@ -99,16 +102,16 @@ class Auto:
             return size + 0.5 * abs(math.log(row["time_limit"] / seconds))
 
         rows = [row for row in table() if row["problem"] == instance.problem]
-        ranked: list[str] = []
+        tried = {"auto"}
         for row in sorted(rows, key=distance):
             for spec, *_ in sorted(row["solvers"], key=lambda s: (s[1], s[3])):
                 plan = spec.removeprefix("auto:plan=")
-                if plan not in ranked and self._usable(plan, instance):
-                    ranked.append(plan)
+                if plan not in tried and self._usable(plan, instance):
+                    yield plan
+                tried.add(plan)
         for entry in solvers:
-            if entry.name not in ("auto", *ranked) and self._usable(entry.name, instance):
-                ranked.append(entry.name)
-        return ranked
+            if entry.name not in tried and self._usable(entry.name, instance):
+                yield entry.name
 
     def _usable(self, plan: str, instance: Instance[Any]) -> bool:
         for name, _ in parse_plan(plan):
@@ -133,9 +136,10 @@ class Auto:
         UnsupportedError
             When no installed solver supports the instance.
         """
-        plans = [self.plan] if self.plan else self.candidates(instance, budget.time_limit)
-        if not plans:
-            raise UnsupportedError(f"no installed solver supports this {instance.problem}.")
+        reason = self.supports(instance)
+        if reason:
+            raise UnsupportedError(reason)
+        plans = (self.plan,) if self.plan else self.candidates(instance, budget.time_limit)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
@@ -175,7 +179,7 @@ class Auto:
                     break
             if tracker.solution is not None or status is not None or tracker.done():
                 break
-        if not versions and errors:
+        if errors and tracker.solution is None and status is None:
             raise CheckError(errors[0])
         return tracker.result(
             tracker.done() or stopped,

@@ -1,0 +1,111 @@
+"""The benchmark runner and the table it makes."""
+
+import json
+
+import pytest
+
+from nco import bench
+from nco.instances import io
+from nco.instances.core import InputError
+from nco.instances.knapsack import Knapsack
+from nco.instances.tsp import TSP
+
+
+@pytest.fixture
+def files(tmp_path):
+    io.write(TSP.generate(8, seed=1), tmp_path / "a.tsp")
+    io.write(Knapsack.generate(9, seed=1), tmp_path / "b.kp")
+    return tmp_path
+
+
+def test_runs_resume_and_keep_their_rows(files):
+    """A second call runs nothing; a torn last line is run again."""
+    plan = bench.Plan(
+        files=(str(files / "a.tsp"), str(files / "b.kp")),
+        solvers=("nearest-neighbor", "greedy"),
+        time_limits=(5.0,),
+    )
+    out = files / "rows.jsonl"
+    seen = []
+    rows = bench.run(plan, out, jobs=2, on_row=lambda *call: seen.append(call))
+    assert len(rows) == 4
+    assert [call[1] for call in seen] == [1, 2, 3, 4]
+    assert sum("unsupported" in row for row in rows) == 1
+    assert all(row["environment"]["cpu"] for row in rows)
+    text = out.read_text()
+    assert bench.run(plan, out) == rows
+    assert out.read_text() == text
+    out.write_text(text[:-40])
+    again = bench.run(plan, out)
+    assert [r["key"] for r in again] == [r["key"] for r in rows]
+    assert len(bench.load_rows(out)) == 4
+
+
+def row(instance, spec, objective, n=100, limit=1.0, **more):
+    return {
+        "key": f"{instance}/{spec}", "digest": instance, "instance": instance, "problem": "tsp",
+        "spec": spec, "objective": objective, "sense": "minimize", "n": n, "time_limit": limit,
+        "seconds": 1.1, "reference": 100.0, **more,
+    }  # fmt: skip
+
+
+def test_table_and_choices():
+    """Mean and worst gaps per solver; the choice table leaves out what failed."""
+    rows = [
+        row("a", "x", 101.0), row("b", "x", 105.0), row("a", "y", 100.0), row("b", "y", None),
+    ]  # fmt: skip
+    best, other = bench.summarize(rows)
+    assert (best.solver, best.runs, best.solved, best.gap, best.worst) == ("x", 2, 2, 3.0, 5.0)
+    assert best.overshoot == pytest.approx(0.1)
+    assert (other.solver, other.solved) == ("y", 1)
+    assert bench.choices(rows) == [
+        {"problem": "tsp", "n": 100, "time_limit": 1.0, "solvers": [["x", 3.0, 2, 1.1]]}
+    ]
+
+
+def test_gap_without_reference_is_to_the_best_row():
+    """Both senses."""
+    rows = [row("a", "x", 90.0, reference=None), row("a", "y", 99.0, reference=None)]
+    assert bench.row_gaps(rows) == {"a/x": 0.0, "a/y": pytest.approx(10.0)}
+    maximised = [{**r, "sense": "maximize"} for r in rows]
+    assert bench.row_gaps(maximised)["a/x"] == pytest.approx(100 * 9 / 99)
+
+
+@pytest.mark.parametrize(("n", "bucket"), [(1, 1), (52, 32), (99, 100), (400, 316), (10**6, 10**6)])
+def test_size_buckets(n, bucket):
+    """Half decades."""
+    assert bench.size_bucket(n) == bucket
+
+
+def test_plans_from_toml(tmp_path):
+    """Patterns start from the root; unknown keys and sections are named."""
+    path = tmp_path / "plan.toml"
+    path.write_text('[one]\nfiles = ["a.tsp"]\nsolvers = ["greedy"]\n')
+    plan = bench.Plan.from_toml(path, "one", root="/data")
+    assert plan.files == ("/data/a.tsp",)
+    with pytest.raises(InputError, match="no plan 'two'"):
+        bench.Plan.from_toml(path, "two")
+    path.write_text('files = ["a.tsp"]\ncolour = 1\n')
+    with pytest.raises(InputError, match="unknown key 'colour'"):
+        bench.Plan.from_toml(path)
+    path.write_text("files = []\n")
+    with pytest.raises(InputError, match="files is empty"):
+        bench.Plan.from_toml(path)
+
+
+def test_solver_specifications():
+    """Values are JSON where they can be."""
+    assert bench.parse_solver("auto:plan=lkh") == ("auto", {"plan": "lkh"})
+    assert bench.parse_solver("pyvrp:neighbors=20") == ("pyvrp", {"neighbors": 20})
+    with pytest.raises(InputError, match="has no value"):
+        bench.parse_solver("pyvrp:neighbors")
+    with pytest.raises(InputError, match="did you mean pyvrp"):
+        bench.parse_solver("pyvpr")
+
+
+def test_foreign_lines_are_named(tmp_path):
+    """Not a result file."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("hello\n" + json.dumps({}) + "\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: not a result line"):
+        bench.load_rows(path)
