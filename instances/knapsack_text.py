@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nco.instances.core import Batch, InputError, close
 from nco.instances.io import Format, read_text
 from nco.instances.knapsack import Knapsack
@@ -120,8 +123,8 @@ def _read_plain(path: Path, name: str, rows: list[Row]) -> Knapsack:
         raise InputError(path, line, f"n is {n}, but {len(body)} items follow", hint)
     _widths(path, body, 2, n, line)
     instance = Knapsack(
-        values=[row[0] for _, row in body],
-        weights=[row[1] for _, row in body],
+        values=np.array([row[0] for _, row in body]),
+        weights=np.array([row[1] for _, row in body]),
         capacity=capacity,
         name=name,
     )
@@ -144,14 +147,14 @@ def _known(
     return instance.replace(ref_cost=value, ref_solution=items, ref_method="stated in the file")
 
 
-def _indexed(path: Path, rows: Sequence[Row], n: int, end: int = 0) -> tuple[list[float], ...]:
+def _indexed(path: Path, rows: Sequence[Row], n: int, end: int = 0) -> tuple[NDArray[Any], ...]:
     """Values and weights of ``index value weight`` rows, counted from 0 or 1."""
     _widths(path, rows, 3, n, end)
     start = 0 if rows[0][1][0] == 0 else 1
     for position, (number, row) in enumerate(rows, start):
         if row[0] != position:
             raise InputError(path, number, f"index {row[0]:g}, expected {position}", _FORMS)
-    return [row[1] for _, row in rows], [row[2] for _, row in rows]
+    return np.array([row[1] for _, row in rows]), np.array([row[2] for _, row in rows])
 
 
 def _read_block(path: Path, lines: list[Line], position: int) -> tuple[Knapsack, int]:

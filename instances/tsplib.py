@@ -365,10 +365,10 @@ def _matrix(spec: Specification, n: int, symmetric: bool) -> NDArray[np.float64]
     # An upper triangle by columns is a lower triangle by rows, and vice versa.
     offset = 0 if "DIAG" in kind else 1
     upper = kind.startswith("UPPER") == kind.endswith("ROW")
-    i, j = np.triu_indices(n, offset) if upper else np.tril_indices(n, -offset)
+    rows, columns = np.triu_indices(n, offset) if upper else np.tril_indices(n, -offset)
     matrix = np.zeros((n, n))
-    matrix[i, j] = values
-    matrix[j, i] = values
+    matrix[rows, columns] = values
+    matrix[columns, rows] = values
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
