@@ -1,0 +1,194 @@
+"""What can be said of instances and solutions without solving anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nco.api import PathLike, dual_bound, supporting
+from nco.instances import io
+from nco.instances.core import (
+    Batch,
+    Budget,
+    InputError,
+    Instance,
+    Result,
+    Sense,
+    plain,
+    reference_gap,
+    relative_gap,
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an instance says of a solution.
+
+    Parameters
+    ----------
+    problem, instance
+        Problem name and name of the instance.
+    objective
+        Objective, or None for an infeasible solution.
+    violations
+        What is wrong, in words; empty for a feasible solution.
+    ref_cost
+        The instance's stored reference, or None.
+    sense
+        Direction of the objective.
+    """
+
+    problem: str
+    instance: str
+    objective: float | None
+    violations: list[str]
+    ref_cost: float | None = None
+    sense: Sense = Sense.MINIMIZE
+
+    @property
+    def feasible(self) -> bool:
+        """Whether nothing is violated."""
+        return not self.violations
+
+    @property
+    def ref_gap(self) -> float | None:
+        """Signed per cent worse than the stored reference; None without one."""
+        if self.objective is None or self.ref_cost is None:
+            return None
+        return reference_gap(self.objective, self.ref_cost, self.sense)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        out: dict[str, Any] = plain({**values, "feasible": self.feasible, "ref_gap": self.ref_gap})
+        return out
+
+
+def check(
+    instance: Instance[Any] | PathLike,
+    solution: Any,
+    *,
+    problem: str = "",
+    metric: str | None = None,
+) -> Check:
+    """Check a solution and evaluate it.
+
+    Parameters
+    ----------
+    instance
+        An instance or a path.
+    solution
+        A solution, a result or a solution file.
+    problem, metric
+        How to read a path, as in `read`.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be understood, or holds a batch.
+    """
+    instance = _one(instance, problem, metric)
+    if isinstance(solution, (str, os.PathLike)):
+        solution = io.read_solution(solution, instance)
+    elif isinstance(solution, Result):
+        solution = solution.solution
+    if solution is None:
+        raise InputError(None, None, "the result has no solution", "nothing to check")
+    problems = instance.violations(solution)
+    return Check(
+        problem=instance.problem,
+        instance=instance.name,
+        objective=None if problems else instance.objective(instance.canonical(solution)),
+        violations=problems,
+        ref_cost=instance.ref_cost,
+        sense=instance.sense,
+    )
+
+
+def _one(
+    instance: Instance[Any] | PathLike, problem: str = "", metric: str | None = None
+) -> Instance[Any]:
+    path = None
+    if isinstance(instance, (str, os.PathLike)):
+        path, instance = instance, io.read(instance, problem, metric)  # type: ignore[assignment]
+    if isinstance(instance, Batch):
+        raise InputError(path, None, f"holds {len(instance)} instances", "give a single one")
+    assert isinstance(instance, Instance)
+    return instance
+
+
+def info(
+    instance: Instance[Any] | Batch[Any] | PathLike,
+    *,
+    problem: str = "",
+    metric: str | None = None,
+    bound_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """What is known of an instance without solving it.
+
+    Parameters
+    ----------
+    instance
+        An instance, a batch or a path.
+    problem, metric
+        How to read a path, as in `read`.
+    bound_seconds
+        Seconds for a dual bound; without any, only a bound that takes no time.
+
+    Returns
+    -------
+    Plain values: name, problem, n, sense, digest, fields (shape and range of every
+    array), reference, bound, and the solvers that can solve it.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be understood.
+    """
+    if isinstance(instance, (str, os.PathLike)):
+        instance = io.read(instance, problem, metric)
+    out: dict[str, Any] = {"name": instance.name}
+    if isinstance(instance, Batch):
+        costs = instance.ref_cost
+        known = costs is not None and not np.isnan(costs).all()
+        out |= {
+            "instances": len(instance),
+            "ref_cost": float(np.nanmean(costs)) if known else None,  # type: ignore[arg-type]
+            "ref_method": instance.ref_method,
+        }
+        fields, first = instance.arrays, instance[0]
+    else:
+        out |= {
+            "digest": instance.digest,
+            "ref_cost": instance.ref_cost,
+            "ref_method": instance.ref_method,
+        }
+        fields, first = instance.data(), instance
+    out |= {"problem": first.problem, "n": first.n, "sense": first.sense}
+    distances = getattr(first, "distances", None)
+    if distances is not None:
+        out["metric"] = "matrix" if distances.explicit else distances.metric
+        out["symmetric"] = distances.symmetric
+    out["fields"] = {name: _describe(value) for name, value in fields.items()}
+    if not isinstance(instance, Batch):
+        out["bound"] = dual_bound(instance, Budget(bound_seconds))
+        if out["bound"] is not None and instance.ref_cost is not None:
+            out["ref_bound_gap"] = relative_gap(instance.ref_cost, out["bound"])
+    out["solvers"] = supporting(first)
+    result: dict[str, Any] = plain(out)
+    return result
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.ndim:
+        described: dict[str, Any] = {"shape": list(value.shape)}
+        if value.size and value.dtype.kind in "iuf":
+            described |= {"min": value.min(), "mean": float(value.mean()), "max": value.max()}
+        return described
+    if isinstance(value, (tuple, list)):
+        return {"shape": [len(value)]}
+    return value

@@ -1,0 +1,260 @@
+"""Many instances: in one call of a batched solver, one by one, or in processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nco import api
+from nco.instances.core import (
+    Budget,
+    InputError,
+    Instance,
+    Listener,
+    MissingExtraError,
+    Result,
+    Solver,
+    Stop,
+)
+
+logger = logging.getLogger("nco")
+
+#: What a solve may raise for one instance without touching the others.
+SOLVE_ERRORS = (ValueError, RuntimeError, ImportError, MemoryError, OSError)
+
+
+def run_many(
+    instances: api.Many,
+    solver: Solver,
+    limits: api.Limits,
+    parent: Budget,
+    *,
+    seeds: Sequence[int],
+    seed: int = 0,
+    starts: Sequence[Any] | None = None,
+    on_event: Listener | None = None,
+    bound: bool = True,
+    jobs: int = 1,
+    backend: str = "loky",
+    on_outcome: Callable[[int, Result | Exception], None] | None = None,
+) -> list[Result | Exception]:
+    """Solve many instances; an error of one is its outcome and does not stop the others.
+
+    Parameters
+    ----------
+    instances, solver, limits
+        What is solved, by what, within what (for each instance).
+    parent
+        Its interruption stops everything.
+    seeds
+        Seed for each instance.
+    seed
+        Seed for a solver that takes all instances in one call.
+    starts, on_event, bound, jobs, backend
+        As in `solve_batch`.
+    on_outcome
+        Called with the position and the outcome of every instance as it is done.
+
+    Raises
+    ------
+    InputError
+        When ``starts`` is of another length, or jobs or backend are unknown.
+    MissingExtraError
+        When the backend is not installed.
+    """
+    count = len(instances)
+    if starts is not None and len(starts) != count:
+        raise InputError(None, None, f"{len(starts)} starts for {count} instances", "give one each")
+    if jobs == 0:
+        raise InputError(None, None, "jobs = 0", "give a number of processes, or -1 for all cores")
+    listen = on_outcome or (lambda index, outcome: None)
+    outcomes: list[Result | Exception | None] = [None] * count
+    if count > 1 and hasattr(solver, "solve_batch"):
+        results = _run_batched(instances, solver, limits, parent, seed, starts, on_event, bound)
+        for index, result in enumerate(results):
+            listen(index, result)
+        return results
+    tasks = [
+        _Task(k, instances[k], solver, limits, seeds[k], starts[k] if starts else None, bound)
+        for k in range(count)
+    ]
+    if jobs == 1 or count <= 1:
+        done: Iterator[tuple[int, Result | Exception | None]] = (
+            (task.index, _attempt(task, parent, on_event)) for task in tasks
+        )
+    else:
+        done = _parallel(tasks, parent, jobs, backend)
+    for index, outcome in done:
+        outcomes[index] = outcome
+        if outcome is not None:
+            listen(index, outcome)
+    return [
+        _not_started(task, solver) if outcome is None else outcome
+        for task, outcome in zip(tasks, outcomes, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Task:
+    index: int
+    instance: Instance[Any]
+    solver: Solver
+    limits: api.Limits
+    seed: int
+    start: Any
+    bound: bool
+
+
+def _attempt(
+    task: _Task, parent: Budget, on_event: Listener | None = None
+) -> Result | Exception | None:
+    if parent.interrupted():
+        return None
+    try:
+        return api.run(
+            task.instance,
+            task.solver,
+            task.limits.budget(parent),
+            seed=task.seed,
+            start=task.start,
+            on_event=on_event,
+            bound=task.bound,
+        )
+    except SOLVE_ERRORS as error:
+        logger.debug("%s failed", task.instance.name, exc_info=True)
+        return error
+
+
+def _not_started(task: _Task, solver: Solver) -> Result:
+    return Result.of(
+        task.instance,
+        None,
+        solver=solver.name,
+        seconds=0.0,
+        stopped=Stop.INTERRUPTED,
+        seed=task.seed,
+    )
+
+
+def _run_batched(
+    instances: api.Many,
+    solver: Any,
+    limits: api.Limits,
+    parent: Budget,
+    seed: int,
+    starts: Sequence[Any] | None,
+    on_event: Listener | None,
+    bound: bool,
+) -> list[Result | Exception]:
+    count = len(instances)
+    budget = limits.budget(parent, times=count)
+    try:
+        for instance in instances:
+            api.require_support(instance, solver)
+        checked = (
+            None
+            if starts is None
+            else [api.checked_start(i, s) for i, s in zip(instances, starts, strict=True)]
+        )
+        one = limits.budget(parent)
+        seconds = api.reserved(solver, instances[0], one, bound) * count
+        results: list[Result] = solver.solve_batch(
+            instances, budget.reserve(seconds), seed=seed, start=checked, on_event=on_event
+        )
+    except SOLVE_ERRORS as error:
+        return [error] * count
+    out: list[Result | Exception] = []
+    for left, (instance, result) in zip(
+        range(count, 0, -1), zip(instances, results, strict=True), strict=True
+    ):
+        value = None
+        if bound and result.bound is None and result.feasible and not parent.interrupted():
+            share = min(seconds / count, budget.left() / left)
+            value = api.dual_bound(instance, budget.child(share))
+        if value is not None:
+            result = api.with_bound(instance, result, value, budget, None)
+        out.append(result)
+    return out
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _job(task: _Task, stop: str) -> tuple[int, Result | Exception | None]:
+    budget = Budget()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if os.path.exists(stop):
+                budget.interrupt()
+                return
+
+    if os.path.exists(stop):
+        return task.index, None
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        return task.index, _attempt(task, budget)
+    finally:
+        over.set()
+        thread.join()
+
+
+def _parallel(
+    tasks: Sequence[_Task], parent: Budget, jobs: int, backend: str
+) -> Iterator[tuple[int, Result | Exception | None]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    if backend == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError:
+            raise MissingExtraError("backend ray needs ray: run pip install 'nco[ray]'") from None
+        register_ray()
+        config = parallel_config(backend="ray")
+        # Ray's backend returns all at once.
+        returns = "list"
+    elif backend == "loky":
+        config = parallel_config(backend="loky", initializer=_ignore_interrupts)
+        returns = "generator_unordered"
+    else:
+        raise InputError(None, None, f"unknown backend {backend!r}", "known: loky, ray")
+    # Workers learn of an interruption by a file that appears.
+    with (
+        tempfile.TemporaryDirectory(prefix="nco-") as folder,
+        _announce(parent, folder) as stop,
+        config,
+    ):
+        pool = Parallel(n_jobs=jobs, return_as=returns, batch_size=1, max_nbytes=None)
+        yield from pool(delayed(_job)(task, stop) for task in tasks)
+
+
+@contextlib.contextmanager
+def _announce(parent: Budget, folder: str) -> Iterator[str]:
+    stop = Path(folder) / "stop"
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if parent.interrupted():
+                stop.touch()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield str(stop)
+    finally:
+        over.set()
+        thread.join()
