@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical import worker
-from nco.classical.routing import distances_of, is_symmetric_tsp, space_arrays, version
-from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
+from nco.classical.routing import is_symmetric_tsp, version
+from nco.instances.core import Budget, Distances, Instance, Listener, Result, Stop, Tracker
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ class FastTSP:
             tracker.offer(start, by="start")
         tracker.offer(initial_solution(instance), by="constructive")
         if instance.n > 3:
-            params = {"threads": self.threads}
-            target = "nco.classical.fast_tsp:search"
-            for tour in worker.run(target, space_arrays(instance), params, budget):
+            tours = search(instance.distances, worker.deadline_of(budget), self.threads)
+            for tour in worker.run_thread(tours, budget):
                 tracker.offer(tour)
                 if tracker.done():
                     break
@@ -69,18 +68,28 @@ class FastTSP:
         )
 
 
-def search(arrays: dict[str, Any], deadline: float | None, threads: int) -> Iterator[list[int]]:
-    """Worker side: a short search, then one with all the time left."""
+def search(distances: Distances, deadline: float | None, threads: int) -> Iterator[list[int]]:
+    """A short search, then one with all the time left.
+
+    Parameters
+    ----------
+    distances
+        Symmetric costs.
+    deadline
+        In `time.monotonic` seconds, or None.
+    threads
+        Threads that search together.
+    """
     import fast_tsp
 
-    distances = distances_of(arrays)
     n = distances.n
-    costs = np.empty((n, n), dtype=np.uint16)
-    top = max(float(distances.row(i).max()) for i in range(n))
+    matrix = distances.matrix
+    top = float(matrix.max())
     scale = 1.0 if distances.integral and top <= 65535 else 65535 / max(top, 1e-300)
+    costs = np.empty((n, n), dtype=np.uint16)
     for i in range(n):
-        costs[i] = np.rint(distances.row(i) * scale)
-    # A killed worker leaves the tour of the short search.
+        costs[i] = np.rint(matrix[i] * scale)
+    # A search that is given up leaves the tour of the short one.
     for short in (True, False):
         left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
         if left > 0:

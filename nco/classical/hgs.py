@@ -10,13 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical import worker
-from nco.classical.routing import (
-    check_start,
-    distances_of,
-    space_arrays,
-    too_few_vehicles,
-    version,
-)
+from nco.classical.routing import check_start, too_few_vehicles, version
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.cvrp import CVRP
 
@@ -72,17 +66,8 @@ class HGS:
         first = initial_solution(instance)
         if first is not None:
             tracker.offer(first, by="constructive")
-        arrays = space_arrays(instance) | {"demands": instance.demands}
-        params = {
-            "capacity": instance.capacity,
-            "max_distance": instance.max_distance,
-            "service_time": instance.service_time,
-            "vehicles": instance.vehicles,
-            "granular": self.granular,
-            "seed": seed,
-            "iterations": budget.iterations,
-        }
-        for routes in worker.run("nco.classical.hgs:search", arrays, params, budget):
+        found = search(instance, worker.deadline_of(budget), self.granular, seed, budget.iterations)
+        for routes in worker.run_thread(found, budget):
             # Without a feasible solution the library hands out its best infeasible one.
             if not instance.violations(routes):
                 tracker.offer(routes)
@@ -96,22 +81,25 @@ class HGS:
 
 
 def search(
-    arrays: dict[str, Any],
-    deadline: float | None,
-    capacity: float,
-    max_distance: float | None,
-    service_time: float,
-    vehicles: int | None,
-    granular: int,
-    seed: int,
-    iterations: int | None,
+    instance: CVRP, deadline: float | None, granular: int, seed: int, iterations: int | None
 ) -> Iterator[list[list[int]]]:
-    """Worker side: a short search, then one with all the time left."""
+    """A short search, then one with all the time left.
+
+    Parameters
+    ----------
+    instance
+        Symmetric routes.
+    deadline
+        In `time.monotonic` seconds, or None.
+    granular, seed, iterations
+        As in the library.
+    """
     import hygese
 
-    matrix = distances_of(arrays).matrix
+    matrix = instance.distances.matrix
     n = len(matrix)
-    demands = arrays["demands"].astype(np.float64)
+    demands = instance.demands.astype(np.float64)
+    capacity, service_time = instance.capacity, instance.service_time
     if not matrix.any():
         return  # every solution costs nothing
     # The library refuses costs and loads that are all tiny or huge.
@@ -126,14 +114,14 @@ def search(
         "vehicle_capacity": float(capacity) * unit,
         "service_times": np.r_[0.0, np.full(n - 1, float(service_time))],
     }
-    if "coords" in arrays:
+    if instance.coords is not None:
         # Polar angles around the depot serve its SWAP* neighbourhood.
-        points = arrays["coords"] - arrays["coords"].min(0)
+        points = instance.coords - instance.coords.min(0)
         data["x_coordinates"], data["y_coordinates"] = points[:, 0], points[:, 1]
-    if max_distance is not None:
-        data["duration_limit"] = float(max_distance) * scale
-    if vehicles is not None:
-        data["num_vehicles"] = int(vehicles)
+    if instance.max_distance is not None:
+        data["duration_limit"] = float(instance.max_distance) * scale
+    if instance.vehicles is not None:
+        data["num_vehicles"] = instance.vehicles
     for short in (True, False):
         left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
         if left <= 0 or (iterations is not None and short):
@@ -146,7 +134,7 @@ def search(
             nbIter=2**31 - 1 if iterations is None else max(1, iterations),
             seed=seed % 2**31,
             nbGranular=granular,
-            useSwapStar="coords" in arrays,
+            useSwapStar=instance.coords is not None,
         )
         solution = hygese.Solver(parameters=parameters, verbose=False).solve_cvrp(data)
         yield [[int(k) for k in route] for route in solution.routes]

@@ -1,4 +1,7 @@
-"""Run a library call that cannot be stopped in a child process that can.
+"""Run a library call that cannot be stopped where it can be given up.
+
+A library that holds the interpreter lock, leaks memory or may crash runs in a child
+process (`run`), others in a thread (`run_thread`).
 
 The child is a fresh interpreter, so that it works from any ``__main__``, and gets its
 arguments as an ``.npz`` on stdin; solutions come back as JSON lines. It ignores Ctrl-C,
@@ -24,6 +27,54 @@ from typing import Any
 import numpy as np
 
 from nco.instances.core import Budget, CheckError
+
+
+def deadline_of(budget: Budget) -> float | None:
+    """When a budget ends, in `time.monotonic` seconds; None without a time limit."""
+    left = budget.left()
+    return None if left == float("inf") else time.monotonic() + left
+
+
+def run_thread(search: Iterator[Any], budget: Budget, *, grace: float = 0.25) -> Iterator[Any]:
+    """Yield what a search yields, until it ends, time is up, or Ctrl-C.
+
+    For libraries that release the interpreter lock and keep their own time limit: a
+    search that is given up ends by itself, soon after its deadline.
+
+    Parameters
+    ----------
+    search
+        Advanced in a thread of its own.
+    budget, grace
+        As in `run`.
+    """
+    answers: queue.Queue[Any] = queue.Queue()
+    end = object()
+
+    def work() -> None:
+        try:
+            for answer in search:
+                answers.put(answer)
+                if budget.interrupted():
+                    break
+            answers.put(end)
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=work, name="nco-search", daemon=True).start()
+    deadline = time.monotonic() + budget.left() + grace
+    while True:
+        try:
+            answer = answers.get(timeout=0.02)
+        except queue.Empty:
+            if time.monotonic() > deadline or budget.interrupted():
+                return
+            continue
+        if answer is end:
+            return
+        if isinstance(answer, Exception):
+            raise CheckError(f"search failed: {answer}") from answer
+        yield answer
 
 
 def run(
@@ -56,8 +107,7 @@ def run(
     CheckError
         When the child fails; its last error line is quoted.
     """
-    left = budget.left()
-    deadline = None if left == float("inf") else time.monotonic() + left
+    deadline = deadline_of(budget)
     payload = io.BytesIO()
     header = {"target": target, "deadline": deadline, "params": dict(params)}
     np.savez(payload, __header__=np.array(json.dumps(header)), **arrays)
