@@ -34,7 +34,7 @@ Many = Sequence[Instance[Any]]
 
 #: The bound's part of a time limit: this share, at most so many seconds, and nothing of
 #: limits too short to spare any.
-BOUND_SHARE, BOUND_SECONDS, BOUND_LIMIT = 0.05, 1.0, 2.0
+BOUND_SHARE, BOUND_SECONDS, BOUND_LIMIT = 0.1, 1.0, 5.0
 
 
 # ------------------------------------------------------------------------------ solvers
@@ -153,7 +153,8 @@ def dual_bound(instance: Instance[Any], budget: Budget) -> float | None:
     if instance.problem not in registry.bounds:
         return None
     entry = registry.bounds.entry(instance.problem)
-    if not entry.installed:
+    # Importing a library alone takes longer than a short limit can spare.
+    if not entry.installed or (entry.requires and budget.left() <= 0.0):
         return None
     value: float | None = entry.load()(instance, budget)
     return value if value is not None and math.isfinite(value) else None
