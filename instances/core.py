@@ -353,8 +353,8 @@ def _geo(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     q2 = np.cos(a[..., 0] - b[..., 0])
     q3 = np.cos(a[..., 0] + b[..., 0])
     cosine = np.clip(0.5 * ((1.0 + q1) * q2 - (1.0 - q1) * q3), -1.0, 1.0)
-    length = np.trunc(6378.388 * np.arccos(cosine) + 1.0)
-    return np.where((a == b).all(-1), 0.0, length)
+    # Two nodes at one place are 1 apart, as in TSPLIB; `Distances` mends the diagonal.
+    return np.trunc(6378.388 * np.arccos(cosine) + 1.0)
 
 
 def _xray(sx: float, sy: float, sz: float) -> Callable[..., NDArray[np.float64]]:
@@ -446,14 +446,17 @@ class Distances:
         if self._matrix is not None:
             return np.asarray(self._matrix[i, j], dtype=np.float64)
         assert self.coords is not None
-        return self._function(self.coords[i], self.coords[j])
+        costs = self._function(self.coords[i], self.coords[j])
+        return np.where(i == j, 0.0, costs) if self.metric == "GEO" else costs
 
     def row(self, i: int) -> NDArray[np.float64]:
         """Costs [n] from node ``i`` to every node."""
         if self._matrix is not None:
             return np.asarray(self._matrix[i], dtype=np.float64)
         assert self.coords is not None
-        return self._function(self.coords[i], self.coords)
+        costs = self._function(self.coords[i], self.coords)
+        costs[i] = 0.0
+        return costs
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -476,6 +479,7 @@ class Distances:
             for begin in range(0, self.n, 256):
                 block = self.coords[begin : begin + 256, None]
                 full[begin : begin + 256] = self._function(block, self.coords[None])
+            np.fill_diagonal(full, 0.0)
         full.setflags(write=False)
         return full
 

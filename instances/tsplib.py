@@ -491,7 +491,7 @@ def _demands(
     section = spec.section("DEMAND_SECTION")
     numbers, values, order = node_rows(section, n, 2, "a node number and its demand")
     if ids is not None and not (numbers == ids).all():
-        k = int(np.argmax(numbers != ids))
+        k = int(np.argmax(~np.isin(numbers, ids)))
         raise section.error(
             f"node {numbers[k]} has a demand but no coordinates", "number the nodes alike",
             section.line_of(int(order[k]) * 2),
@@ -582,6 +582,11 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
         ):
             if key in spec.keywords:
                 fields[name] = spec.number(key)
+        if fields.get("vehicles", 1) not in range(1, 2**53):
+            raise InputError(
+                path, spec.line("VEHICLES"), f"VEHICLES {fields['vehicles']} not understood",
+                "give a whole number >= 1",
+            )  # fmt: skip
     missing = sorted(cls.required() - fields.keys())
     if missing == ["matrix"]:
         raise InputError(
