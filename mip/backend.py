@@ -385,6 +385,8 @@ class EngineSolver:
     """A plain engine as a solver of instances; the base of `SCIP` and `HiGHS`."""
 
     name: ClassVar[str]
+    #: It finds dual bounds itself; no time is kept for another.
+    proves: ClassVar[bool] = True
     threads: int
 
     def _engine(self, form: Form, seed: int) -> Backend:
