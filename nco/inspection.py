@@ -18,6 +18,7 @@ from nco.instances.core import (
     Instance,
     Result,
     Sense,
+    close,
     plain,
     reference_gap,
     relative_gap,
@@ -38,6 +39,8 @@ class Check:
         What is wrong, in words; empty for a feasible solution.
     ref_cost
         The instance's stored reference, or None.
+    stated
+        The objective that a solution file claims for itself, or None.
     sense
         Direction of the objective.
     """
@@ -47,12 +50,20 @@ class Check:
     objective: float | None
     violations: list[str]
     ref_cost: float | None = None
+    stated: float | None = None
     sense: Sense = Sense.MINIMIZE
 
     @property
     def feasible(self) -> bool:
         """Whether nothing is violated."""
         return not self.violations
+
+    @property
+    def truthful(self) -> bool:
+        """Whether the objective is the stated one, where both are known."""
+        if self.objective is None or self.stated is None:
+            return True
+        return close(self.objective, self.stated, 1e-6)
 
     @property
     def ref_gap(self) -> float | None:
@@ -64,7 +75,14 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        out: dict[str, Any] = plain({**values, "feasible": self.feasible, "ref_gap": self.ref_gap})
+        out: dict[str, Any] = plain(
+            {
+                **values,
+                "feasible": self.feasible,
+                "truthful": self.truthful,
+                "ref_gap": self.ref_gap,
+            }
+        )
         return out
 
 
@@ -92,7 +110,9 @@ def check(
         When a file cannot be understood, or holds a batch.
     """
     instance = _one(instance, problem, metric)
+    stated = None
     if isinstance(solution, (str, os.PathLike)):
+        stated = io.stated_cost(solution, instance)
         solution = io.read_solution(solution, instance)
     elif isinstance(solution, Result):
         solution = solution.solution
@@ -105,6 +125,7 @@ def check(
         objective=None if problems else instance.objective(instance.canonical(solution)),
         violations=problems,
         ref_cost=instance.ref_cost,
+        stated=stated,
         sense=instance.sense,
     )
 

@@ -44,6 +44,7 @@ def run_many(
     bound: bool = True,
     jobs: int = 1,
     backend: str = "loky",
+    on_start: Callable[[int], None] | None = None,
     on_outcome: Callable[[int, Result | Exception], None] | None = None,
 ) -> list[Result | Exception]:
     """Solve many instances; an error of one is its outcome and does not stop the others.
@@ -60,6 +61,8 @@ def run_many(
         Seed for a solver that takes all instances in one call.
     starts, on_event, bound, jobs, backend
         As in `solve_batch`.
+    on_start
+        Called with the position of an instance as its turn begins; not with several jobs.
     on_outcome
         Called with the position and the outcome of every instance as it is done.
 
@@ -87,19 +90,20 @@ def run_many(
         for k in range(count)
     ]
     if jobs == 1 or count <= 1:
-        done: Iterator[tuple[int, Result | Exception | None]] = (
-            (task.index, _attempt(task, parent, on_event)) for task in tasks
-        )
+        done = _one_by_one(tasks, parent, on_event, on_start)
     else:
         done = _parallel(tasks, parent, jobs, backend)
     for index, outcome in done:
-        outcomes[index] = outcome
         if outcome is not None:
+            outcomes[index] = outcome
             listen(index, outcome)
-    return [
-        _not_started(task, solver) if outcome is None else outcome
-        for task, outcome in zip(tasks, outcomes, strict=True)
-    ]
+    out = []
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if outcome is None:
+            outcome = _not_started(task, solver)
+            listen(task.index, outcome)
+        out.append(outcome)
+    return out
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,18 @@ def _attempt(
     except SOLVE_ERRORS as error:
         logger.debug("%s failed", task.instance.name, exc_info=True)
         return error
+
+
+def _one_by_one(
+    tasks: Sequence[_Task],
+    parent: Budget,
+    on_event: Listener | None,
+    on_start: Callable[[int], None] | None,
+) -> Iterator[tuple[int, Result | Exception | None]]:
+    for task in tasks:
+        if on_start is not None and not parent.interrupted():
+            on_start(task.index)
+        yield task.index, _attempt(task, parent, on_event)
 
 
 def _not_started(task: _Task, solver: Solver) -> Result:

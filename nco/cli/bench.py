@@ -1,0 +1,139 @@
+"""``nco bench``."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nco.cli.app import OK
+from nco.cli.options import Quiet, Verbose, complete_solver, start_logging
+
+if TYPE_CHECKING:
+    from nco.bench import Cell, Plan
+
+
+def bench(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Instance files or patterns, or one plan (.toml).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Rows, one JSON line each; runs resume from it.")
+    ] = Path("bench.jsonl"),
+    section: Annotated[str, typer.Option("--section", help="Table of the plan file.")] = "",
+    root: Annotated[Path, typer.Option("--root", help="Folder that a plan's paths start from.")] = (
+        Path()
+    ),
+    solver: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--solver",
+            "-s",
+            help="Solver, or name:key=value,key=value; may repeat.",
+            autocompletion=complete_solver,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        list[float] | None, typer.Option("--time-limit", "-t", help="Seconds; may repeat.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed; may repeat.")] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option("--references", help="CSV with columns name and best_known; may repeat."),
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option("--first", help="Only so many instances of a batch.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time.")] = 1,
+    by: Annotated[
+        str, typer.Option("--by", help="Group the table by problem, file, instance or n.")
+    ] = "problem",
+    choices: Annotated[
+        Path | None, typer.Option("--choices", help="Write the table by which auto chooses.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only show the table of --out.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Measure solvers: every file, solver, time limit and seed; then the table.
+
+    Rows that --out already holds are not run again.
+    """
+    from nco import bench as runner
+    from nco.cli.report import console
+    from nco.instances.core import atomic_write
+
+    start_logging(verbose, quiet)
+    stop = threading.Event()
+    if show:
+        rows = runner.load_rows(out)
+    else:
+        plan = _plan(files or [], section, root, solver, time_limit, seed, references, first)
+        screen = console(stderr=True)
+
+        def tell(row: dict[str, Any], done: int, total: int) -> None:
+            if not quiet:
+                value = row.get("objective", row.get("error", row.get("unsupported")))
+                screen.print(f"{done}/{total} {row['instance']} {row['spec']}: {value}")
+
+        rows = runner.run(plan, out, jobs=jobs, on_row=tell, stop=stop)
+    if choices is not None:
+        with atomic_write(choices) as file:
+            lines = [json.dumps(row) for row in runner.choices(rows)]
+            file.write("[\n" + ",\n".join(lines) + "\n]\n")
+    if not quiet:
+        _print(runner.summarize(rows, by=by), by)
+    return OK
+
+
+def _plan(
+    files: list[str],
+    section: str,
+    root: Path,
+    solver: list[str] | None,
+    time_limit: list[float] | None,
+    seed: list[int] | None,
+    references: list[str] | None,
+    first: int | None,
+) -> Plan:
+    import dataclasses
+
+    from nco.bench import Plan
+    from nco.instances.core import InputError
+
+    given: dict[str, Any] = {
+        "solvers": solver, "time_limits": time_limit, "seeds": seed,
+        "references": references, "first": first,
+    }  # fmt: skip
+    changes = {key: value for key, value in given.items() if value}
+    try:
+        if len(files) == 1 and files[0].endswith(".toml"):
+            plan = Plan.from_toml(files[0], section, root)
+            return dataclasses.replace(plan, **changes)
+        return Plan(files=tuple(str(root / f) for f in files), **changes)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(None, None, str(error), "see nco bench --help") from None
+
+
+def _print(cells: list[Cell], by: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from nco.cli.report import console, percent
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in (by, "solver", "limit", "runs", "solved", "gap", "worst", "seconds", "over"):
+        table.add_column(column, justify="left" if column in (by, "solver") else "right")
+    for cell in cells:
+        table.add_row(
+            cell.group, cell.solver, f"{cell.time_limit:g}", str(cell.runs), str(cell.solved),
+            percent(cell.gap), percent(cell.worst), f"{cell.seconds:.2f}",
+            f"{max(0.0, cell.overshoot):.2f}",
+        )  # fmt: skip
+    console().print(table)

@@ -1,0 +1,144 @@
+"""``nco list``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nco.cli.options import Json
+
+if TYPE_CHECKING:
+    from nco.instances.registry import Registry
+
+#: What can be listed -> its registry's name; the rest is listed by functions.
+KINDS = ("problems", "solvers", "formats", "operators", "backends", "policies", "dividers", "sets")
+OTHERS = ("weights", "extras")
+
+
+def listing(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"One of: {', '.join((*KINDS, *OTHERS))}.",
+            autocompletion=lambda: [*KINDS, *OTHERS],
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> int:
+    """List what there is: problems, solvers, formats, weights, ..."""
+    from nco.instances import registry
+    from nco.instances.core import InputError
+
+    if kind is None:
+        rows = [{"kind": k, "names": getattr(registry, k).names()} for k in KINDS]
+        rows += [{"kind": "extras", "names": [row["name"] for row in _extras()]}]
+        rows += [{"kind": "weights", "names": [row["name"] for row in _weights()]}]
+        rows = [row for row in rows if row["names"]]
+    elif kind == "solvers":
+        rows = _solvers()
+    elif kind in KINDS:
+        rows = _entries(getattr(registry, kind))
+    elif kind == "weights":
+        rows = list(_weights())
+    elif kind == "extras":
+        rows = list(_extras())
+    else:
+        known = ", ".join((*KINDS, *OTHERS))
+        raise InputError(None, None, f"unknown kind {kind!r}", f"known: {known}")
+    if json_:
+        for row in rows:
+            print(json.dumps(row, allow_nan=False))
+    elif rows:
+        _print(rows)
+    else:
+        print(f"no {kind}")
+    return 0
+
+
+def _entries(entries: Registry) -> list[dict[str, Any]]:
+    return [
+        {"name": e.name, "description": e.description, "installed": _installed(e)} for e in entries
+    ]
+
+
+def _installed(entry: Any) -> str:
+    if entry.installed:
+        return "yes"
+    return f"pip install 'nco[{entry.extra}]'" if entry.extra else f"needs {entry.requires}"
+
+
+def _solvers() -> list[dict[str, Any]]:
+    from nco.instances import registry
+
+    probes = _probes()
+    rows = []
+    for entry in registry.solvers:
+        able: list[str] = []
+        if entry.installed:
+            solver = entry.load()()
+            able = [name for name, i in probes.items() if solver.supports(i) is None]
+        rows.append(
+            {
+                "name": entry.name,
+                "description": entry.description,
+                "problems": able,
+                "installed": _installed(entry),
+            }
+        )
+    return rows
+
+
+def _probes() -> dict[str, Any]:
+    """A small instance of every problem, to ask solvers what they support."""
+    from nco import examples
+    from nco.instances import io, registry
+
+    probes = {}
+    for entry in registry.problems:
+        try:
+            probes[entry.name] = entry.load().generate(5, seed=0)
+        except TypeError:
+            # Some problems have no generator.
+            for file in examples.files(entry.name):
+                probes[entry.name] = io.read(file)
+    return probes
+
+
+def _weights() -> Iterable[dict[str, Any]]:
+    from importlib.resources import files
+
+    folder = files("nco") / "weights"
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.name.endswith("-v1.json") or (
+            file.name.endswith(".json") and (folder / f"{file.name[:-5]}.safetensors").is_file()
+        ):
+            card = json.loads(file.read_text())
+            yield {"name": file.name[:-5], "description": str(card.get("description", ""))}
+
+
+def _extras() -> Iterable[dict[str, Any]]:
+    from importlib.metadata import metadata, requires
+
+    needed = requires("nco") or []
+    for extra in metadata("nco").get_all("Provides-Extra") or []:
+        mark = f'extra == "{extra}"'
+        packages = [r.partition(";")[0].strip() for r in needed if mark in r.replace("'", '"')]
+        yield {"name": extra, "packages": packages, "install": f"pip install 'nco[{extra}]'"}
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from nco.cli.report import console
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
+    console().print(table)

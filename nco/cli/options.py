@@ -1,0 +1,155 @@
+"""Options that commands share, their completion and their parsing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _names(kind: str, incomplete: str) -> list[tuple[str, str]]:
+    from nco.instances import registry
+
+    entries = getattr(registry, kind)
+    return [(e.name, e.description) for e in entries if e.name.startswith(incomplete)]
+
+
+def complete_problem(incomplete: str) -> list[tuple[str, str]]:
+    """Registered problems that begin like this."""
+    return _names("problems", incomplete)
+
+
+def complete_solver(incomplete: str) -> list[tuple[str, str]]:
+    """Registered solvers that begin like this."""
+    return _names("solvers", incomplete)
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """Metrics that begin like this."""
+    from nco.instances.core import METRICS
+
+    return [name for name in METRICS if name.lower().startswith(incomplete.lower())]
+
+
+Problem = Annotated[
+    str,
+    typer.Option(
+        "--problem",
+        help="Read files as this problem; by default they say it themselves.",
+        autocompletion=complete_problem,
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Measure coordinates in this metric; 'exact' for unrounded lengths.",
+        autocompletion=complete_metric,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Log progress; twice: log details.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result (without clocks).")]
+
+
+class _Handler(logging.Handler):
+    """Write to whatever stderr is at the moment, so that a live table stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def start_logging(verbose: int, quiet: bool = False) -> None:
+    """Show what the library logs: warnings, with -v progress, with -vv details."""
+    logger = logging.getLogger("nco")
+    for old in [h for h in logger.handlers if isinstance(h, _Handler)]:
+        logger.removeHandler(old)
+    handler = _Handler()
+    handler.setFormatter(logging.Formatter("nco: %(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+    levels = [logging.WARNING, logging.INFO, logging.DEBUG]
+    logger.setLevel(logging.ERROR if quiet else levels[min(verbose, 2)])
+
+
+def parse_params(items: Iterable[str]) -> dict[str, Any]:
+    """``["key=value", ...]`` as a dictionary; values are JSON or else text.
+
+    Raises
+    ------
+    InputError
+        When an item has no ``=`` or a key comes twice.
+    """
+    from nco.instances.core import InputError
+
+    params: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise InputError(None, None, f"parameter {item!r} has no value", "write key=value")
+        if key in params:
+            raise InputError(None, None, f"parameter {key!r} is given twice", "give it once")
+        try:
+            params[key] = json.loads(value)
+        except json.JSONDecodeError:
+            params[key] = value
+    return params
+
+
+def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name`` or ``name:key=value,key=value``.
+
+    Raises
+    ------
+    InputError
+        When the solver is unknown or a parameter has no value.
+    """
+    from nco.instances.registry import solvers
+
+    name, _, rest = spec.partition(":")
+    solvers.entry(name)
+    return name, parse_params(filter(None, rest.split(",")))
+
+
+def check_writable(path: Path, folder: bool = False) -> None:
+    """Refuse a target that surely cannot be written, before any work is done.
+
+    Parameters
+    ----------
+    path
+        File, or folder that may not exist yet.
+    folder
+        Whether ``path`` is to be a folder.
+
+    Raises
+    ------
+    InputError
+        With the reason.
+    """
+    import tempfile
+
+    from nco.instances.core import InputError
+
+    if not folder and path.is_dir():
+        raise InputError(path, None, "is a folder", "name a file")
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(path, None, "is a file", "name a folder")
+    parent = path if folder else path.parent
+    while folder and not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            path, None, f"cannot be written: {reason}", "choose another folder"
+        ) from None

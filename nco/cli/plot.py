@@ -1,0 +1,108 @@
+"""``nco plot``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nco.cli.options import Metric, Problem, check_writable
+
+if TYPE_CHECKING:
+    from nco.instances.core import Result
+
+
+def plot(
+    file: Annotated[
+        Path, typer.Argument(help="Instance file, or results (.jsonl).", show_default=False)
+    ],
+    solution: Annotated[
+        Path | None, typer.Argument(help="Solution file.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Picture: .png, .svg or .pdf.", show_default=False),
+    ] = ...,  # type: ignore[assignment]
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            "-k",
+            help="Of results: convergence (one instance) or gap (mean over instances).",
+            autocompletion=lambda: ["convergence", "gap"],
+        ),
+    ] = None,
+    problem: Problem = "",
+    metric: Metric = None,
+) -> int:
+    """Draw an instance, a solution, or how results came about over time."""
+    from nco.instances import io
+    from nco.instances import plot as pictures
+    from nco.instances.core import Batch, InputError
+
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(out, None, "unknown kind of picture", "use .png, .svg or .pdf")
+    check_writable(out)
+    if kind is not None or io.suffix(file) == ".jsonl":
+        if kind not in (None, "convergence", "gap"):
+            raise InputError(None, None, f"unknown kind {kind!r}", "known: convergence, gap")
+        results, references = _results(file)
+        kind = kind or ("convergence" if len({r.digest for r in results}) == 1 else "gap")
+        try:
+            if kind == "gap":
+                ax = pictures.gap(results, references=references)
+            else:
+                ax = pictures.convergence(results)
+        except ValueError as error:
+            raise InputError(file, None, str(error)) from None
+    else:
+        instance = io.read(file, problem, metric)
+        if isinstance(instance, Batch):
+            raise InputError(file, None, f"holds {len(instance)} instances", "plot a single one")
+        chosen = None if solution is None else io.read_solution(solution, instance)
+        violations = [] if chosen is None else instance.violations(chosen)
+        if violations:
+            raise InputError(solution, None, f"infeasible: {violations[0]}", "see nco check")
+        try:
+            ax = pictures.plot(instance, chosen)
+        except ValueError as error:
+            raise InputError(file, None, str(error)) from None
+    save(ax, out)
+    print(out)
+    return 0
+
+
+def save(ax: Any, path: Path) -> None:
+    """Write the figure of ``ax``, whole or not at all."""
+    from nco.instances.core import atomic_write
+
+    with atomic_write(path, "wb") as file:
+        ax.figure.savefig(file, format=path.suffix.lower().lstrip("."), dpi=150)
+
+
+def _results(path: Path) -> tuple[list[Result], dict[str, float]]:
+    from nco.instances import io
+    from nco.instances.core import InputError, Result
+
+    results, references = [], {}
+    for number, line in enumerate(io.read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            # Rows of a benchmark also tell of runs that gave no result.
+            if not isinstance(values, dict) or "unsupported" in values or "error" in values:
+                continue
+            result = Result.from_dict(values)
+        except ValueError as error:
+            raise InputError(
+                path, number, f"not a result: {error}", "see nco solve --json"
+            ) from None
+        results.append(result)
+        if isinstance(values.get("reference"), (int, float)):
+            references[result.digest] = float(values["reference"])
+    if not results:
+        raise InputError(path, None, "holds no results", "see nco solve --json")
+    return results, references

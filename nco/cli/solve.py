@@ -1,0 +1,414 @@
+"""``nco solve``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nco.cli.app import INTERRUPTED, NOTHING, OK, code_of, fail
+from nco.cli.options import (
+    Json,
+    Metric,
+    Problem,
+    Quiet,
+    Seed,
+    Verbose,
+    check_writable,
+    complete_solver,
+    parse_params,
+    parse_solver,
+    start_logging,
+)
+
+if TYPE_CHECKING:
+    from nco.api import Limits
+    from nco.cli.report import Progress, Row
+    from nco.instances.core import Batch, Budget, Instance, Result, Solver
+
+
+def solve(
+    files: Annotated[
+        list[Path], typer.Argument(help="Instance files; problems may differ.", show_default=False)
+    ],
+    problem: Problem = "",
+    metric: Metric = None,
+    solver: Annotated[
+        str,
+        typer.Option(
+            "--solver",
+            "-s",
+            help="Registered solver, or name:key=value,key=value.",
+            autocompletion=complete_solver,
+        ),
+    ] = "auto",
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="KEY=VALUE", help="Parameter of the solver."),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", "-t", help="Seconds for each instance.")
+    ] = 60.0,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Limit on the solver's own iterations.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option("--target", help="Stop at an objective at least this good.")
+    ] = None,
+    gap: Annotated[
+        float | None, typer.Option("--gap", help="Stop at a certified gap; 0.01 is 1 %.")
+    ] = None,
+    seed: Seed = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Instances at a time; -1: one per core.")
+    ] = 1,
+    backend: Annotated[
+        str, typer.Option("--backend", help="Where jobs run: loky (here) or ray (cluster).")
+    ] = "loky",
+    device: Annotated[
+        str, typer.Option("--device", help="Device of neural solvers: auto, cpu, cuda.")
+    ] = "auto",
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Solution file to start from.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Solution file; .json: the result; .jsonl: all results; else a folder.",
+        ),
+    ] = None,
+    no_bound: Annotated[
+        bool, typer.Option("--no-bound", help="Compute no dual bound besides the solver's.")
+    ] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Solve instances and print a table, or JSON lines.
+
+    Every result is checked by the instance itself. Ctrl-C gives the best so far.
+    """
+    from nco import api
+    from nco.cli.report import Progress, print_table
+    from nco.instances.core import Budget, InputError
+
+    start_logging(verbose, quiet)
+    name, params = parse_solver(solver)
+    params |= parse_params(param or ())
+    if device != "auto":
+        params["device"] = device
+        from nco.instances.registry import solvers
+
+        if "device" not in inspect.signature(solvers.load(name)).parameters:
+            raise InputError(None, None, f"solver {name} has no device", "leave --device out")
+    if start is not None and len(files) > 1:
+        raise InputError(None, None, "--start goes with one file", "solve the files one by one")
+    session = Session(
+        solver=api.make_solver(name, params),
+        limits=api.Limits(time_limit, iterations, target, gap),
+        budget=Budget(),
+        seed=seed,
+        jobs=jobs,
+        backend=backend,
+        start=start,
+        bound=not no_bound,
+        problem=problem,
+        metric=metric,
+        output=Output(out, many=len(files) > 1),
+        json=json_,
+    )
+    # A live table and JSON lines would share the terminal.
+    shown = sys.stderr.isatty() and not quiet and not (json_ and sys.stdout.isatty())
+    with session.budget.catch_interrupt(), Progress(shown, len(files)) as progress:
+        code = session.run(files, progress)
+    if session.rows and not json_ and not quiet:
+        print_table(session.rows)
+    return code
+
+
+class Output:
+    """Where solutions go: a file, a folder, or one file of JSON lines.
+
+    Parameters
+    ----------
+    path
+        As given, or None for nowhere.
+    many
+        Whether there are several instance files.
+
+    Raises
+    ------
+    InputError
+        When one file is to hold many solutions, or the target cannot be written.
+    """
+
+    def __init__(self, path: Path | None, many: bool):
+        self.path = path
+        self.lines: list[str] = []
+        self._written: set[str] = set()
+        if path is None:
+            return
+        self.jsonl = path.suffix.lower() == ".jsonl"
+        self.folder = not self.jsonl and (path.is_dir() or many)
+        if many and not self.jsonl:
+            self._require_folder()
+        check_writable(path, self.folder)
+
+    def _require_folder(self) -> None:
+        from nco.instances.core import InputError
+
+        assert self.path is not None
+        if not self.path.is_dir() and self.path.suffix:
+            raise InputError(
+                self.path, None, "one file cannot hold many solutions", "name a folder or a .jsonl"
+            )
+        self.folder = True
+
+    def expect_batch(self) -> None:
+        """Refuse a single solution file for a batch.
+
+        Raises
+        ------
+        InputError
+            When the target is a file that holds one solution.
+        """
+        if self.path is not None and not self.jsonl:
+            self._require_folder()
+
+    def write(self, instance: Instance[Any], result: Result) -> None:
+        """Write the solution of one instance.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written, or two instances have the same name.
+        """
+        from nco.instances import io
+        from nco.instances.core import InputError, atomic_write
+
+        if self.path is None:
+            return
+        if self.jsonl:
+            self.lines.append(result.to_json())
+            return
+        path = self.path
+        if self.folder:
+            path = path / self._name(instance)
+            if path.name in self._written:
+                raise InputError(path, None, "two instances have this name", "use --out x.jsonl")
+            self._written.add(path.name)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(path.parent, None, f"cannot be made: {error.strerror}") from None
+        if path.suffix.lower() == ".json":
+            with atomic_write(path) as file:
+                file.write(result.to_json() + "\n")
+        elif result.solution is not None:
+            io.write_solution(instance, result.solution, path)
+
+    def close(self) -> None:
+        """Write the file of JSON lines, if that is the target.
+
+        Raises
+        ------
+        InputError
+            When it cannot be written.
+        """
+        from nco.instances.core import atomic_write
+
+        if self.path is not None and self.jsonl:
+            with atomic_write(self.path) as file:
+                file.write("".join(line + "\n" for line in self.lines))
+
+    @staticmethod
+    def _name(instance: Instance[Any]) -> str:
+        from nco.instances.registry import formats
+
+        stem = instance.name or instance.digest[:12]
+        stem = stem.replace("[", "-").replace("]", "").replace("/", "_")
+        for entry in formats:
+            if entry.installed:
+                form = entry.load()
+                if form.problem == instance.problem and form.write_solution is not None:
+                    return stem + form.solution_suffixes[0]
+        return stem + ".json"
+
+
+@dataclasses.dataclass
+class Session:
+    """One call of ``nco solve``: its settings, and what has come of it."""
+
+    solver: Solver
+    limits: Limits
+    budget: Budget
+    seed: int
+    jobs: int
+    backend: str
+    start: Path | None
+    bound: bool
+    problem: str
+    metric: str | None
+    output: Output
+    json: bool
+    code: int = OK
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    _failed: dict[Path, int] = dataclasses.field(default_factory=dict)
+
+    def run(self, files: Sequence[Path], progress: Progress) -> int:
+        """Solve the files and return the highest exit code."""
+        try:
+            if self.jobs == 1 or hasattr(self.solver, "solve_batch"):
+                for path in files:
+                    self._one_file(path, progress)
+            else:
+                contents = [(path, self._read(path)) for path in files]
+                self._many([(p, c) for p, c in contents if c is not None], progress)
+        finally:
+            self.output.close()
+        for path, count in self._failed.items():
+            if count > 1:
+                fail(f"{path}: {count - 1} more instances failed")
+        return self.code
+
+    def _read(self, path: Path) -> Instance[Any] | Batch[Any] | None:
+        from nco.instances import io
+        from nco.instances.core import Batch, InputError
+        from nco.parallel import SOLVE_ERRORS
+
+        try:
+            content = io.read(path, self.problem, self.metric)
+            if isinstance(content, Batch):
+                self.output.expect_batch()
+                if self.start is not None:
+                    raise InputError(path, None, "a batch takes no --start", "solve single files")
+        except SOLVE_ERRORS as error:
+            self._fail(path, error)
+            return None
+        return content
+
+    def _one_file(self, path: Path, progress: Progress) -> None:
+        from nco import api
+        from nco.instances.core import Batch
+        from nco.parallel import SOLVE_ERRORS
+
+        if self.budget.interrupted():
+            self._code(INTERRUPTED)
+            return
+        # Reading counts towards the time limit.
+        budget = self.limits.budget(self.budget)
+        content = self._read(path)
+        if content is None:
+            return
+        if isinstance(content, Batch):
+            self._many([(path, content)], progress)
+            return
+        progress.start(content, self.solver.name)
+        try:
+            result = api.run(
+                content,
+                self.solver,
+                budget,
+                seed=self.seed,
+                start=self.start,
+                on_event=progress.on_event,
+                bound=self.bound,
+            )
+        except SOLVE_ERRORS as error:
+            self._fail(path, error)
+            return
+        self._take(path, content, result, progress)
+        self._row(content, [result])
+
+    def _many(
+        self, groups: Sequence[tuple[Path, Instance[Any] | Batch[Any]]], progress: Progress
+    ) -> None:
+        from nco.instances.core import Batch, Result, spawn_seed
+        from nco.parallel import run_many
+
+        owners: list[Path] = []
+        instances: list[Instance[Any]] = []
+        seeds: list[int] = []
+        for path, content in groups:
+            if isinstance(content, Batch):
+                members = list(content)
+                seeds += [spawn_seed(self.seed, i.digest) for i in members]
+            else:
+                members = [content]
+                seeds.append(self.seed)
+            owners += [path] * len(members)
+            instances += members
+        progress.total += len(instances) - len(groups)
+
+        def take(index: int, outcome: Result | Exception) -> None:
+            if isinstance(outcome, Result):
+                self._take(owners[index], instances[index], outcome, progress)
+            else:
+                self._fail(owners[index], outcome)
+
+        outcomes = run_many(
+            instances,
+            self.solver,
+            self.limits,
+            self.budget,
+            seeds=seeds,
+            seed=self.seed,
+            starts=None if self.start is None else [self.start],
+            on_event=progress.on_event,
+            bound=self.bound,
+            jobs=self.jobs,
+            backend=self.backend,
+            on_start=lambda index: progress.start(instances[index], self.solver.name),
+            on_outcome=take,
+        )
+        rest = iter(outcomes)
+        for _, content in groups:
+            size = len(content) if isinstance(content, Batch) else 1
+            found = [next(rest) for _ in range(size)]
+            self._row(content, [r for r in found if isinstance(r, Result)])
+
+    def _take(
+        self, path: Path, instance: Instance[Any], result: Result, progress: Progress
+    ) -> None:
+        from nco.instances.core import InputError
+
+        progress.finish(result, instance.n)
+        if self.json:
+            values = {"file": str(path), "n": instance.n, **result.to_dict()}
+            print(json.dumps(values, allow_nan=False), flush=True)
+        try:
+            self.output.write(instance, result)
+        except InputError as error:
+            self._fail(None, error)
+        if not result.feasible:
+            self._code(INTERRUPTED if result.stopped == "interrupted" else NOTHING)
+
+    def _row(self, content: Instance[Any] | Batch[Any], results: list[Result]) -> None:
+        from nco.cli.report import Row
+        from nco.instances.core import Batch
+
+        if not results:
+            return
+        n = content[0].n if isinstance(content, Batch) else content.n
+        self.rows.append(Row(content.name or results[0].problem, n, results))
+
+    def _fail(self, path: Path | None, error: Exception) -> None:
+        self._code(code_of(error))
+        if path is not None:
+            # A batch fails in one line, not in hundreds.
+            self._failed[path] = self._failed.get(path, 0) + 1
+            if self._failed[path] > 1:
+                return
+        text = str(error) or type(error).__name__
+        fail(text if path is None or str(path) in text else f"{path}: {text}")
+
+    def _code(self, code: int) -> None:
+        self.code = max(self.code, code)
