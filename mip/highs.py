@@ -97,7 +97,7 @@ class HighsEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        self._highs.clear()
+        self._highs.clearModel()
 
     def solve(
         self,
