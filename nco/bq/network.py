@@ -1,0 +1,194 @@
+"""The network of all BQ policies: a transformer encoder without positions.
+
+Drakulic et al., BQ-NCO (NeurIPS 2023), section 4: nodes are embedded linearly, learned
+vectors are added to the current node and the destination, attention layers follow with
+ReZero instead of normalisation, and every node gets one logit per action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import BoolTensor, Tensor, nn
+
+#: Up to this many tokens, explicit attention beats the fused kernel on a CPU (about
+#: fourfold at 34 tokens, in bfloat16, forward and backward); its scores are small then.
+CPU_FUSED_FROM = 256
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of a network. The defaults are the paper's.
+
+    Parameters
+    ----------
+    node_dim
+        Features per node.
+    markers
+        Number of leading tokens that get a learned vector added.
+    actions_per_node
+        Logits per node.
+    layers, width, heads, ff
+        Number of layers, model width, attention heads, width of the hidden layer.
+    head
+        "linear": one linear map per node (the paper's). "pointer": scaled products of a
+        query of the first token with a key of every node; the same products between all
+        pairs of nodes can then be trained on the edges of the label, which gives many
+        targets per example instead of one.
+
+    Raises
+    ------
+    ValueError
+        When a number is not positive, ``heads`` does not divide ``width``, or ``head``
+        is unknown.
+    """
+
+    node_dim: int
+    markers: int
+    actions_per_node: int = 1
+    layers: int = 9
+    width: int = 192
+    heads: int = 12
+    ff: int = 512
+    head: str = "linear"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        for field in ("node_dim", "actions_per_node", "layers", "width", "heads", "ff"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} = {getattr(self, field)} not understood; at least 1.")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}.")
+        if self.head not in ("linear", "pointer"):
+            raise ValueError(f"head {self.head!r} not understood; linear or pointer.")
+        if self.head == "pointer" and self.markers < 1:
+            raise ValueError("a pointer head needs a marker token to point from.")
+
+    def flops(self, tokens: int) -> float:
+        """Floating-point operations of one forward pass of one example."""
+        linear = self.layers * (4 * self.width**2 + 2 * self.width * self.ff)
+        linear += self.node_dim * self.width
+        heads = 1 if self.head == "linear" else self.width
+        linear += heads * self.width * self.actions_per_node
+        return 2.0 * tokens * linear + 4.0 * self.layers * self.width * tokens**2
+
+    def to_dict(self) -> dict[str, int | str]:
+        """The parameters as a dictionary of plain values."""
+        return dataclasses.asdict(self)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention [b, h, n, d] without a score matrix in memory where that matters.
+
+    Parameters
+    ----------
+    q, k, v
+        Queries, keys, values [b, h, n, d].
+    mask
+        True where a key may be looked at, broadcastable to [b, h, n, n], or None.
+    """
+    if q.device.type == "cpu" and k.shape[2] <= CPU_FUSED_FROM:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class Block(nn.Module):
+    """One layer: attention and a feed-forward part, both added with a learned scale.
+
+    ReZero (Bachlechner et al., 2020): the scales start at zero, so a fresh network is the
+    identity; nothing is normalised.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.up = nn.Linear(config.width, config.ff)
+        self.down = nn.Linear(config.ff, config.width)
+        self.scale = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Map tokens [b, n, width]."""
+        b, n, width = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, width // self.heads).unbind(2)
+        y = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
+        scale = self.scale.to(y.dtype)
+        x = x + scale[0] * self.out(y.transpose(1, 2).reshape(b, n, width))
+        return x + scale[1] * self.down(F.relu(self.up(x)))
+
+
+class Network(nn.Module):
+    """A BQ network: features of a state in, logits of its actions out.
+
+    Parameters
+    ----------
+    config
+        Its shape.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(config.node_dim, config.width)
+        self.marks = nn.Parameter(0.1 * torch.randn(config.markers, config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        if config.head == "linear":
+            self.head = nn.Linear(config.width, config.actions_per_node)
+        else:
+            self.query = nn.Linear(config.width, config.actions_per_node * config.width)
+            self.key = nn.Linear(config.width, config.width)
+
+    def encode(self, features: Tensor, filled: BoolTensor | None = None) -> Tensor:
+        """Tokens [b, n, width] of features [b, n, node_dim].
+
+        Parameters
+        ----------
+        features
+            What `Policy.features` gives.
+        filled
+            False where a row is empty [b, n]; None if there is none, which is faster.
+        """
+        x = self.embed(features)
+        markers = self.config.markers
+        if markers:
+            x = torch.cat([x[:, :markers] + self.marks.to(x.dtype), x[:, markers:]], 1)
+        mask = None if filled is None else filled[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits [b, n, actions_per_node] of the first token's actions, in float32."""
+        if self.config.head == "linear":
+            return self.head(tokens).float()
+        return self.pairs(tokens, 1)[:, 0]
+
+    def pairs(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """Logits [b, m, n, actions_per_node] of the pointer head, in float32.
+
+        Parameters
+        ----------
+        tokens
+            What `encode` gives [b, n, width].
+        first
+            Only from that many leading tokens (m); None for all.
+        """
+        b, n, width = tokens.shape
+        actions = self.config.actions_per_node
+        key = self.key(tokens)
+        query = self.query(tokens[:, :first])
+        m = query.shape[1]
+        score = query.reshape(b, m * actions, width) @ key.transpose(1, 2)
+        score = score.view(b, m, actions, n).transpose(2, 3)
+        return score.float() * width**-0.5
+
+    def forward(self, features: Tensor, filled: BoolTensor | None = None) -> Tensor:
+        """Logits [b, n * actions_per_node], not masked, in float32."""
+        return self.logits(self.encode(features, filled)).flatten(1)

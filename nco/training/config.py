@@ -1,0 +1,210 @@
+"""The settings of a training run: one flat frozen record, read from and written to TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    Parameters
+    ----------
+    problem
+        Name of the policy.
+    policy
+        Options of the policy, such as ``rotate = false``.
+    data
+        Label sources, ``PATH`` or ``PATH:RECIPE:SEED`` each.
+    weights
+        Share of each source in the micro-batches; empty for equal shares.
+    held_out
+        Instances kept from the end of every source for validation.
+    layers, width, heads, ff, head
+        The network, see `nco.bq.network.NetworkConfig`.
+    edges
+        Weight of the loss on the label's edges (pointer head only).
+    k
+        Largest number of candidates in an example; the nearest are kept.
+    k_min
+        Smallest such number: each micro-batch draws its own between the two, so that one
+        network serves any k. 0 stands for ``k``.
+    augment
+        Turn and flip the plane at random.
+    batch, micro_batches
+        Examples in an optimiser step per process, and into how many parts of one shape
+        each they are split.
+    steps
+        Optimiser steps at which the learning rate reaches zero and training ends.
+    lr, warmup, weight_decay, beta1, beta2, clip
+        AdamW: peak rate, steps of linear warm-up, decay, moments; largest gradient norm.
+    optimizer
+        "adamw", or "muon": Muon for the matrices of the layers, its updates scaled to
+        AdamW's size so that both share one rate, and AdamW for the rest.
+    init_from
+        A checkpoint or weights file whose matching tensors are the start, or "".
+    seed
+        Everything random is a function of (seed, step, rank).
+    bf16, compile
+        bfloat16 autocast; `torch.compile`.
+    device
+        "auto", "cpu", "cuda", ...
+    eval_every, eval_k
+        Steps between validations; candidates of the greedy decoding there (0: all).
+    log_every, checkpoint_every
+        Steps between log lines; minutes between checkpoints.
+
+    Raises
+    ------
+    ValueError
+        When a setting makes no sense.
+    """
+
+    problem: str
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    held_out: int = 256
+    layers: int = 9
+    width: int = 192
+    heads: int = 12
+    ff: int = 512
+    head: str = "linear"
+    edges: float = 0.0
+    k: int = 100
+    k_min: int = 0
+    augment: bool = True
+    batch: int = 1024
+    micro_batches: int = 1
+    steps: int = 100_000
+    lr: float = 7.5e-4
+    warmup: int = 500
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0
+    optimizer: str = "adamw"
+    init_from: str = ""
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = False
+    device: str = "auto"
+    eval_every: int = 2000
+    eval_k: int = 0
+    log_every: int = 50
+    checkpoint_every: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        for name in ("batch", "micro_batches", "steps", "log_every", "eval_every", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} not understood; at least 1.")
+        if self.batch % self.micro_batches:
+            raise ValueError(f"batch {self.batch} does not split into {self.micro_batches} parts.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer {self.optimizer!r} not understood; {' or '.join(OPTIMIZERS)}."
+            )
+        if self.edges and self.head != "pointer":
+            raise ValueError('edges > 0 needs head = "pointer".')
+        if self.weights and len(self.weights) != len(self.data):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.data)} label sources.")
+        if not 0 <= self.k_min <= self.k:
+            raise ValueError(f"k_min = {self.k_min} not understood; between 0 and k = {self.k}.")
+
+    def learning_rate(self, step: int) -> float:
+        """Factor of the peak rates: linear warm-up, then linear decay to zero."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+
+    @classmethod
+    def read(cls, path: str | Path | None = None, changes: Iterable[str] = ()) -> Self:
+        """From a TOML file and ``name=value`` changes (TOML values, or bare words).
+
+        Raises
+        ------
+        ValueError
+            When the file is no TOML, or a name or a value's type is not known.
+        """
+        values: dict[str, Any] = {}
+        if path is not None:
+            try:
+                values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise ValueError(f"{path}: {error}") from None
+        for change in changes:
+            name, sign, text = change.partition("=")
+            if not sign:
+                raise ValueError(f"{change!r} not understood; write name=value.")
+            try:
+                value = tomllib.loads(f"x = {text}")["x"]
+            except tomllib.TOMLDecodeError:
+                value = text
+            group, dot, key = name.strip().partition(".")
+            if dot:
+                values[group] = {**values.get(group, {}), key: value}
+            else:
+                values[group] = value
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From plain values.
+
+        Raises
+        ------
+        ValueError
+            When a name or a value's type is not known.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        out: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"setting {name!r} is not known.")
+            default = known[name].default
+            if name in ("data", "weights"):
+                value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+            elif isinstance(default, float) and isinstance(value, int):
+                value = float(value)
+            elif isinstance(default, (bool, int, float, str)) and type(value) is not type(default):
+                kind = type(default).__name__
+                raise ValueError(f"{name} = {value!r} not understood; expected {kind}.")
+            out[name] = value
+        if "problem" not in out:
+            raise ValueError("problem is not set.")
+        return cls(**out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, lists for tuples."""
+        out = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
+
+    def toml(self) -> str:
+        """The settings as TOML; `read` gives them back."""
+        lines, tables = [], []
+        for name, value in self.to_dict().items():
+            if isinstance(value, Mapping):
+                tables += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in value.items())]
+            else:
+                lines.append(f"{name} = {_toml(value)}")
+        return "\n".join(lines + tables) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return repr(value)

@@ -1,0 +1,492 @@
+"""The training loop, for every policy alike.
+
+``python -m nco.training.train CONFIG.toml --out FOLDER --set lr=0.001 --minutes 9`` needs
+torch, numpy and safetensors only. Run again with the same folder it goes on where it
+stopped; under torchrun every process trains on its own examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from nco.bq.decoding import greedy
+from nco.bq.imitation import Examples
+from nco.bq.network import Network, NetworkConfig
+from nco.bq.policies import load_policy
+from nco.training import checkpoints
+from nco.training.config import TrainConfig
+from nco.training.labels import Labels, read_labels
+
+log = logging.getLogger("nco")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Solved instances on the training device.
+
+    Parameters
+    ----------
+    train, held_out
+        Fields for training and for validation.
+    """
+
+    train: Mapping[str, Tensor]
+    held_out: Mapping[str, Tensor]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one.
+
+    Raises
+    ------
+    TrainingError
+        When CUDA is asked for but absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise TrainingError(f"device {name}: no CUDA device here; use --set device=cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
+
+
+def matmul_peak(device: torch.device, bf16: bool) -> float:
+    """Measured rate of a large matrix product in FLOP/s, against which speed is stated."""
+    n = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(5):
+        begin = time.perf_counter()
+        for _ in range(4):
+            a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, 8.0 * n**3 / (time.perf_counter() - begin))
+    return best
+
+
+def example_loss(
+    network: Network, policy: Any, examples: Examples, edges: float
+) -> tuple[Tensor, Tensor]:
+    """Loss to minimise, and the cross-entropy of the expert's next action in it.
+
+    Parameters
+    ----------
+    network, policy
+        The model.
+    examples
+        A batch.
+    edges
+        Weight of the mean cross-entropy of every node's neighbours in the label.
+    """
+    state = examples.state
+    filled = state.index >= 0
+    tokens = network.encode(policy.features(state), None if bool(filled.all()) else filled)
+    mask = policy.mask(state)
+    known = examples.target.sum(1)
+    pairs = network.pairs(tokens) if edges else None
+    logits = (network.logits(tokens) if pairs is None else pairs[:, 0]).flatten(1)
+    rates = F.log_softmax(logits.masked_fill(~mask, -torch.inf), 1).masked_fill(~mask, 0.0)
+    action = -(rates * examples.target).sum() / known.sum().clamp_min(1.0)
+    if pairs is None:
+        return action, action
+    place = examples.position
+    assert place is not None
+    # Row 0 is trained above. In every other row, all rows but itself and the current
+    # node's (whose links belong to row 0 and to the past) may be a neighbour.
+    link = ((place[:, 1:, None] - place[:, None, :]).abs() == 1).float()
+    allowed = (
+        filled[:, None, :]
+        & ~torch.eye(state.width, dtype=torch.bool, device=place.device)[None, 1:]
+    )
+    linked = link.sum(2)
+    rates = F.log_softmax(pairs[:, 1:, :, 0].masked_fill(~allowed, -torch.inf), 2)
+    rates = rates.masked_fill(~allowed, 0.0)
+    wanted = -(rates * link).sum(2) / linked.clamp_min(1.0)
+    seen = (linked > 0) & filled[:, 1:]
+    return action + edges * (wanted * seen).sum() / seen.sum().clamp_min(1.0), action
+
+
+class Trainer:
+    """A training run: model, optimisers, data, and the loop.
+
+    Parameters
+    ----------
+    config
+        Its settings.
+    out
+        Folder of checkpoints, metrics and weights. What is there already is resumed.
+
+    Raises
+    ------
+    ValueError
+        When the folder belongs to a run with other settings or other labels.
+    """
+
+    def __init__(self, config: TrainConfig, out: str | Path):
+        self.config = config
+        self.out = Path(out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.device = pick_device(config.device)
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        module = load_policy(config.problem)
+        self.policy = module.POLICY(**config.policy)
+        self.teacher = module.TEACHER
+        self.sources, self.data_digest = self._load(config)
+        torch.manual_seed(config.seed)
+        shape = NetworkConfig(
+            node_dim=self.policy.node_dim,
+            markers=self.policy.markers,
+            actions_per_node=self.policy.actions_per_node,
+            layers=config.layers,
+            width=config.width,
+            heads=config.heads,
+            ff=config.ff,
+            head=config.head,
+        )
+        self.network = Network(shape).to(self.device)
+        self.optimizers = self._optimizers()
+        self.step = 0
+        self.best = math.inf
+        self.seconds = 0.0
+        self.stop = threading.Event()
+        found = checkpoints.checkpoints(self.out)
+        if found:
+            self._resume(found[-1])
+        elif config.init_from:
+            self._transfer(Path(config.init_from))
+        self.loss: Callable[..., tuple[Tensor, Tensor]] = example_loss
+        if config.compile:
+            torch._dynamo.config.cache_size_limit = 256
+            self.network.encode = torch.compile(self.network.encode, dynamic=True)  # type: ignore[method-assign]
+        self.generator = torch.Generator(self.device)
+
+    def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
+        sources, digests = [], []
+        for spec in config.data:
+            labels: Labels = read_labels(spec)
+            if labels.problem != config.problem:
+                raise ValueError(f"{spec}: labels of {labels.problem}, not of {config.problem}.")
+            if len(labels) <= config.held_out:
+                raise ValueError(f"{spec}: {len(labels)} labels, held_out = {config.held_out}.")
+            cut = len(labels) - config.held_out
+
+            def move(fields: Mapping[str, Any]) -> dict[str, Tensor]:
+                return {k: torch.as_tensor(v).to(self.device) for k, v in fields.items()}
+
+            sources.append(Source(move(labels.part(0, cut)), move(labels.part(cut, None))))
+            digests.append(labels.digest)
+        if not sources:
+            raise ValueError("data is empty; name at least one label file.")
+        return sources, "-".join(d[:16] for d in digests)
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        config = self.config
+        matrices, others = [], []
+        for name, parameter in self.network.named_parameters():
+            inner = name.startswith("blocks.") and parameter.ndim == 2
+            (matrices if inner and config.optimizer == "muon" else others).append(parameter)
+        out: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(
+                [
+                    {"params": [p for p in others if p.ndim > 1]},
+                    {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+                ],
+                lr=config.lr,
+                betas=(config.beta1, config.beta2),
+                weight_decay=config.weight_decay,
+                fused=self.device.type == "cuda",
+            )
+        }
+        if matrices:
+            out["muon"] = torch.optim.Muon(
+                matrices,
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        return out
+
+    def _resume(self, path: Path) -> None:
+        tensors, meta = checkpoints.read_checkpoint(path)
+        before, now = meta["config"], self.config.to_dict()
+        free = ("steps", "device", "compile", "log_every", "checkpoint_every", "eval_every", "data")
+        changed = [k for k in now if k not in free and before.get(k) != now[k]]
+        if changed:
+            k = changed[0]
+            raise ValueError(
+                f"{path}: trained with {k} = {before.get(k)!r}, not {now[k]!r}; "
+                "use another folder, or the same settings."
+            )
+        if meta["data"] != self.data_digest:
+            raise ValueError(f"{path}: trained on other labels; use another folder.")
+        model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        self.network.load_state_dict(model)
+        for name, optimizer in self.optimizers.items():
+            checkpoints.restore_optimizer(name, optimizer, tensors)
+        self.step, self.best, self.seconds = meta["step"], meta["best"] or math.inf, meta["seconds"]
+        log.info("resumed %s", path)
+
+    def _transfer(self, path: Path) -> None:
+        tensors, _ = checkpoints.read_checkpoint(path)
+        model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        own = self.network.state_dict()
+        fit = {k: v for k, v in model.items() if k in own and own[k].shape == v.shape}
+        if not fit:
+            raise ValueError(f"{path}: no tensor fits this network.")
+        self.network.load_state_dict({**own, **fit})
+        log.info("%d of %d tensors from %s", len(fit), len(own), path)
+
+    def _seed(self, step: int) -> int:
+        """Seed of this step and rank; there is no other randomness to keep."""
+        return (self.config.seed * 1_000_003 + step) * 4096 + self.rank
+
+    def update(self) -> Tensor:
+        """One optimiser step; loss, action loss, gradient norm and tokens, on the device."""
+        config = self.config
+        self.generator.manual_seed(self._seed(self.step))
+        host = torch.Generator().manual_seed(self._seed(self.step))
+        parts = config.micro_batches
+        factor = config.learning_rate(self.step)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * factor
+        total = torch.zeros(2, device=self.device)
+        tokens = flops = 0.0
+        share = torch.tensor(config.weights or [1.0] * len(self.sources))
+        low = config.k_min or config.k
+        for _ in range(parts):
+            source = self.sources[int(torch.multinomial(share, 1, generator=host))]
+            k = int(torch.randint(low, config.k + 1, (1,), generator=host))
+            examples = self.teacher.examples(
+                source.train, config.batch // parts, k, config.augment, self.generator
+            )
+            with self._autocast():
+                loss, action = self.loss(self.network, self.policy, examples, config.edges)
+            (loss / parts).backward()
+            total += torch.stack([loss.detach(), action.detach()]).float() / parts
+            tokens += examples.state.width / parts
+            flops += 3.0 * self.network.config.flops(examples.state.width) / parts
+        if self.world > 1:
+            self._average(total)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        counts = torch.tensor([tokens, flops * config.batch], device=self.device)
+        return torch.cat([total, norm.detach().float()[None], counts])
+
+    def _autocast(self) -> Any:
+        if not self.config.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _average(self, total: Tensor) -> None:
+        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        flat = torch.cat([total, *(g.flatten() for g in grads)])
+        dist.all_reduce(flat)
+        flat /= self.world
+        begin = len(total)
+        total.copy_(flat[:begin])
+        for g in grads:
+            g.copy_(flat[begin : begin + g.numel()].view_as(g))
+            begin += g.numel()
+
+    def validate(self) -> float:
+        """Mean greedy gap in per cent to the held-out labels of the first source."""
+        fields = self.sources[0].held_out
+        with self._autocast():
+            actions = greedy(
+                self.network, self.policy, self.policy.start(fields), self.config.eval_k
+            )
+        cost = self.policy.cost(fields, actions)
+        expert = self.teacher.cost(fields)
+        return float((cost / expert - 1.0).mean()) * 100.0
+
+    def save(self) -> None:
+        """Write a checkpoint; only rank 0 does."""
+        if self.rank:
+            return
+        tensors = {f"model.{k}": v for k, v in self.network.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            tensors |= checkpoints.optimizer_tensors(name, optimizer)
+        checkpoints.write_checkpoint(
+            self.out,
+            self.step,
+            tensors,
+            {
+                "config": self.config.to_dict(),
+                "network": self.network.config.to_dict(),
+                "data": self.data_digest,
+                "best": None if math.isinf(self.best) else self.best,
+                "seconds": self.seconds,
+                "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
+            },
+        )
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        if self.rank == 0:
+            with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _forget_later_rows(self) -> None:
+        # After a kill the log may be ahead of the checkpoint: those steps come again.
+        path = self.out / "metrics.jsonl"
+        if self.rank == 0 and path.is_file():
+            rows = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if row.get("step", 0) <= self.step:
+                    rows.append(line)
+            part = path.with_suffix(".part")
+            part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            part.replace(path)
+
+    def run(self, minutes: float = math.inf) -> None:
+        """Train until the last step, a stop request or the time is over; then checkpoint.
+
+        Raises
+        ------
+        TrainingError
+            When the loss is not finite; the last good checkpoint stays.
+        """
+        config = self.config
+        self._forget_later_rows()
+        peak = matmul_peak(self.device, config.bf16)
+        count = sum(p.numel() for p in self.network.parameters())
+        if self.rank == 0:
+            (self.out / "config.toml").write_text(config.toml(), encoding="utf-8")
+            log.info(
+                "%s: %.2f M parameters on %s x %d, matrix peak %.3g TFLOP/s",
+                config.problem, count / 1e6, self.device, self.world, peak / 1e12,
+            )  # fmt: skip
+        begin = saved = mark = time.monotonic()
+        window: list[Tensor] = []
+        while self.step < config.steps and not self.stop.is_set():
+            window.append(self.update())
+            now = time.monotonic()
+            out_of_time = now - begin > minutes * 60
+            if self.device.type == "cpu" or len(window) >= config.log_every or out_of_time:
+                self._check_finite(window)
+            if len(window) >= config.log_every:
+                now = time.monotonic()
+                self._report(window, now - mark, peak)
+                self.seconds += now - mark
+                mark, window = now, []
+            if self.step % config.eval_every == 0 or self.step == config.steps:
+                gap = self.validate()
+                self.record({"step": self.step, "gap": gap})
+                log.info("step %d: greedy gap %.3f %%", self.step, gap)
+                self.best = min(self.best, gap)
+                mark = time.monotonic()
+            if self._agree(out_of_time):
+                break
+            if now - saved > config.checkpoint_every * 60 and not window:
+                self.save()
+                saved = now
+        if window:
+            self._check_finite(window)
+        self.seconds += time.monotonic() - mark
+        self.save()
+
+    def _agree(self, out_of_time: bool) -> bool:
+        """Whether any process is out of time; all of them stop at the same step."""
+        if self.world == 1:
+            return out_of_time
+        flag = torch.tensor([float(out_of_time or self.stop.is_set())], device=self.device)
+        dist.all_reduce(flag)
+        return bool(flag.item())
+
+    def _check_finite(self, window: Sequence[Tensor]) -> None:
+        values = torch.stack(list(window))
+        bad = ~torch.isfinite(values[:, :3]).all(1)
+        if bool(bad.any()):
+            step = self.step - len(window) + int(bad.int().argmax())
+            found = checkpoints.checkpoints(self.out)
+            kept = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
+            raise TrainingError(
+                f"loss is not finite in the batch of step {step} (seed {self._seed(step)}); {kept}"
+            )
+
+    def _report(self, window: Sequence[Tensor], seconds: float, peak: float) -> None:
+        mean = torch.stack(list(window)).mean(0).tolist()
+        rate = self.config.batch * self.world * len(window) / seconds
+        speed = mean[4] * self.world * len(window) / seconds
+        self.record(
+            {
+                "step": self.step,
+                "loss": mean[0],
+                "action_loss": mean[1],
+                "grad_norm": mean[2],
+                "lr": self.config.lr * self.config.learning_rate(self.step),
+                "seconds": self.seconds + seconds,
+                "suffixes_per_second": rate,
+                "tflops": speed / 1e12,
+            }
+        )
+        log.info(
+            "step %d: loss %.4f (action %.4f), grad %.3f, %.0f suffixes/s of %.0f tokens, "
+            "%.3g TFLOP/s (%.0f %% of peak)",
+            self.step, mean[0], mean[1], mean[2], rate, mean[3], speed / 1e12,
+            100.0 * speed / peak / self.world,
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the loop."""
+    parser = argparse.ArgumentParser(prog="python -m nco.training.train", description=__doc__)
+    parser.add_argument("config", nargs="?", help="TOML file of settings")
+    parser.add_argument("--out", required=True, help="folder of the run; resumed if it has one")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        config = TrainConfig.read(options.config, options.set)
+        trainer = Trainer(config, options.out)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: trainer.stop.set())
+        trainer.run(options.minutes)
+    except (ValueError, TrainingError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
