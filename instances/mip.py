@@ -93,6 +93,7 @@ class MIP(Instance[dict[str, float]]):
         if matrix.shape[1] != n:
             raise ValueError(f"A has {matrix.shape[1]} columns, c has {n}.")
         matrix.sum_duplicates()
+        matrix.eliminate_zeros()
         if not np.isfinite(matrix.data).all():
             raise ValueError("A holds numbers that are not finite.")
         for part in (matrix.data, matrix.indices, matrix.indptr):
