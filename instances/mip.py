@@ -89,7 +89,7 @@ class MIP(Instance[dict[str, float]]):
         """Validate, complete and freeze the arrays."""
         c = frozen_array("c", self.c, ndim=1, dtype=np.float64)
         n = len(c)
-        matrix = sparse.csr_array(self.A, dtype=np.float64)
+        matrix = sparse.csr_array(self.A, dtype=np.float64, copy=True)
         if matrix.shape[1] != n:
             raise ValueError(f"A has {matrix.shape[1]} columns, c has {n}.")
         matrix.sum_duplicates()
