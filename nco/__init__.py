@@ -16,6 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nco import examples as examples
     from nco.api import dual_bound as dual_bound
     from nco.api import solve as solve
     from nco.api import solve_batch as solve_batch
@@ -63,6 +64,7 @@ _HOMES = {
     "nco.instances.io": "read read_solution write write_solution",
     "nco.instances.registry": "formats problems solvers",
 }
+_MODULES = {"examples": "nco.examples", "plot": "nco.instances.plot"}
 _EXPORTS = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 logging.getLogger("nco").addHandler(logging.NullHandler())
@@ -73,8 +75,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("nco")
-    elif name == "plot":
-        value = importlib.import_module("nco.instances.plot")
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
     elif name in _EXPORTS:
         value = getattr(importlib.import_module(_EXPORTS[name]), name)
     else:
@@ -98,4 +100,4 @@ def __dir__() -> list[str]:
     from nco.instances.registry import problems
 
     classes = {entry.target.partition(":")[2] for entry in problems}
-    return sorted({*globals(), *_EXPORTS, *classes, "plot", "__version__"})
+    return sorted({*globals(), *_MODULES, *_EXPORTS, *classes, "__version__"})

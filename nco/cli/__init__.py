@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,4 +17,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from nco.cli.app import run
 
-    return run(sys.argv[1:] if argv is None else list(argv))
+    if argv is not None:
+        return run(list(argv))
+    _own_stdout()
+    return run(sys.argv[1:])
+
+
+def _own_stdout() -> None:
+    """Send what C libraries print to stderr, so that stdout holds results only."""
+    try:
+        if sys.stdout.fileno() != 1:
+            return
+        own = os.dup(1)
+        os.dup2(2, 1)
+    except (AttributeError, OSError, ValueError):
+        return  # closed streams, or none of the operating system's
+    sys.stdout = os.fdopen(
+        own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, buffering=1
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +23,8 @@ def bench(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Rows, one JSON line each; runs resume from it.")
     ] = Path("bench.jsonl"),
-    section: Annotated[str, typer.Option("--section", help="Table of the plan file.")] = "",
-    root: Annotated[Path, typer.Option("--root", help="Folder that a plan's paths start from.")] = (
-        Path()
-    ),
+    plan: Annotated[str, typer.Option("--plan", help="Table of the plan file.")] = "",
+    data: Annotated[Path, typer.Option("--data", help="Folder that paths start from.")] = Path(),
     solver: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,11 +65,10 @@ def bench(
     from nco.instances.core import atomic_write
 
     start_logging(verbose, quiet)
-    stop = threading.Event()
     if show:
         rows = runner.load_rows(out)
     else:
-        plan = _plan(files or [], section, root, solver, time_limit, seed, references, first)
+        work = _plan(files or [], plan, data, solver, time_limit, seed, references, first)
         screen = console(stderr=True)
 
         def tell(row: dict[str, Any], done: int, total: int) -> None:
@@ -80,7 +76,7 @@ def bench(
                 value = row.get("objective", row.get("error", row.get("unsupported")))
                 screen.print(f"{done}/{total} {row['instance']} {row['spec']}: {value}")
 
-        rows = runner.run(plan, out, jobs=jobs, on_row=tell, stop=stop)
+        rows = runner.run(work, out, jobs=jobs, on_row=tell)
     if choices is not None:
         with atomic_write(choices) as file:
             lines = [json.dumps(row) for row in runner.choices(rows)]
@@ -93,7 +89,7 @@ def bench(
 def _plan(
     files: list[str],
     section: str,
-    root: Path,
+    data: Path,
     solver: list[str] | None,
     time_limit: list[float] | None,
     seed: list[int] | None,
@@ -112,9 +108,9 @@ def _plan(
     changes = {key: value for key, value in given.items() if value}
     try:
         if len(files) == 1 and files[0].endswith(".toml"):
-            plan = Plan.from_toml(files[0], section, root)
+            plan = Plan.from_toml(files[0], section, data)
             return dataclasses.replace(plan, **changes)
-        return Plan(files=tuple(str(root / f) for f in files), **changes)
+        return Plan(files=tuple(str(data / f) for f in files), **changes)
     except InputError:
         raise
     except ValueError as error:

@@ -1,0 +1,41 @@
+# make demo: solve the bundled instances and draw the solutions.
+# make test: run the tests.
+# Both do all set-up in .venv; they need Python 3.11 or newer and nothing else.
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3 || echo python3)
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types bench clean
+
+demo: $(READY)
+	$(BIN)/nco demo --out demo-out
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# The four folders install as one package, so the installed copy is what is checked.
+types: $(READY)
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
+	cd build/types && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nco
+
+bench: $(READY)
+	$(BIN)/nco bench nco/examples/*.tsp nco/examples/*.atsp nco/examples/*.vrp nco/examples/*.kp \
+	  --references nco/examples/references.csv --solver auto --solver greedy --solver pyvrp \
+	  --time-limit 5 --by instance --out bench.jsonl
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nco needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf build demo-out
