@@ -582,9 +582,10 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
         ):
             if key in spec.keywords:
                 fields[name] = spec.number(key)
-        if fields.get("vehicles", 1) not in range(1, 2**53):
+        vehicles = fields.get("vehicles", 1)
+        if not isinstance(vehicles, int) or vehicles < 1:
             raise InputError(
-                path, spec.line("VEHICLES"), f"VEHICLES {fields['vehicles']} not understood",
+                path, spec.line("VEHICLES"), f"VEHICLES {vehicles} not understood",
                 "give a whole number >= 1",
             )  # fmt: skip
     missing = sorted(cls.required() - fields.keys())
