@@ -92,8 +92,10 @@ class MIP(Instance[dict[str, float]]):
         matrix = sparse.csr_array(self.A, dtype=np.float64, copy=True)
         if matrix.shape[1] != n:
             raise ValueError(f"A has {matrix.shape[1]} columns, c has {n}.")
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
+        if not (matrix.has_canonical_format and matrix.data.all()):
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+            matrix.eliminate_zeros()
         if not np.isfinite(matrix.data).all():
             raise ValueError("A holds numbers that are not finite.")
         for part in (matrix.data, matrix.indices, matrix.indptr):

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from nco.instances.core import Status, Stop
+from nco.instances.mps import silenced
 from nco.mip.backend import (
     EngineSolver,
     Form,
@@ -33,7 +34,9 @@ def pass_model(form: Form, *, relaxed: bool = False, threads: int = 1, seed: int
     """
     import highspy
 
-    highs = highspy.Highs()
+    # The first object of a process prints a banner, before it can be told not to.
+    with silenced():
+        highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", threads)
     highs.setOptionValue("parallel", "on" if threads > 1 else "off")
