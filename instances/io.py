@@ -6,12 +6,14 @@ keys inside the file, its suffix, and the formats' ``sniff``.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -471,3 +473,21 @@ def _write_bytes(path: Path, data: bytes) -> None:
     with atomic_write(path, "wb") as file:
         packed = path.name.lower().endswith(".gz")
         file.write(gzip.compress(data, mtime=0) if packed else data)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Send what C libraries print to nowhere for a while."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for handle in (*kept, nowhere):
+            os.close(handle)

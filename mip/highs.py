@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from nco.instances.core import Status, Stop
-from nco.instances.mps import silenced
+from nco.instances.io import silenced
 from nco.mip.backend import (
     EngineSolver,
     Form,
