@@ -191,9 +191,11 @@ def read_metis(path: Path, problem: str = "") -> MIS:
         one weight.
     """
     path = Path(path)
+    # An empty line is a node without neighbours, the end of the file is not.
+    lines = read_text(path).removesuffix("\n").split("\n")
     rows = [
         (number, text.split())
-        for number, text in enumerate(read_text(path).split("\n"), 1)
+        for number, text in enumerate(lines, 1)
         if not text.lstrip().startswith("%")
     ]
     while rows and not rows[0][1]:
