@@ -1,6 +1,6 @@
 """MPS and LP models, plain or gzipped, and SCIP's ``.sol`` solutions.
 
-Models are parsed by HiGHS, and by SCIP where HiGHS refuses; both are imported on use.
+MPS is parsed here; LP by HiGHS, and by SCIP where HiGHS refuses, both imported on use.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,47 +21,7 @@ from scipy import sparse
 from nco.instances.core import InputError, Sense
 from nco.instances.io import Format, read_text
 from nco.instances.mip import MIP
-
-_MPS_SECTIONS = {
-    "NAME", "OBJSENSE", "OBJSENSES", "OBJNAME", "OBJSENS", "REFROW", "ROWS", "LAZYCONS",
-    "USERCUTS", "COLUMNS", "RHS", "RANGES", "BOUNDS", "ENDATA",
-}  # fmt: skip
-_UNSUPPORTED = {
-    "SOS": "special ordered sets", "SETS": "special ordered sets", "SOS1": "special ordered sets",
-    "SOS2": "special ordered sets", "INDICATORS": "indicator constraints",
-    "GENCONS": "general constraints", "PWLOBJ": "piecewise linear objectives",
-    "PWLNAM": "piecewise linear objectives", "PWLCON": "piecewise linear constraints",
-    "QUADOBJ": "quadratic objectives", "QMATRIX": "quadratic objectives",
-    "QSECTION": "quadratic objectives", "QCMATRIX": "quadratic constraints",
-    "CSECTION": "cone constraints", "SCENARIOS": "scenarios",
-}  # fmt: skip
-
-
-def _check_mps(path: Path, text: str) -> None:
-    ended = False
-    sections = set()
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or line.startswith("*"):
-            continue
-        if line[0].isspace():
-            continue
-        word = line.split()[0].upper()
-        sections.add(word)
-        if word in _UNSUPPORTED:
-            raise InputError(
-                path, number, f"{_UNSUPPORTED[word]} are not supported", "linearise them"
-            )
-        if word not in _MPS_SECTIONS:
-            raise InputError(path, number, f"unknown section {word[:20]!r}", "is this an MPS file?")
-        if word == "ENDATA":
-            ended = True
-            break
-    missing = {"ROWS", "COLUMNS"} - sections
-    if missing:
-        raise InputError(path, None, f"no section {min(missing)}", "is this an MPS file?")
-    if not ended:
-        raise InputError(path, None, "ends without ENDATA", "is the file truncated?")
-
+from nco.instances.mps_reader import parse_mps
 
 _LP_STARTS = re.compile(r"^\s*(max|min)(imi[sz]e|imum)?\b", re.IGNORECASE)
 
@@ -89,73 +50,162 @@ def _check_lp(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Send what C libraries print to nowhere for a while."""
+def captured() -> Iterator[list[str]]:
+    """Keep what C libraries print for a while; the list holds the text afterwards."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for handle in (*kept, nowhere):
-            os.close(handle)
+    text: list[str] = []
+    with tempfile.TemporaryFile() as sink:
+        try:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield text
+        finally:
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            for handle in kept:
+                os.close(handle)
+            sink.seek(0)
+            text.append(sink.read().decode("utf-8", "replace"))
 
 
-def _highs_model(path: Path) -> Any:
+@dataclass(frozen=True)
+class _Refusal:
+    """What a library says about a file, and the line if it gives one."""
+
+    line: int | None
+    text: str
+
+
+def _through_highs(path: Path) -> MIP | _Refusal:
     import highspy
 
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
-    status = highs.readModel(str(path))
-    return None if status == highspy.HighsStatus.kError else highs.getLp()
+    with captured() as printed:
+        highs = highspy.Highs()
+        status = highs.readModel(str(path))
+        refused = status == highspy.HighsStatus.kError
+        lp = None if refused else highs.getLp()
+    if lp is not None:
+        return _convert(lp)
+    words = re.search(r"ERROR:\s*(\S.*)", printed[0])
+    place = re.search(r"-->.*?:(\d+):\d+", printed[0]) or re.search(r"[Ll]ine (\d+)", printed[0])
+    text = words.group(1).strip() if words else "not readable"
+    return _Refusal(int(place.group(1)) if place else None, text.replace(str(path), "the file"))
 
 
-def _through_scip(path: Path, folder: Path) -> Path | str:
-    """Rewrite a model as MPS with SCIP; its error text if it cannot read it either."""
+def _through_scip(path: Path) -> MIP | _Refusal:
     import pyscipopt
 
     model = pyscipopt.Model()
     model.hideOutput()
-    try:
-        model.readProblem(str(path))
-        out = folder / "model.mps"
-        model.writeProblem(str(out), trans=False, genericnames=False, verbose=False)
-    except Exception as error:  # pyscipopt raises bare Exception
-        return str(error)
-    return out
+    failure = ""
+    with captured() as printed:
+        try:
+            model.readProblem(str(path))
+        except Exception as error:  # pyscipopt raises bare Exception, too
+            failure = str(error)
+    if failure:
+        words = re.search(r"ERROR:\s*(\S.*)", printed[0])
+        place = re.search(r"line (\d+)", printed[0])
+        text = words.group(1).strip() if words else failure
+        return _Refusal(int(place.group(1)) if place else None, text)
+    return _from_scip(model)
 
 
-def _read(path: Path, suffix: str) -> MIP:
+def _from_scip(model: Any) -> MIP:
+    variables = model.getVars()
+    names = [v.name for v in variables]
+    index = {name: k for k, name in enumerate(names)}
+    rows, lower, upper, entries = [], [], [], []
+    for constraint in model.getConss():
+        kind = constraint.getConshdlrName()
+        if kind != "linear":
+            raise ValueError(f"{kind} constraints are not supported; linearise them.")
+        for name, value in model.getValsLinear(constraint).items():
+            entries.append((len(rows), index[name], value))
+        rows.append(constraint.name or f"r{len(rows)}")
+        lower.append(model.getLhs(constraint))
+        upper.append(model.getRhs(constraint))
+    kinds = {v.vtype() for v in variables}
+    if not kinds <= {"BINARY", "INTEGER", "CONTINUOUS"}:
+        raise ValueError("implied integer columns are not supported; declare them.")
+    row, column, value = zip(*entries, strict=True) if entries else ((), (), ())
+    infinity = model.infinity()
+    maximize = model.getObjectiveSense() == "maximize"
+    return MIP(
+        c=np.array([v.getObj() for v in variables]),
+        A=sparse.csr_array(
+            (np.array(value, dtype=float), (np.array(row, dtype=int), np.array(column, dtype=int))),
+            shape=(len(rows), len(names)),
+        ),
+        row_lower=_infinite(lower, infinity),
+        row_upper=_infinite(upper, infinity),
+        lower=_infinite([v.getLbOriginal() for v in variables], infinity),
+        upper=_infinite([v.getUbOriginal() for v in variables], infinity),
+        integrality=np.array([v.vtype() != "CONTINUOUS" for v in variables], dtype=bool),
+        offset=model.getObjoffset(original=True),
+        sense=Sense.MAXIMIZE if maximize else Sense.MINIMIZE,
+        columns=names,
+        rows=rows,
+    )
+
+
+def _infinite(values: Any, infinity: float) -> Any:
+    array = np.array(values, dtype=np.float64)
+    return np.where(np.abs(array) >= infinity, np.copysign(np.inf, array), array)
+
+
+def read_mps(path: Path, problem: str = "") -> MIP:
+    """Read an MPS model, fixed or free.
+
+    Raises
+    ------
+    InputError
+        When it is not one, is truncated, or holds what is not linear.
+    """
+    path = Path(path)
+    return parse_mps(path, read_text(path))
+
+
+def read_lp(path: Path, problem: str = "") -> MIP:
+    """Read an LP model through HiGHS, or SCIP where HiGHS refuses.
+
+    Raises
+    ------
+    InputError
+        When neither can read it (both are quoted), or it holds what is not linear.
+    """
     path = Path(path)
     text = read_text(path)
-    (_check_mps if suffix == ".mps" else _check_lp)(path, text)
-    with tempfile.TemporaryDirectory() as folder, silenced():
-        plain = Path(folder) / f"plain{suffix}"
+    _check_lp(path, text)
+    if not re.search(r"^\s*end\s*$", text, re.IGNORECASE | re.MULTILINE):
+        # SCIP takes a file without it, HiGHS does not.
+        text += "\nEnd\n"
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.lp"
         plain.write_text(text, encoding="utf-8")
-        lp = _highs_model(plain)
-        if lp is None:
-            other = _through_scip(plain, Path(folder))
-            lp = _highs_model(other) if isinstance(other, Path) else None
-    if lp is None:
-        raise InputError(path, None, "neither HiGHS nor SCIP can read it", "check its syntax")
-    return _convert(path, lp)
+        first = _through_highs(plain)
+        second = first if isinstance(first, MIP) else _through_scip(plain)
+    if isinstance(second, MIP):
+        return second.replace(name=path.name.split(".")[0])
+    assert isinstance(first, _Refusal)
+    line = second.line if first.line is None else first.line
+    raise InputError(
+        path, line, f"HiGHS: {first.text}; SCIP: {second.text}", "mend it, or check its suffix"
+    )
 
 
-def _convert(path: Path, lp: Any) -> MIP:
+def _convert(lp: Any) -> MIP:
     import highspy
 
     n, m = lp.num_col_, lp.num_row_
     if n == 0:
-        raise InputError(path, None, "has no columns", "is the file truncated?")
+        raise ValueError("has no columns; is the file truncated?")
     kinds = list(lp.integrality_) or [highspy.HighsVarType.kContinuous] * n
     allowed = {highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger}
     if not set(kinds) <= allowed:
-        raise InputError(path, None, "semi-continuous columns are not supported", "linearise them")
+        raise ValueError("semi-continuous columns are not supported; linearise them.")
     matrix = lp.a_matrix_
     shape = (m, n)
     data = (np.array(matrix.value_), np.array(matrix.index_), np.array(matrix.start_))
@@ -174,35 +224,25 @@ def _convert(path: Path, lp: Any) -> MIP:
         integrality=np.array([k == highspy.HighsVarType.kInteger for k in kinds]),
         offset=float(lp.offset_),
         sense=Sense.MAXIMIZE if maximize else Sense.MINIMIZE,
-        columns=list(lp.col_names_) or None,
-        rows=list(lp.row_names_) or None,
-        name=path.name.split(".")[0],
+        columns=list(lp.col_names_) or [f"x{k}" for k in range(n)],
+        rows=list(lp.row_names_) or [f"r{k}" for k in range(m)],
     )
 
 
-def read_mps(path: Path, problem: str = "") -> MIP:
-    """Read an MPS model, fixed or free.
-
-    Raises
-    ------
-    InputError
-        When it is not one, is truncated, or holds what is not linear.
-    """
-    return _read(path, ".mps")
-
-
-def read_lp(path: Path, problem: str = "") -> MIP:
-    """Read an LP model.
-
-    Raises
-    ------
-    InputError
-        When it is not one, or holds what is not linear.
-    """
-    return _read(path, ".lp")
+def _range(low: float, high: float) -> tuple[str, float]:
+    """Row kind and range from which readers get both limits back, to the bit if possible."""
+    width = high - low
+    for candidate in (width, np.nextafter(width, np.inf), np.nextafter(width, 0.0)):
+        if high - candidate == low:
+            return "L", float(candidate)
+        if low + candidate == high:
+            return "G", float(candidate)
+    return "L", width
 
 
 def _number(value: float) -> str:
+    if np.isinf(value):
+        return "1e30" if value > 0 else "-1e30"
     return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
 
 
@@ -215,6 +255,9 @@ def _check_names(mip: MIP, allowed: str) -> None:
 
 def write_mps(mip: MIP, file: TextIO) -> None:
     """Write free MPS; reading it back gives the same numbers.
+
+    The format stores a row with two limits as one limit and a range, so that in rare
+    cases (limits of different signs, not whole) one of them comes back one bit off.
 
     Raises
     ------
@@ -233,10 +276,11 @@ def write_mps(mip: MIP, file: TextIO) -> None:
     for low, high in zip(mip.row_lower, mip.row_upper, strict=True):
         if low == high:
             kinds.append("E")
-        elif np.isinf(low) and np.isinf(high):
-            kinds.append("N")
+        elif np.isinf(high) or (np.isfinite(low) and _range(low, high)[0] == "G"):
+            # Also rows without limits: readers drop further N rows.
+            kinds.append("G")
         else:
-            kinds.append("G" if np.isinf(high) else "L")
+            kinds.append("L")
     file.writelines(f" {kind} {row}\n" for kind, row in zip(kinds, mip.rows, strict=True))
     file.write("COLUMNS\n")
     columns = sparse.csc_array(mip.A)
@@ -258,10 +302,10 @@ def write_mps(mip: MIP, file: TextIO) -> None:
     ranges = []
     for kind, row, low, high in zip(kinds, mip.rows, mip.row_lower, mip.row_upper, strict=True):
         right = low if kind in "EG" else high
-        if kind != "N" and right:
+        if right:
             file.write(f" RHS {row} {_number(right)}\n")
-        if kind == "L" and not np.isinf(low):
-            ranges.append(f" RNG {row} {_number(high - low)}\n")
+        if kind != "E" and np.isfinite(low) and np.isfinite(high):
+            ranges.append(f" RNG {row} {_number(_range(low, high)[1])}\n")
     if ranges:
         file.write("RANGES\n")
         file.writelines(ranges)
@@ -320,7 +364,7 @@ def write_lp(mip: MIP, file: TextIO) -> None:
         if low == high:
             file.write(f" {row}: {body} = {_number(low)}\n")
         elif np.isinf(low) and np.isinf(high):
-            file.write(f" {row}: {body} >= -infinity\n")
+            file.write(f" {row}: {body} >= -1e30\n")
         elif np.isinf(low):
             file.write(f" {row}: {body} <= {_number(high)}\n")
         elif np.isinf(high):
