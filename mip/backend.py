@@ -34,6 +34,7 @@ from nco.instances.core import (
     spawn_seed,
 )
 from nco.instances.mip import MIP, MipView
+from nco.instances.registry import solvers
 
 logger = logging.getLogger("nco")
 
@@ -348,6 +349,18 @@ def checked_start(instance: Instance[Any], start: Any) -> list[str]:
     return problems
 
 
+def construct(instance: Instance[Any]) -> Any:
+    """A solution of the first constructive heuristic that has one, or None.
+
+    Engines may find no solution of a routing model in any usual time.
+    """
+    for name in ("savings", "greedy", "nearest-neighbor"):
+        heuristic = solvers.load(name)()
+        if heuristic.supports(instance) is None:
+            return heuristic.solve(instance, Budget()).solution
+    return None
+
+
 def root_rounds(engine: Backend, view: MipView, budget: Budget, rounds: int = 30) -> None:
     """Add the view's valid rows while they cut off LP solutions.
 
@@ -421,6 +434,10 @@ class EngineSolver:
             tracker.offer(start)
         elif start is not None and isinstance(instance, MIP):
             hint = instance.vector(start)
+        if tracker.solution is None and not isinstance(instance, MIP):
+            quick = construct(instance)
+            if quick is not None:
+                tracker.offer(quick, by="constructive")
         view = view_of(instance, tracker.solution)
         form = Form(view.mip)
         if tracker.solution is not None:
