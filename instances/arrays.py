@@ -50,6 +50,8 @@ def infer(path: Path, keys: Mapping[str, Any], problem: str = "") -> type[Instan
     known = f"known problems: {', '.join(problems.names())}"
     named = problem or str(keys.get("problem", ""))
     fields = {k: v for k, v in keys.items() if k not in METADATA and k != "problem"}
+    if "solution" in fields and "objective" in fields:
+        raise InputError(path, None, "is a result, not an instance", "name the instance")
     if named:
         if named not in problems:
             raise InputError(path, None, f"unknown problem {named[:40]!r}", known)
@@ -73,8 +75,6 @@ def infer(path: Path, keys: Mapping[str, Any], problem: str = "") -> type[Instan
     fitting = [c for c in fitting if len(c.required()) == most]
     if len(fitting) == 1 and fields:
         return fitting[0]
-    if "solution" in fields:
-        raise InputError(path, None, "is a result, not an instance", "name the instance first")
     shown = ", ".join(sorted(k[:40] for k in fields)) or "none"
     if len(fitting) > 1:
         known = f"add the key problem: {' or '.join(c.problem for c in fitting)}"
