@@ -1,0 +1,289 @@
+"""The other commands: check, info, convert, generate, plot, list, bench, demo."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nco import Batch, examples, problems, read, solvers
+from nco.cli.app import COMMANDS
+
+PNG = b"\x89PNG"
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# -------------------------------------------------------------------------------- check
+
+
+def test_check_of_a_published_solution(nco, here):
+    answer = nco("check", "X-n101-k25.vrp", "X-n101-k25.sol")
+    assert answer.code == 0
+    assert answer.out == "X-n101-k25: feasible, objective 27591\n"
+
+
+def test_check_names_violations(nco, here):
+    text = (here / "X-n101-k25.sol").read_text().splitlines()
+    (here / "less.sol").write_text("\n".join(text[1:]) + "\n")
+    answer = nco("check", "X-n101-k25.vrp", "less.sol")
+    assert answer.code == 1
+    assert "infeasible" in answer.out
+    assert "missing" in answer.out
+    row = json.loads(nco("check", "X-n101-k25.vrp", "less.sol", "--json").out)
+    assert row["feasible"] is False
+    assert row["objective"] is None
+    assert row["violations"]
+
+
+def test_check_finds_a_false_claim(nco, here):
+    text = (here / "X-n101-k25.sol").read_text().replace("27591", "27000")
+    (here / "false.sol").write_text(text)
+    answer = nco("check", "X-n101-k25.vrp", "false.sol")
+    assert answer.code == 1
+    assert "27591" in answer.out
+    assert "states 27000" in answer.out
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x01", "[1, 2", "nonsense here"])
+def test_check_of_what_is_no_solution(nco, here, one_error, text):
+    (here / "bad.sol").write_text(text)
+    answer = nco("check", "X-n101-k25.vrp", "bad.sol")
+    assert answer.code == 2
+    assert one_error(answer.err)
+    assert "bad.sol" in answer.err
+
+
+# --------------------------------------------------------------------------------- info
+
+
+def test_info_of_an_instance(nco, here):
+    values = json.loads(nco("info", "A-n32-k5.vrp", "--json").out)
+    assert values["problem"] == "cvrp"
+    assert values["n"] == 31
+    assert values["metric"] == "EUC_2D"
+    assert values["digest"] == read("A-n32-k5.vrp").digest
+    assert values["fields"]["demands"]["shape"] == [32]
+    assert "pyvrp" in values["solvers"]
+    assert "savings" in values["solvers"]
+    shown = nco("info", "A-n32-k5.vrp").out
+    assert "EUC_2D" in shown
+    assert "32 x 2" in shown
+
+
+def test_info_bounds(nco, here):
+    values = json.loads(nco("info", "strong200.kp", "--json").out)
+    assert 66839 <= values["bound"] <= 67000
+
+
+def test_info_of_a_batch(nco, here):
+    np.savez("batch.npz", coords=np.random.default_rng(0).random((4, 6, 2)))
+    values = json.loads(nco("info", "batch.npz", "--json").out)
+    assert values["instances"] == 4
+    assert values["n"] == 6
+
+
+# ------------------------------------------------------------------ convert and generate
+
+
+def test_convert_keeps_the_instance(nco, here):
+    answer = nco("convert", "A-n32-k5.vrp", "a.json")
+    assert (answer.code, answer.out) == (0, "a.json\n")
+    assert read("a.json").digest == read("A-n32-k5.vrp").digest
+
+
+def test_convert_to_a_model_keeps_the_optimum(nco, here):
+    assert nco("convert", "er60.col", "er60.lp").code == 0
+    args = ("--solver", "highs", "--time-limit", "30", "--json")
+    assert rows_of(nco("solve", "er60.lp", *args).out)[0]["objective"] == 19
+
+
+def test_convert_of_a_batch_numbers_files(nco, here):
+    coords = np.random.default_rng(0).random((3, 6, 2))
+    np.savez("batch.npz", coords=coords)
+    answer = nco("convert", "batch.npz", "one.json")
+    assert answer.out.split() == ["one-000.json", "one-001.json", "one-002.json"]
+    assert read("one-001.json").digest == read("batch.npz")[1].digest
+
+
+def test_convert_to_an_unknown_format(nco, here, one_error):
+    answer = nco("convert", "A-n32-k5.vrp", "a.xyz")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+    assert ".vrp" in answer.err
+    assert not (here / "a.xyz").exists()
+
+
+def test_generate_one_and_many(nco, here):
+    args = ("generate", "tsp", "--n", "9", "--seed", "1", "--distribution", "clustered")
+    assert nco(*args, "--out", "one.npz").code == 0
+    one = read("one.npz")
+    assert (one.problem, one.n) == ("tsp", 9)
+    assert nco(*args, "--count", "3", "--out", "many.npz").code == 0
+    many = read("many.npz")
+    assert isinstance(many, Batch)
+    assert len({i.digest for i in many}) == 3
+    assert nco(*args, "--count", "3", "--out", "again.npz").code == 0
+    assert [i.digest for i in read("again.npz")] == [i.digest for i in many]
+    assert nco(*args, "--count", "2", "--out", "t.json").out.split() == ["t-000.json", "t-001.json"]
+
+
+def test_generate_presets(nco, here):
+    args = ("generate", "cvrp", "--n", "100", "--preset", "bq", "--out", "x.json")
+    assert nco(*args).code == 0
+    assert read("x.json").capacity == 50
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("tps", "--n", "5"), "did you mean tsp?"),
+        (("tsp", "--n", "0"), "n = 0"),
+        (("tsp", "--n", "5", "--distribution", "cluster"), "clustered"),
+        (("tsp", "--n", "5", "--count", "0"), "count"),
+        (("tsp", "--n", "5", "--seed", "-1"), "seed"),
+        (("tsp", "--n", "5", "--param", "colour=red"), "colour"),
+        (("tsp",), "--n"),
+        (("mip", "--n", "5"), "mip"),
+    ],
+)
+def test_generate_refuses(nco, here, one_error, args, text):
+    answer = nco("generate", *args, "--out", "x.json")
+    assert answer.code == 2
+    assert one_error(answer.err)
+    assert text in answer.err
+    assert not (here / "x.json").exists()
+
+
+# --------------------------------------------------------------------------------- plot
+
+
+def test_plot_of_a_solution_and_of_results(nco, here):
+    assert nco("plot", "X-n101-k25.vrp", "X-n101-k25.sol", "--out", "x.png").out == "x.png\n"
+    assert (here / "x.png").read_bytes().startswith(PNG)
+    nco("solve", "berlin52.tsp", "er60.col", "-s", "greedy", "-t", "1", "-o", "r.jsonl")
+    assert nco("plot", "r.jsonl", "--out", "gap.svg").code == 0
+    assert "<svg" in (here / "gap.svg").read_text()
+    (here / "one.jsonl").write_text((here / "r.jsonl").read_text().splitlines()[0])
+    assert nco("plot", "one.jsonl", "--kind", "convergence", "--out", "c.png").code == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("X-n101-k25.vrp", "--out", "x.gif"),
+        ("X-n101-k25.vrp", "--out", "/proc/x.png"),
+        ("p0548.mps.gz", "--out", "x.png"),
+        ("ftv47.atsp", "--out", "x.png"),
+        ("X-n101-k25.vrp", "bad.sol", "--out", "x.png"),
+        ("X-n101-k25.vrp", "--kind", "gap", "--out", "x.png"),
+        ("none.jsonl", "--out", "x.png"),
+        ("two.jsonl", "--kind", "convergence", "--out", "x.png"),
+        ("two.jsonl", "--kind", "speed", "--out", "x.png"),
+        ("X-n101-k25.vrp",),
+    ],
+)
+def test_plot_refuses(nco, here, one_error, args):
+    (here / "bad.sol").write_text("Route #1: 1 2 3\nCost 5\n")
+    nco("solve", "berlin52.tsp", "er60.col", "-s", "greedy", "-t", "1", "-o", "two.jsonl")
+    answer = nco("plot", *args)
+    assert answer.code == 2
+    assert one_error(answer.err)
+    assert not list(here.glob("x.*"))
+
+
+# --------------------------------------------------------------------------------- list
+
+
+def test_list_names_everything(nco):
+    assert set(problems.names()) <= {
+        row["name"] for row in rows_of(nco("list", "problems", "--json").out)
+    }
+    rows = {row["name"]: row for row in rows_of(nco("list", "solvers", "--json").out)}
+    assert list(rows) == solvers.names()
+    assert rows["greedy"]["installed"] == "yes"
+    assert "tsp" in rows["greedy"]["problems"]
+    assert "mip" in rows["scip"]["problems"]
+    assert {row["name"] for row in rows_of(nco("list", "extras", "--json").out)} >= {"lkh", "ray"}
+    for kind in ("formats", "operators", "weights", "policies"):
+        assert nco("list", kind).code == 0
+    overview = nco("list").out
+    assert "problems" in overview
+    assert "pyvrp" in overview
+
+
+def test_list_of_an_unknown_kind(nco, one_error):
+    answer = nco("list", "solver")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+    assert "solvers" in answer.err
+
+
+# ------------------------------------------------------------------------ bench and demo
+
+
+def test_bench_measures_and_resumes(nco, here):
+    args = ("bench", "berlin52.tsp", "--solver", "greedy", "--time-limit", "1")
+    references = ("--references", str(examples.FOLDER / "references.csv"))
+    answer = nco(*args, *references, "--out", "rows.jsonl")
+    assert answer.code == 0
+    assert "greedy" in answer.out
+    rows = rows_of((here / "rows.jsonl").read_text())
+    assert rows[0]["reference"] == 7542
+    again = nco(*args, *references, "--out", "rows.jsonl")
+    assert again.err == ""
+    assert (here / "rows.jsonl").read_text().count("\n") == 1
+    assert "greedy" in nco("bench", "--show", "--out", "rows.jsonl").out
+    assert nco("bench", "--show", "--out", "rows.jsonl", "--choices", "auto.json").code == 0
+    assert json.loads((here / "auto.json").read_text())[0]["problem"] == "tsp"
+
+
+def test_bench_without_files(nco, here, one_error):
+    answer = nco("bench")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+
+
+def test_demo_draws_every_example(nco, here):
+    answer = nco("demo", "--time-limit", "0.3", "--out", "pictures")
+    assert answer.code in (0, 1)
+    pictures = {p.name for p in (here / "pictures").iterdir()}
+    assert "berlin52.png" in pictures
+    for name in examples.references():
+        assert name in answer.out
+
+
+# ------------------------------------------------------------------------------ the rest
+
+
+def test_help_names_every_command_and_option(nco):
+    shown = nco("--help").out
+    for command in COMMANDS:
+        assert command in shown
+        assert nco(command, "--help").code == 0
+    assert nco().out == shown
+
+
+def test_version(nco):
+    from nco import __version__
+
+    assert nco("--version").out == f"nco {__version__}\n"
+
+
+def test_unknown_command_and_option(nco, one_error):
+    answer = nco("slove")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+    assert "did you mean solve?" in answer.err
+    answer = nco("--jsn")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+
+
+def test_internal_errors_are_one_line(nco, here, one_error, monkeypatch):
+    from nco import inspection
+
+    def broken(*args, **options):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(inspection, "check", broken)
+    answer = nco("check", "X-n101-k25.vrp", "X-n101-k25.sol")
+    assert answer.code == 1
+    assert one_error(answer.err)
+    assert "KeyError" in answer.err
