@@ -67,7 +67,8 @@ class HGS:
         if first is not None:
             tracker.offer(first, by="constructive")
         found = search(instance, worker.deadline_of(budget), self.granular, seed, budget.iterations)
-        for routes in worker.run_thread(found, budget):
+        grace = 0.25 + 0.03 * min(budget.left(), 60.0)
+        for routes in worker.run_thread(found, budget, grace=grace):
             # Without a feasible solution the library hands out its best infeasible one.
             if not instance.violations(routes):
                 tracker.offer(routes)
@@ -122,11 +123,14 @@ def search(
         data["duration_limit"] = float(instance.max_distance) * scale
     if instance.vehicles is not None:
         data["num_vehicles"] = instance.vehicles
+    # Its clock counts the CPU time of the process: the short search shows how much of it
+    # a second brings, and a search that is given up leaves its solution.
+    pace = 1.0
     for short in (True, False):
         left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
         if left <= 0 or (iterations is not None and short):
             continue
-        limit = min(2.0, 0.1 * left) if short else left
+        limit = min(2.0, 0.1 * left) if short else 0.97 * pace * left
         if iterations is not None and deadline is None:
             limit = 0.0
         parameters = hygese.AlgorithmParameters(
@@ -136,5 +140,7 @@ def search(
             nbGranular=granular,
             useSwapStar=instance.coords is not None,
         )
+        wall, cpu = time.monotonic(), time.process_time()
         solution = hygese.Solver(parameters=parameters, verbose=False).solve_cvrp(data)
+        pace = min(1.0, (time.process_time() - cpu) / max(1e-9, time.monotonic() - wall))
         yield [[int(k) for k in route] for route in solution.routes]
