@@ -1,10 +1,18 @@
 """Decoding: from instances to solutions, for every policy alike.
 
-One engine. Greedy decoding is a beam of width one. All instances of a batch take their
-steps together; there is no Python per node row or per instance.
+Greedy decoding is a beam of width one. All instances of a batch take their steps
+together, and nothing is done per node or per instance in Python. `improve` takes parts
+out of solutions and decides them again, for as long as one likes.
 """
 
 from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,49 +20,422 @@ from torch import Tensor
 from nco.bq.network import Network
 from nco.bq.state import Fields, Policy, State
 
+log = logging.getLogger("nco")
 
-def nearest_rows(policy: Policy, state: State, k: int) -> Tensor:
-    """Rows [b, markers + k] of the markers and the k best candidates of each state."""
-    score = policy.nearness(state).masked_fill(state.index < 0, -torch.inf)
-    score[:, : policy.markers] = -torch.inf
-    near = score.topk(min(k, state.width - policy.markers), dim=1, sorted=False).indices
-    fixed = torch.arange(policy.markers, device=near.device).expand(len(near), -1)
-    return torch.cat([fixed, near], 1)
+#: Tokens per chunk on a CPU, where larger batches only leave the caches.
+CPU_TOKENS = 16_384
+#: Share of the free GPU memory that a chunk may take.
+GPU_SHARE = 0.5
 
 
-@torch.inference_mode()
-def greedy(network: Network, policy: Policy, state: State, k: int = 0) -> Tensor:
-    """Recorded actions [b, steps] of always taking the likeliest action.
+class Stopped(Exception):  # noqa: N818
+    """Decoding was asked to stop before it had whole solutions."""
+
+
+def never() -> bool:
+    """The stop callback that never stops."""
+    return False
+
+
+@dataclass(frozen=True)
+class Model:
+    """A policy with its network.
 
     Parameters
     ----------
     network, policy
-        The model.
+        The two halves.
+    k
+        Candidates looked at in every step, the nearest first; 0 for all.
+    """
+
+    network: Network
+    policy: Policy
+    k: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.embed.weight.device
+
+    def on(self, device: torch.device | str, *, bf16: bool = False) -> Model:
+        """A copy for inference on a device, its layers in bfloat16 if asked."""
+        network = copy.deepcopy(self.network).to(device).eval().requires_grad_(False)
+        if bf16:
+            for name, module in network.named_children():
+                if name != "embed":
+                    module.bfloat16()
+        return replace(self, network=network)
+
+    def rates(self, state: State) -> tuple[Tensor | None, Tensor]:
+        """Log-probabilities of the actions.
+
+        Parameters
+        ----------
+        state
+            Where to decide.
+
+        Returns
+        -------
+        The rows looked at [b, m], or None for all, and the log-probabilities
+        [b, m * actions_per_node]; a sub-instance that is finished has zero for its first
+        action.
+        """
+        rows, view = None, state
+        if 0 < self.k < state.width - self.policy.markers:
+            rows = nearest_rows(self.policy, state, self.k)
+            view = state.rows(rows)
+        filled = None if self.policy.dense else view.index >= 0
+        logits = self.network(self.policy.features(view), filled)
+        rates = logits.masked_fill(~self.policy.mask(view), -torch.inf)
+        if not self.policy.dense:
+            finished = torch.isneginf(rates).all(1)
+            rates[:, 0].masked_fill_(finished, 0.0)
+        return rows, rates.log_softmax(1)
+
+
+def nearest_rows(policy: Policy, state: State, k: int) -> Tensor:
+    """Rows [b, markers + k] of the markers and the k best candidates of each state."""
+    score = policy.nearness(state)[:, policy.markers :]
+    if not policy.dense:
+        score = score.masked_fill(state.index[:, policy.markers :] < 0, -torch.inf)
+    near = score.topk(k, dim=1, sorted=False).indices + policy.markers
+    fixed = torch.arange(policy.markers, device=near.device).expand(len(near), -1)
+    return torch.cat([fixed, near], 1)
+
+
+def finished(policy: Policy, state: State) -> bool:
+    """Whether nothing is left to decide in the whole batch."""
+    if policy.dense:
+        return state.width <= policy.markers
+    return not bool(policy.mask(state).any())
+
+
+def apply(
+    policy: Policy, state: State, rows: Tensor | None, action: Tensor
+) -> tuple[State, Tensor, Tensor]:
+    """Take actions [b] on the rows looked at; states, recorded actions and prices."""
+    kinds = policy.actions_per_node
+    row, kind = action // kinds, action % kinds
+    if rows is not None:
+        row = rows.gather(1, row[:, None])[:, 0]
+    action = row * kinds + kind
+    record = state.index.gather(1, row[:, None])[:, 0] * kinds + kind
+    price = policy.price(state, action)
+    after = policy.step(state, action)
+    if not policy.dense:
+        going = policy.mask(state).any(1)
+        after = after.where(going, state)
+        record = record.masked_fill(~going, -1)
+        price = price.masked_fill(~going, 0.0)
+    return after, record, price
+
+
+@torch.inference_mode()
+def decode(
+    model: Model,
+    state: State,
+    *,
+    beam: int = 1,
+    sample: torch.Generator | None = None,
+    stop: Callable[[], bool] = never,
+) -> Tensor:
+    """Recorded actions [b, steps] of the likeliest, or of sampled, decisions.
+
+    Parameters
+    ----------
+    model
+        The policy.
     state
         Where to start.
-    k
-        Number of candidates looked at in every step; 0 for all.
+    beam
+        Partial solutions kept per instance. Of two that leave the same state, only the
+        cheaper one is kept.
+    sample
+        Draw actions instead of taking the likeliest (beam 1 only).
+    stop
+        Asked before every step.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
     """
+    policy, b = model.policy, state.batch
+    score = torch.zeros(b, 1, device=state.index.device)
+    price = torch.zeros(b, 1, device=state.index.device)
+    records: list[Tensor] = []
+    parents: list[Tensor] = []
+    while not finished(policy, state):
+        if stop():
+            raise Stopped
+        if not policy.dense and len(records) % 8 == 0:
+            state = state.compact(policy.markers)
+        rows, rates = model.rates(state)
+        if beam == 1:
+            if sample is not None:
+                noise = torch.empty_like(rates).exponential_(generator=sample)
+                rates = rates - noise.log()
+            state, record, cost = apply(policy, state, rows, rates.argmax(1))
+            price = price + cost[:, None]
+            records.append(record)
+            continue
+        # Twice the beam is stepped, so that merging equal states leaves enough.
+        width, actions = score.shape[1], rates.shape[1]
+        total = (score.flatten()[:, None] + rates).view(b, width * actions)
+        score, best = total.topk(min(2 * beam, width * actions), dim=1)
+        parent = best // actions
+        which = (torch.arange(b, device=parent.device)[:, None] * width + parent).flatten()
+        state, record, cost = apply(
+            policy,
+            state.take(which),
+            None if rows is None else rows[which],
+            (best % actions).flatten(),
+        )
+        price = price.gather(1, parent) + cost.view_as(parent)
+        keep, score = merge(state.key(policy.markers).view_as(parent), price, score, beam)
+        which = (torch.arange(b, device=keep.device)[:, None] * best.shape[1] + keep).flatten()
+        state, price = state.take(which), price.gather(1, keep)
+        parents.append(parent.gather(1, keep))
+        records.append(record.view_as(parent).gather(1, keep))
+    if not records:
+        return state.index[:, :0]
+    if beam == 1:
+        return torch.stack(records, 1)
+    price = price.masked_fill(torch.isneginf(score), torch.inf)
+    line = price.argmin(1, keepdim=True)
     out = []
-    kinds = policy.actions_per_node
-    while True:
-        live = state.compact(policy.markers)
-        if not bool(policy.mask(live).any()):
+    for record, parent in zip(reversed(records), reversed(parents), strict=True):
+        out.append(record.gather(1, line)[:, 0])
+        line = parent.gather(1, line)
+    return torch.stack(out[::-1], 1)
+
+
+def merge(key: Tensor, price: Tensor, score: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+    """Which partial solutions to keep, and their scores.
+
+    Parameters
+    ----------
+    key, price, score
+        Hash of the state reached, cost so far and log-probability [b, m].
+    beam
+        Number to keep.
+
+    Returns
+    -------
+    Indices and scores [b, min(beam, m)]; those beyond the number of different states have
+    score ``-inf``.
+    """
+    m = key.shape[1]
+    # What was reached by a forbidden action must not stand for anything.
+    price = price.masked_fill(torch.isneginf(score), torch.inf)
+    same = key[:, :, None] == key[:, None, :]
+    order = torch.arange(m, device=key.device)
+    cheaper = price[:, None, :] < price[:, :, None]
+    tie = (price[:, None, :] == price[:, :, None]) & (order[None, :] < order[:, None])
+    beaten = (same & (cheaper | tie)).any(2)
+    # A merged state is as likely as its likeliest history.
+    score = score[:, None, :].expand(-1, m, -1).masked_fill(~same, -torch.inf).amax(2)
+    score = score.masked_fill(beaten, -torch.inf)
+    score, keep = score.topk(min(beam, m), dim=1)
+    return keep, score
+
+
+def chunk_size(model: Model, width: int, copies: int = 1) -> int:
+    """Instances of ``width`` rows, ``copies`` states each, that are decoded at a time."""
+    config = model.network.config
+    looked_at = min(width, model.k + model.policy.markers) if model.k else width
+    if model.device.type != "cuda":
+        return max(1, CPU_TOKENS // (looked_at * copies))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    size = model.network.key.weight.element_size() if config.head == "pointer" else 4
+    token = size * (8 * config.width + 2 * config.ff)
+    row = 8 * 12
+    return max(1, int(GPU_SHARE * free / (copies * (looked_at * token + width * row))))
+
+
+def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
+    """Run slices of a batch one after the other; one that runs out of memory is halved.
+
+    Parameters
+    ----------
+    total
+        Size of the batch.
+    size
+        Size of a slice to begin with.
+    run
+        Gives the rows of one slice; rows of slices may differ in length and are filled
+        up with -1.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        When even a single instance does not fit.
+    """
+    out: list[Tensor] = []
+    begin = 0
+    while begin < total:
+        part = slice(begin, min(begin + size, total))
+        try:
+            out.append(run(part))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = max(1, size // 2)
+            torch.cuda.empty_cache()
+            log.warning("out of memory: going on with %d instances at a time", size)
+            continue
+        begin = part.stop
+    if not out:
+        raise ValueError("the batch is empty.")
+    width = max(part.shape[1] for part in out)
+    return torch.cat(
+        [torch.nn.functional.pad(part, (0, width - part.shape[1]), value=-1) for part in out]
+    )
+
+
+def construct(
+    model: Model,
+    fields: Fields,
+    *,
+    beam: int = 1,
+    views: int = 1,
+    samples: int = 0,
+    seed: int = 0,
+    stop: Callable[[], bool] = never,
+) -> Tensor:
+    """Recorded actions [b, steps] of whole solutions, decoded from scratch.
+
+    Parameters
+    ----------
+    model
+        The policy.
+    fields
+        Arrays of the instances, all of one size.
+    beam
+        Beam width; 1 is greedy.
+    views
+        Number of views that are decoded; the best solution counts.
+    samples
+        Number of solutions sampled in addition; the best counts.
+    seed
+        Seed of the samples.
+    stop
+        Asked before every step.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
+    """
+    policy = model.policy
+    fields = {k: v.to(model.device) for k, v in fields.items()}
+    total = len(next(iter(fields.values())))
+    width = policy.start({k: v[:1] for k, v in fields.items()}).width
+    generator = torch.Generator(model.device).manual_seed(seed)
+
+    def run(part: slice) -> Tensor:
+        some = {k: v[part] for k, v in fields.items()}
+        best: Tensor | None = None
+        for turn in range(views + samples):
+            start = policy.start(some, turn if turn < views else 0)
+            new = policy.record(
+                start,
+                decode(
+                    model,
+                    start,
+                    beam=beam if turn < views else 1,
+                    sample=generator if turn >= views else None,
+                    stop=stop,
+                ),
+            )
+            best = new if best is None else choose(policy, some, best, new)
+        assert best is not None
+        return best
+
+    return in_chunks(total, chunk_size(model, width, copies=2 * beam if beam > 1 else 1), run)
+
+
+def choose(policy: Policy, fields: Fields, a: Tensor, b: Tensor) -> Tensor:
+    """The better of two solutions of every instance; ``a`` where they are equal."""
+    width = max(a.shape[1], b.shape[1])
+    a, b = (torch.nn.functional.pad(x, (0, width - x.shape[1]), value=-1) for x in (a, b))
+    better = policy.cost(fields, b) < policy.cost(fields, a)
+    return torch.where(better[:, None], b, a)
+
+
+def improve(
+    model: Model,
+    fields: Fields,
+    actions: Tensor,
+    *,
+    sizes: tuple[int, int] = (10, 100),
+    rounds: int | None = None,
+    seed: int = 0,
+    stop: Callable[[], bool] = never,
+    on_round: Callable[[int, Tensor], Any] | None = None,
+) -> Tensor:
+    """Reconstruct parts of solutions until told to stop; costs never rise.
+
+    Random re-construction after Luo et al., Neural Combinatorial Optimization with Heavy
+    Decoder (NeurIPS 2023), in parallel over all parts of all solutions.
+
+    Parameters
+    ----------
+    model
+        The policy.
+    fields
+        Arrays of the instances, all of one size.
+    actions
+        Recorded actions [b, steps] of solutions.
+    sizes
+        Smallest and largest number of nodes in a part; each round draws one.
+    rounds
+        Largest number of rounds.
+    seed
+        Seed of everything random.
+    stop
+        Asked before every step; parts that are not whole by then are dropped.
+    on_round
+        Called after every round with its number and the solutions.
+    """
+    policy = model.policy
+    fields = {k: v.to(model.device) for k, v in fields.items()}
+    actions = actions.to(model.device)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    number = 0
+    low, high = sizes
+    while (rounds is None or number < rounds) and not stop():
+        # Short parts are cheap and often improved; log-uniform sizes balance both.
+        share = float(torch.rand((), generator=generator, device=model.device))
+        size = round(low * (high / low) ** share)
+        cut = policy.cut(fields, actions, size, generator)
+        if cut is None:
             break
-        state = live
-        for _ in range(max(1, (state.width - policy.markers) // 8)):
-            rows = None
-            view = state
-            if 0 < k < state.width - policy.markers:
-                rows = nearest_rows(policy, state, k)
-                view = state.rows(rows)
-            filled = view.index >= 0
-            logits = network(policy.features(view), None if bool(filled.all()) else filled)
-            action = logits.masked_fill(~policy.mask(view), -torch.inf).argmax(1)
-            row, kind = action // kinds, action % kinds
-            if rows is not None:
-                row = rows.gather(1, row[:, None])[:, 0]
-            node = state.index.gather(1, row[:, None])[:, 0]
-            out.append(node * kinds + kind)
-            state = policy.step(state, row * kinds + kind)
-    return torch.stack(out, 1)
+        state = cut.state
+
+        def run(part: slice, state: State = state) -> Tensor:
+            return decode(model, state.take(part), stop=stop)
+
+        try:
+            new = in_chunks(state.batch, chunk_size(model, state.width), run)
+        except Stopped:
+            break
+        better = policy.part_cost(fields, cut, new) <= cut.cost
+        actions = policy.paste(fields, actions, cut, new, better)
+        number += 1
+        if on_round is not None:
+            on_round(number, actions)
+    return actions
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with that many torch threads, 0 for as they are."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

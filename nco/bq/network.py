@@ -155,7 +155,13 @@ class Network(nn.Module):
         filled
             False where a row is empty [b, n]; None if there is none, which is faster.
         """
-        x = self.embed(features)
+        # Coordinates keep float32 on their way in; eight bits would merge close nodes.
+        with torch.autocast(features.device.type, enabled=False):
+            x = self.embed(features.float())
+        if torch.is_autocast_enabled(features.device.type):
+            x = x.to(torch.get_autocast_dtype(features.device.type))
+        else:
+            x = x.to(self.blocks[0].out.weight.dtype)
         markers = self.config.markers
         if markers:
             x = torch.cat([x[:, :markers] + self.marks.to(x.dtype), x[:, markers:]], 1)

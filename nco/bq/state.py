@@ -8,12 +8,12 @@ NeurIPS 2023, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
-from torch import BoolTensor, Tensor
+from torch import Tensor
 
 #: Arrays of a batch of instances, by the instance's own field names.
 Fields = Mapping[str, Tensor]
@@ -22,9 +22,6 @@ Fields = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class State:
     """A batch of sub-instances of equal shape.
-
-    Shapes stay fixed while a batch is decoded: a decided row is emptied, not removed,
-    until `compact` is called.
 
     Parameters
     ----------
@@ -56,11 +53,35 @@ class State:
         nodes = self.nodes.gather(1, rows[..., None].expand(-1, -1, self.nodes.shape[2]))
         return replace(self, nodes=nodes, index=self.index.gather(1, rows))
 
-    def take(self, which: Tensor) -> Self:
+    def take(self, which: Tensor | slice) -> Self:
         """The chosen sub-instances [k] of the batch, repeats allowed."""
         return replace(
             self, nodes=self.nodes[which], index=self.index[which], scalar=self.scalar[which]
         )
+
+    def where(self, condition: Tensor, other: Self) -> Self:
+        """These sub-instances where the condition [b] holds, else those of ``other``."""
+        return replace(
+            self,
+            nodes=torch.where(condition[:, None, None], self.nodes, other.nodes),
+            index=torch.where(condition[:, None], self.index, other.index),
+            scalar=torch.where(condition[:, None], self.scalar, other.scalar),
+        )
+
+    def visit(self, row: Tensor) -> Self:
+        """Make the chosen rows [b] current (row 0) and remove them.
+
+        The last row takes the removed one's place, so that no row is ever empty and
+        nothing has to be masked in the network.
+        """
+        at = row[:, None]
+        index, nodes = self.index.clone(), self.nodes.clone()
+        index[:, :1] = self.index.gather(1, at)
+        index.scatter_(1, at, self.index[:, -1:])
+        wide = at[..., None].expand(-1, -1, nodes.shape[2])
+        nodes[:, :1] = self.nodes.gather(1, wide)
+        nodes.scatter_(1, wide, self.nodes[:, -1:])
+        return replace(self, nodes=nodes[:, :-1], index=index[:, :-1])
 
     def compact(self, markers: int) -> Self:
         """Drop rows that are empty everywhere, keeping the order of the others.
@@ -78,14 +99,57 @@ class State:
         order = torch.argsort(filled.to(torch.int8), dim=1, descending=True, stable=True)
         return self.rows(order[:, :width])
 
+    def key(self, markers: int) -> Tensor:
+        """Hash [b] of what the state is, whatever the order of its rows.
+
+        Equal states have equal keys; different ones collide with probability 2^-64.
+        """
+        weight = torch.ones(self.width, dtype=torch.int64, device=self.index.device)
+        weight[:markers] = torch.arange(2, markers + 2, device=self.index.device)
+        key = (_mix(self.index * 8 + 8 + weight) * (self.index >= 0)).sum(1)
+        if self.scalar.shape[1]:
+            bits = self.scalar.float().contiguous().view(torch.int32).long()
+            place = torch.arange(bits.shape[1], device=bits.device)
+            key = key + _mix(bits * 8 + place + 1).sum(1)
+        return key
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Splitmix64's finaliser (Steele, Lea and Flood, 2014), in wrapping int64."""
+    x = x * -7046029254386353131
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Parts of solutions, taken out to be decided again.
+
+    Parameters
+    ----------
+    state
+        The parts as sub-instances.
+    owner
+        Which solution each part belongs to [parts].
+    cost
+        What each part costs now [parts], in float64.
+    place
+        Whatever the policy needs to put new parts back.
+    """
+
+    state: State
+    owner: Tensor
+    cost: Tensor
+    place: Tensor
+
 
 class Policy(Protocol):
-    """The problem's side of a BQ policy: no learnable parts, no device, no randomness.
+    """The problem's side of a BQ policy: no learnable parts, no device, no randomness of its own.
 
-    ``name``, ``node_dim`` (features per row), ``markers`` (leading rows that are not
-    candidates) and ``actions_per_node`` describe it. An action is
-    ``row * actions_per_node + kind``; what is recorded is
-    ``node * actions_per_node + kind``.
+    An action is ``row * actions_per_node + kind``; what is recorded is
+    ``node * actions_per_node + kind``, and -1 where a finished sub-instance waits for the
+    rest of its batch.
     """
 
     @property
@@ -108,15 +172,20 @@ class Policy(Protocol):
         """Ways of choosing a row."""
         ...
 
-    def start(self, fields: Fields) -> State:
-        """The whole instances as states."""
+    @property
+    def dense(self) -> bool:
+        """Whether every step removes exactly the chosen row, so that no row is ever empty."""
+        ...
+
+    def start(self, fields: Fields, view: int = 0) -> State:
+        """The whole instances as states; other views are equivalent ways to begin."""
         ...
 
     def features(self, state: State) -> Tensor:
         """What the network sees [b, n, node_dim], normalised; empty rows are zero."""
         ...
 
-    def mask(self, state: State) -> BoolTensor:
+    def mask(self, state: State) -> Tensor:
         """Allowed actions [b, n * actions_per_node]; a row with no True is finished."""
         ...
 
@@ -124,18 +193,42 @@ class Policy(Protocol):
         """The states after one action each [b]."""
         ...
 
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """What the actions [b] add to the cost, up to a constant of the instance."""
+        ...
+
     def nearness(self, state: State) -> Tensor:
         """Priority [b, n] by which rows are kept when only k of them are looked at."""
+        ...
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """Recorded actions [b, steps] as they would be from view 0."""
         ...
 
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Objective to be minimised [b] of recorded actions [b, steps], in float64."""
         ...
 
-    def solution(self, actions: Any) -> Any:
+    def solution(self, actions: Sequence[int]) -> Any:
         """The plain solution of one instance from its recorded actions."""
         ...
 
     def actions(self, fields: Fields, solution: Any) -> Tensor:
-        """The recorded actions [steps] of a plain solution."""
+        """The recorded actions [steps] of a plain solution of one instance."""
+        ...
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """Parts of about ``size`` nodes of every solution; None where nothing can be cut."""
+        ...
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the parts marked ``better`` [parts] replaced by ``new``."""
+        ...
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Cost [parts] of new parts, comparable with ``cut.cost``, in float64."""
         ...
