@@ -115,7 +115,7 @@ def run(args: list[str]) -> int:
     except _UsageError as error:
         return fail(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; nothing more is to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,7 +26,7 @@ def test_one_table_for_mixed_problems(nco, here):
     answer = nco("solve", "berlin52.tsp", "strong200.kp", "er60.col", *QUICK)
     assert answer.code == 0
     assert answer.err == ""
-    for word in ("berlin52", "ftv47", "strong200", "er60", "knapsack", "mis", "objective"):
+    for word in ("berlin52", "strong200", "er60", "knapsack", "mis", "objective"):
         assert word in answer.out
     assert answer.out.count("objective") == 1
 
@@ -351,7 +351,7 @@ def test_second_ctrl_c_kills(here):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "nco: error: interrupted\n"
+    assert err == ""
 
 
 def test_closed_pipe_is_quiet(nco_process, here):
