@@ -12,6 +12,7 @@ from nco.instances.core import Instance, SpatialInstance, as_number
 
 if TYPE_CHECKING:
     from nco.instances.mip import MipView
+    from nco.instances.routing import RoutingView
 
 
 def permutation_violations(visits: Sequence[int], first: int, last: int, what: str) -> list[str]:
@@ -27,9 +28,12 @@ def permutation_violations(visits: Sequence[int], first: int, last: int, what: s
         What the indices are, for the texts.
     """
     try:
-        array = np.asarray(visits, dtype=np.int64)
-    except (TypeError, ValueError, OverflowError):
+        array = np.asarray(visits)
+    except ValueError:
+        array = np.empty((0, 0))
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         return [f"a solution holds indices of {what}s only"]
+    array = array.astype(np.int64)
     outside = array[(array < first) | (array > last)]
     problems = [f"{what} {k} does not exist (known: {first}..{last})" for k in outside[:3]]
     count = np.bincount(array[(array >= first) & (array <= last)], minlength=last + 1)[first:]
@@ -82,6 +86,12 @@ class TSP(SpatialInstance[list[int]]):
         if self.distances.symmetric and len(tour) > 2 and tour[1] > tour[-1]:
             tour[1:] = tour[:0:-1]
         return tour
+
+    def to_routing(self) -> RoutingView:
+        """One route through all nodes, node 0 as its depot."""
+        from nco.instances.routing import tour_view
+
+        return tour_view(self.distances)
 
     def to_mip(self, start: list[int] | None = None) -> MipView:
         """The tour as a MIP, single-commodity flow; see `nco.instances.flow`."""
