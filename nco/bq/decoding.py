@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ CPU_TOKENS = 16_384
 GPU_SHARE = 0.5
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Decoding was asked to stop before it had whole solutions."""
 
 
@@ -47,11 +47,14 @@ class Model:
         The two halves.
     k
         Candidates looked at in every step, the nearest first; 0 for all.
+    card
+        What is known of its origin.
     """
 
     network: Network
     policy: Policy
     k: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

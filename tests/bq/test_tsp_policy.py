@@ -85,7 +85,9 @@ def test_any_rollout_is_feasible_and_its_prices_are_its_cost(n: int, seed: int, 
 
 def test_step_leaves_the_substate_of_what_remains() -> None:
     fields = fields_of(9, 4, 0)
-    tour = torch.as_tensor(np.random.default_rng(1).permuted(np.tile(np.arange(1, 9), (4, 1)), axis=1))
+    tour = torch.as_tensor(
+        np.random.default_rng(1).permuted(np.tile(np.arange(1, 9), (4, 1)), axis=1)
+    )
     # Raw coordinates, so that both ways of making the state use the same units.
     closed = torch.cat([torch.zeros(4, 1, dtype=torch.int64), tour, tour[:, :1] * 0], 1)
     state = POLICY.substate(fields, closed)

@@ -1,0 +1,136 @@
+"""Greedy, beam and multi-view gaps of a model on files of instances with references.
+
+``python -m nco.training.evaluate MODEL FILE.npz... --k 0 32 --views 1 8 --beam 1 16`` needs
+torch, numpy and safetensors only; MODEL is a weights file or a run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nco.bq.decoding import Model, construct, improve
+from nco.bq.weights import read_model
+from nco.training.export import read_run
+
+
+def read_fields(path: str | Path, count: int | None) -> tuple[dict[str, torch.Tensor], Any]:
+    """Arrays of a batch file that are instance data, and its reference costs.
+
+    Parameters
+    ----------
+    path
+        A ``.npz`` with a leading instance axis in every array.
+    count
+        Only that many instances.
+    """
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {k: data[k] for k in data.files}
+    reference = np.asarray(arrays.pop("ref_cost"), dtype=np.float64)[:count]
+    fields = {
+        k: torch.as_tensor(v[:count] if v.ndim else np.full(len(reference), v[()]))
+        for k, v in arrays.items()
+        if v.dtype.kind in "iuf"
+    }
+    return fields, reference
+
+
+def evaluate(
+    model: Model,
+    fields: Mapping[str, torch.Tensor],
+    reference: Any,
+    *,
+    rounds: int = 0,
+    sizes: tuple[int, int] = (10, 100),
+    **options: Any,
+) -> dict[str, float]:
+    """Mean and worst gap in per cent, signed so that worse is positive, and seconds.
+
+    Parameters
+    ----------
+    model, fields, reference
+        What to decode, and the references' costs.
+    rounds, sizes
+        Rounds of reconstruction afterwards, and the sizes of parts.
+    options
+        As `nco.bq.decoding.construct`.
+    """
+    begin = time.perf_counter()
+    actions = construct(model, fields, **options)
+    if rounds:
+        actions = improve(model, fields, actions, rounds=rounds, sizes=sizes)
+    cost = model.policy.cost({k: v.to(model.device) for k, v in fields.items()}, actions)
+    seconds = time.perf_counter() - begin
+    # Costs of problems that are maximised are negative.
+    known = torch.as_tensor(reference).abs()
+    gap = 100.0 * (cost.cpu() - known * cost.cpu().sign()) / known
+    gap = gap[torch.isfinite(gap)]
+    return {
+        "n": len(gap),
+        "gap": float(gap.mean()),
+        "worst": float(gap.max()),
+        "seconds": seconds,
+    }
+
+
+def rows(
+    model: Model, files: Sequence[str], options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """One row per file and way of decoding."""
+    for file in files:
+        fields, reference = read_fields(file, options.count)
+        for k in options.k:
+            for views in options.views:
+                for beam in options.beam:
+                    result = evaluate(
+                        Model(model.network, model.policy, k),
+                        fields,
+                        reference,
+                        beam=beam,
+                        views=views,
+                        rounds=options.rounds,
+                    )
+                    yield {
+                        "file": Path(file).stem,
+                        "k": k,
+                        "views": views,
+                        "beam": beam,
+                        "rounds": options.rounds,
+                        **result,
+                    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the evaluation; one JSON line per row."""
+    parser = argparse.ArgumentParser(prog="python -m nco.training.evaluate", description=__doc__)
+    parser.add_argument("model", help="weights file or folder of a training run")
+    parser.add_argument("files", nargs="+", help=".npz batches with ref_cost")
+    parser.add_argument("--k", type=int, nargs="+", default=[0])
+    parser.add_argument("--views", type=int, nargs="+", default=[1])
+    parser.add_argument("--beam", type=int, nargs="+", default=[1])
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--fp32", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        load = read_run if Path(options.model).is_dir() else read_model
+        model = load(options.model).on(options.device, bf16=not options.fp32)
+        for row in rows(model, options.files, options):
+            print(json.dumps(row), flush=True)
+    except (ValueError, OSError, KeyError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""From a training run to a weights file.
+
+``python -m nco.training.export RUN --folder nco/weights --name tsp-v1 --card KEY=VALUE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nco.bq.decoding import Model
+from nco.bq.network import Network, NetworkConfig
+from nco.bq.policies import load_policy
+from nco.bq.weights import write_weights
+from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
+
+
+def read_run(folder: str | Path) -> Model:
+    """The model of a run's newest checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none, or it is damaged.
+    """
+    found = checkpoints(Path(folder))
+    if not found:
+        raise CheckpointError(f"{folder}: holds no checkpoint")
+    tensors, meta = read_checkpoint(found[-1])
+    network = Network(NetworkConfig(**meta["network"]))
+    network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    config = meta["config"]
+    policy = load_policy(config["problem"]).POLICY(**config["policy"])
+    return Model(network, policy, int(config["eval_k"]), meta)
+
+
+def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
+    """Write a run's newest checkpoint as a weights file.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run.
+    folder, name
+        The weights folder, and the file's name without suffix.
+    card
+        Further entries of the model card, such as measured gaps.
+    """
+    model = read_run(run)
+    meta = model.card
+    config = meta["config"]
+    training = {
+        "steps": meta["step"],
+        "suffixes": meta["step"] * config["batch"] * meta.get("world", 1),
+        "seconds": round(meta["seconds"]),
+        "config": config,
+        "data": meta["data"],
+        "versions": meta["versions"],
+    }
+    return write_weights(
+        folder,
+        name,
+        model.network,
+        config["problem"],
+        config["policy"],
+        **{"k": config["eval_k"], "training": training, **card},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the export."""
+    parser = argparse.ArgumentParser(prog="python -m nco.training.export", description=__doc__)
+    parser.add_argument("run", help="folder of a training run")
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--card", action="append", default=[], metavar="KEY=JSON")
+    options = parser.parse_args(arguments)
+    try:
+        card = {}
+        for item in options.card:
+            key, _, value = item.partition("=")
+            card[key] = json.loads(value)
+        print(export(options.run, options.folder, options.name, **card))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nco.training.config import TrainConfig
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    config = TrainConfig(
+        problem="tsp",
+        data=("a\\b.npz", 'c"d'),
+        weights=(1.0, 2.5),
+        lr=1e-5,
+        policy={"rotate": False},
+    )
+    path = tmp_path / "run.toml"
+    path.write_text(config.toml())
+    assert TrainConfig.read(path) == config
+
+
+def test_changes_override_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('problem = "tsp"\nlr = 1\n')
+    config = TrainConfig.read(path, ["lr=2e-3", "device=cpu", "policy.rotate=false", "data=x.npz"])
+    assert (config.lr, config.device, config.data) == (2e-3, "cpu", ("x.npz",))
+    assert config.policy == {"rotate": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("learning_rate=1", "setting 'learning_rate' is not known"),
+        ("lr=fast", "lr = 'fast' not understood; expected float"),
+        ("steps=1.5", "steps = 1.5 not understood; expected int"),
+        ("lr", "write name=value"),
+        ("batch=0", "batch = 0 not understood"),
+        ("micro_batches=3", "does not split into 3"),
+        ("optimizer=sgd", "adamw or muon"),
+        ("edges=1.0", "needs head"),
+        ("k_min=999", "k_min = 999"),
+    ],
+)
+def test_bad_settings_are_named(change: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        TrainConfig.read(None, ["problem=tsp", change])
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    config = TrainConfig(problem="tsp", steps=100, warmup=10)
+    rates = [config.learning_rate(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[100] == 0.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)

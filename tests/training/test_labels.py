@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nco.training.labels import LabelError, read_labels, write_labels
+
+
+def test_a_recipe_redraws_the_instances(tmp_path: Path) -> None:
+    tours = np.tile(np.arange(7, dtype=np.uint8), (3, 1))
+    write_labels(tmp_path / "a.npz", "tsp", {"tour": tours}, recipe="tsp-uniform", seed=5, first=10)
+    labels = read_labels(str(tmp_path / "a.npz"))
+    expected = np.random.default_rng([5, 11]).random((7, 2), dtype=np.float32)
+    assert np.array_equal(labels.fields["coords"][1], expected)
+    np.save(tmp_path / "b.npy", tours)
+    plain = read_labels(f"{tmp_path / 'b.npy'}:tsp-uniform:5")
+    assert plain.fields["coords"].shape == (3, 7, 2)
+    assert plain.digest != labels.digest
+
+
+def test_coordinates_may_be_stored(tmp_path: Path) -> None:
+    coords = np.random.default_rng(0).random((2, 5, 2))
+    tours = np.tile(np.arange(5), (2, 1))
+    write_labels(tmp_path / "a.npz", "tsp", {"tour": tours, "coords": coords}, expert="hand")
+    assert np.array_equal(read_labels(str(tmp_path / "a.npz")).fields["coords"], coords)
+
+
+def test_the_shared_labels_are_read(shared_data: Path) -> None:
+    labels = read_labels(f"{shared_data}/labels/tsp100_tours.npy:tsp-uniform:20261124")
+    coords, tour = labels.fields["coords"][4], labels.fields["tour"][4]
+    length = np.linalg.norm(coords[tour] - coords[np.roll(tour, 1)], axis=1).sum()
+    assert (len(labels), labels.problem) == (100_000, "tsp")
+    assert 6.5 < length < 9.0
+
+
+def test_bad_labels_are_named_in_one_line(tmp_path: Path) -> None:
+    bad = np.array([[0, 1, 2], [0, 1, 1]], dtype=np.uint8)
+    write_labels(tmp_path / "a.npz", "tsp", {"tour": bad}, recipe="tsp-uniform", seed=5)
+    with pytest.raises(LabelError, match="label 1 is no permutation"):
+        read_labels(str(tmp_path / "a.npz"))
+    np.save(tmp_path / "b.npy", bad)
+    with pytest.raises(LabelError, match="write .*b.npy:RECIPE:SEED with one of"):
+        read_labels(str(tmp_path / "b.npy"))
+    with pytest.raises(LabelError, match="nor given a recipe"):
+        read_labels(f"{tmp_path / 'b.npy'}:unknown:5")
+    (tmp_path / "c.npz").write_bytes(b"junk")
+    with pytest.raises(LabelError, match="no labels"):
+        read_labels(str(tmp_path / "c.npz"))
+    with pytest.raises(LabelError, match="no labels"):
+        read_labels(str(tmp_path / "missing.npz"))
