@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,6 @@ from nco.instances.core import (
 )
 
 logger = logging.getLogger("nco")
-
-#: What a solve may raise for one instance without touching the others.
-SOLVE_ERRORS = (ValueError, RuntimeError, ImportError, MemoryError, OSError)
 
 
 def run_many(
@@ -76,8 +74,7 @@ def run_many(
     count = len(instances)
     if starts is not None and len(starts) != count:
         raise InputError(None, None, f"{len(starts)} starts for {count} instances", "give one each")
-    if jobs == 0:
-        raise InputError(None, None, "jobs = 0", "give a number of processes, or -1 for all cores")
+    check_jobs(jobs, backend)
     listen = on_outcome or (lambda index, outcome: None)
     outcomes: list[Result | Exception | None] = [None] * count
     if count > 1 and hasattr(solver, "solve_batch"):
@@ -106,6 +103,24 @@ def run_many(
     return out
 
 
+def check_jobs(jobs: int, backend: str) -> None:
+    """Refuse a number of jobs or a backend that cannot be.
+
+    Raises
+    ------
+    InputError
+        When there are no jobs, or the backend is unknown.
+    MissingExtraError
+        When the backend is not installed.
+    """
+    if jobs == 0:
+        raise InputError(None, None, "jobs = 0", "give a number of processes, or -1 for all cores")
+    if backend not in ("loky", "ray"):
+        raise InputError(None, None, f"unknown backend {backend!r}", "known: loky, ray")
+    if backend == "ray" and find_spec("ray") is None:
+        raise MissingExtraError("backend ray needs ray: run pip install 'nco[ray]'")
+
+
 @dataclass(frozen=True)
 class _Task:
     index: int
@@ -132,8 +147,8 @@ def _attempt(
             on_event=on_event,
             bound=task.bound,
         )
-    except SOLVE_ERRORS as error:
-        logger.debug("%s failed", task.instance.name, exc_info=True)
+    except Exception as error:
+        logger.debug("this is where", exc_info=True)
         return error
 
 
@@ -185,7 +200,8 @@ def _run_batched(
         results: list[Result] = solver.solve_batch(
             instances, budget.reserve(seconds), seed=seed, start=checked, on_event=on_event
         )
-    except SOLVE_ERRORS as error:
+    except Exception as error:
+        logger.debug("this is where", exc_info=True)
         return [error] * count
     out: list[Result | Exception] = []
     for left, (instance, result) in zip(
@@ -233,19 +249,15 @@ def _parallel(
     from joblib import Parallel, delayed, parallel_config
 
     if backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError:
-            raise MissingExtraError("backend ray needs ray: run pip install 'nco[ray]'") from None
+        from ray.util.joblib import register_ray
+
         register_ray()
         config = parallel_config(backend="ray")
         # Ray's backend returns all at once.
         returns = "list"
-    elif backend == "loky":
+    else:
         config = parallel_config(backend="loky", initializer=_ignore_interrupts)
         returns = "generator_unordered"
-    else:
-        raise InputError(None, None, f"unknown backend {backend!r}", "known: loky, ray")
     # Workers learn of an interruption by a file that appears.
     with (
         tempfile.TemporaryDirectory(prefix="nco-") as folder,

@@ -104,7 +104,17 @@ def code_of(error: BaseException) -> int:
     """The exit code of an error: 2 for what the user can mend, else 1."""
     from nco.instances.core import InputError, MissingExtraError, UnsupportedError
 
-    return BAD_INPUT if isinstance(error, (InputError, UnsupportedError, MissingExtraError)) else 1
+    mendable = (InputError, UnsupportedError, MissingExtraError)
+    return BAD_INPUT if isinstance(error, mendable) else NOTHING
+
+
+def describe(error: BaseException) -> str:
+    """The text of an error; what nobody foresaw also says its kind."""
+    from nco.instances.core import CheckError
+
+    if isinstance(error, CheckError) or code_of(error) == BAD_INPUT:
+        return str(error)
+    return f"{type(error).__name__}: {error or 'no message'} (-vv shows where)"
 
 
 def run(args: list[str]) -> int:
@@ -122,11 +132,7 @@ def run(args: list[str]) -> int:
         return NOTHING
     except Exception as error:
         logger.debug("this is where", exc_info=True)
-        code = code_of(error)
-        if code == BAD_INPUT:
-            return fail(error)
-        what = str(error) or "no message"
-        return fail(f"{type(error).__name__}: {what} (-vv shows where)", code)
+        return fail(describe(error), code_of(error))
     return int(code or OK)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nco.cli.app import INTERRUPTED, NOTHING, OK, code_of, fail
+from nco.cli.app import INTERRUPTED, NOTHING, OK, code_of, describe, fail
 from nco.cli.options import (
     Json,
     Metric,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from nco.api import Limits
     from nco.cli.report import Progress, Row
     from nco.instances.core import Batch, Budget, Instance, Result, Solver
+
+logger = logging.getLogger("nco")
 
 
 def solve(
@@ -99,8 +102,10 @@ def solve(
     from nco import api
     from nco.cli.report import Progress, print_table
     from nco.instances.core import Budget, InputError
+    from nco.parallel import check_jobs
 
     start_logging(verbose, quiet)
+    check_jobs(jobs, backend)
     name, params = parse_solver(solver)
     params |= parse_params(param or ())
     if device != "auto":
@@ -282,7 +287,6 @@ class Session:
     def _read(self, path: Path) -> Instance[Any] | Batch[Any] | None:
         from nco.instances import io
         from nco.instances.core import Batch, InputError
-        from nco.parallel import SOLVE_ERRORS
 
         try:
             content = io.read(path, self.problem, self.metric)
@@ -290,7 +294,7 @@ class Session:
                 self.output.expect_batch()
                 if self.start is not None:
                     raise InputError(path, None, "a batch takes no --start", "solve single files")
-        except SOLVE_ERRORS as error:
+        except Exception as error:
             self._fail(path, error)
             return None
         return content
@@ -298,7 +302,6 @@ class Session:
     def _one_file(self, path: Path, progress: Progress) -> None:
         from nco import api
         from nco.instances.core import Batch
-        from nco.parallel import SOLVE_ERRORS
 
         if self.budget.interrupted():
             self._code(INTERRUPTED)
@@ -322,7 +325,8 @@ class Session:
                 on_event=progress.on_event,
                 bound=self.bound,
             )
-        except SOLVE_ERRORS as error:
+        except Exception as error:
+            logger.debug("this is where", exc_info=True)
             self._fail(path, error)
             return
         self._take(path, content, result, progress)
@@ -407,7 +411,7 @@ class Session:
             self._failed[path] = self._failed.get(path, 0) + 1
             if self._failed[path] > 1:
                 return
-        text = str(error) or type(error).__name__
+        text = describe(error)
         fail(text if path is None or str(path) in text else f"{path}: {text}")
 
     def _code(self, code: int) -> None:
