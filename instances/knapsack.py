@@ -143,7 +143,8 @@ def ratio_order(instance: Knapsack) -> NDArray[np.intp]:
     """Items [n] by value per weight, best first; weightless items lead."""
     values = instance.values.astype(np.float64)
     weights = instance.weights.astype(np.float64)
-    ratio = np.divide(values, weights, out=np.full(len(values), np.inf), where=weights > 0)
+    with np.errstate(over="ignore"):
+        ratio = np.divide(values, weights, out=np.full(len(values), np.inf), where=weights > 0)
     return np.lexsort((-values, -ratio))
 
 
@@ -156,10 +157,14 @@ def dantzig_bound(instance: Knapsack, budget: Budget | None = None) -> float:
     values = instance.values[order].astype(np.float64)
     weights = instance.weights[order].astype(np.float64)
     filled = np.cumsum(weights)
-    fits = int(np.searchsorted(filled, instance.capacity, side="right"))
+    # The check's own tolerance counts as capacity.
+    whole = np.issubdtype(instance.weights.dtype, np.integer)
+    slack = 0.0 if whole else FLOAT_TOLERANCE * max(1.0, instance.capacity)
+    capacity = instance.capacity + slack
+    fits = int(np.searchsorted(filled, capacity, side="right"))
     total = math.fsum(values[:fits])
     if fits < len(values) and weights[fits] > 0:
-        room = instance.capacity - (filled[fits - 1] if fits else 0.0)
+        room = capacity - (filled[fits - 1] if fits else 0.0)
         total += values[fits] * max(0.0, room) / weights[fits]
     # A hair of slack keeps rounding from cutting off the optimum.
     total += FLOAT_TOLERANCE * max(1.0, total)
