@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("quick", deadline=None, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=5000)
 settings.load_profile("quick")
 
 
