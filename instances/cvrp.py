@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -14,6 +15,15 @@ from nco.instances.tsp import permutation_violations
 
 if TYPE_CHECKING:
     from nco.instances.mip import MipView
+    from nco.instances.routing import RoutingView
+
+
+def canonical_routes(routes: Sequence[Sequence[int]], symmetric: bool) -> list[list[int]]:
+    """Routes without empty ones, by first customer, from their smaller ends if symmetric."""
+    out = [[int(k) for k in route] for route in routes if route]
+    if symmetric:
+        out = [r if r[0] <= r[-1] else r[::-1] for r in out]
+    return sorted(out)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,10 +149,22 @@ class CVRP(SpatialInstance[list[list[int]]]):
 
     def canonical(self, solution: list[list[int]]) -> list[list[int]]:
         """Routes without empty ones, by first customer, each from its smaller end."""
-        routes = [[int(k) for k in route] for route in solution if route]
-        if self.distances.symmetric:
-            routes = [r if r[0] <= r[-1] else r[::-1] for r in routes]
-        return sorted(routes)
+        return canonical_routes(solution, self.distances.symmetric)
+
+    def to_routing(self) -> RoutingView:
+        """Routes with a load, and a length limit where there is one."""
+        from nco.instances.routing import RoutingView, keep
+
+        return RoutingView(
+            distances=self.distances,
+            encode=keep,
+            decode=keep,
+            vehicles=self.vehicles,
+            demands=self.demands,
+            capacity=self.capacity,
+            max_length=self.max_distance,
+            service=np.r_[0.0, np.full(self.n, self.service_time)] if self.service_time else None,
+        )
 
     def to_mip(self, start: list[list[int]] | None = None) -> MipView:
         """The routes as a MIP, single-commodity flow; see `nco.instances.flow`."""

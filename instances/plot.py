@@ -131,6 +131,8 @@ def routes(instance: Instance[Any], solution: Any = None, *, ax: Axes | None = N
         count += 1
     _dots(ax, xy[1:])
     ax.scatter(xy[:1, 0], xy[:1, 1], marker="s", color="black", s=40, zorder=3, label="depot")
+    if solution is not None and instance.solution_form != "routes":
+        return ax
     return _finish(ax, instance, solution, f" ({count} routes)" if count else "")
 
 
@@ -204,8 +206,21 @@ def independent_set(
     return _finish(ax, instance, solution)
 
 
+def visits(instance: Instance[Any], solution: Any = None, *, ax: Axes | None = None) -> Axes:
+    """A tour from the depot through some customers, drawn as one of `routes`."""
+    ax = routes(instance, None if solution is None else [solution], ax=ax)
+    extra = "" if solution is None else f" ({len(solution)} of {instance.n} visited)"
+    return _finish(ax, instance, solution, extra)
+
+
 #: Problem -> its own picture, where coordinates alone do not make it.
-DRAWERS = {"knapsack": knapsack, "mis": independent_set}
+DRAWERS = {
+    "knapsack": knapsack,
+    "mis": independent_set,
+    "op": visits,
+    "pctsp": visits,
+    "spctsp": visits,
+}
 
 
 # --------------------------------------------------------------------------------- runs

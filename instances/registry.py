@@ -141,6 +141,11 @@ problems = Registry(
     Entry("tsp", "nco.instances.tsp:TSP", "travelling salesman, symmetric"),
     Entry("atsp", "nco.instances.atsp:ATSP", "travelling salesman, asymmetric"),
     Entry("cvrp", "nco.instances.cvrp:CVRP", "capacitated vehicle routing"),
+    Entry("ovrp", "nco.instances.ovrp:OVRP", "open vehicle routing"),
+    Entry("op", "nco.instances.op:OP", "orienteering"),
+    Entry("pctsp", "nco.instances.pctsp:PCTSP", "prize-collecting travelling salesman"),
+    Entry("spctsp", "nco.instances.spctsp:SPCTSP", "the same with prizes shown at a visit"),
+    Entry("mtsp", "nco.instances.mtsp:MTSP", "salesmen whose longest tour is shortest"),
     Entry("knapsack", "nco.instances.knapsack:Knapsack", "0-1 knapsack"),
     Entry("mis", "nco.instances.mis:MIS", "maximum (weight) independent set"),
     Entry("mip", "nco.instances.mip:MIP", "mixed-integer linear program"),
@@ -153,6 +158,8 @@ formats = Registry(
     Entry("tsplib-tsp", "nco.instances.tsplib:TSP_FORMAT", "TSPLIB .tsp and .tour"),
     Entry("tsplib-atsp", "nco.instances.tsplib:ATSP_FORMAT", "TSPLIB .atsp"),
     Entry("cvrplib", "nco.instances.tsplib:CVRP_FORMAT", "CVRPLIB .vrp and .sol"),
+    Entry("ovrp", "nco.instances.tsplib:OVRP_FORMAT", "TSPLIB-like .ovrp and .sol"),
+    Entry("oplib", "nco.instances.tsplib:OP_FORMAT", "OPLib .oplib and .sol"),
     Entry("knapsack-text", "nco.instances.knapsack_text:FORMAT", "n capacity / value weight; .kp"),
     Entry("dimacs", "nco.instances.graphs:DIMACS", "DIMACS graph; .col .clq .dimacs"),
     Entry("metis", "nco.instances.graphs:METIS", "METIS graph; .graph .metis"),
@@ -185,6 +192,7 @@ solvers = Registry(
     Entry("knapsack", "nco.classical.knapsack:KnapsackDP", "exact knapsack"),
     Entry("scip", "nco.mip.scip:SCIP", "SCIP on the MIP form", "pyscipopt"),
     Entry("highs", "nco.mip.highs:HiGHS", "HiGHS on the MIP form", "highspy"),
+    Entry("balans", "nco.mip.balans:Balans", "bandit-driven search over MIP engines"),
     Entry("nearest-neighbor", "nco.classical.constructive:NearestNeighbor", "nearest neighbour"),
     Entry("greedy", "nco.classical.constructive:Greedy", "greedy edge, ratio or degree"),
     Entry("savings", "nco.classical.constructive:Savings", "Clarke and Wright's savings"),
@@ -196,8 +204,82 @@ solvers = Registry(
     Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
 )
 
-operators = Registry("operator", "nco.operators")
-backends = Registry("backend", "nco.backends")
+#: Neighbourhoods of `balans`: f(incumbents, size, rng) -> Neighborhood | None.
+operators = Registry(
+    "operator",
+    "nco.operators",
+    Entry(
+        "mutation",
+        "nco.mip.neighborhoods.mutation:mutation",
+        "free random columns",
+    ),
+    Entry(
+        "crossover",
+        "nco.mip.neighborhoods.crossover:crossover",
+        "free where good solutions differ",
+    ),
+    Entry(
+        "rins",
+        "nco.mip.neighborhoods.rins:rins",
+        "free where the relaxation differs",
+    ),
+    Entry(
+        "rens",
+        "nco.mip.neighborhoods.rens:rens",
+        "round the relaxation either way",
+    ),
+    Entry(
+        "dins",
+        "nco.mip.neighborhoods.dins:dins",
+        "no farther from the relaxation",
+    ),
+    Entry(
+        "local-branching",
+        "nco.mip.neighborhoods.local_branching:local_branching",
+        "a ball around the solution",
+    ),
+    Entry(
+        "proximity",
+        "nco.mip.neighborhoods.proximity:proximity",
+        "the nearest better solution",
+    ),
+    Entry(
+        "random-objective",
+        "nco.mip.neighborhoods.random_objective:random_objective",
+        "another solution as good",
+    ),
+    Entry(
+        "lb-relax",
+        "nco.mip.neighborhoods.lb_relax:lb_relax",
+        "local branching's relaxation says what to free",
+    ),
+    Entry(
+        "variable-patch",
+        "nco.mip.neighborhoods.patch:variable_patch",
+        "a connected patch of columns",
+    ),
+    Entry(
+        "constraint-patch",
+        "nco.mip.neighborhoods.constraint_patch:constraint_patch",
+        "the columns of tight rows",
+    ),
+    Entry(
+        "objective-guided",
+        "nco.mip.neighborhoods.objective_guided:objective_guided",
+        "the columns that cost most",
+    ),
+    Entry(
+        "structure",
+        "nco.mip.neighborhoods.structure:structure",
+        "related customers, items or edges",
+    ),
+)
+backends = Registry(
+    "backend",
+    "nco.backends",
+    Entry("scip", "nco.mip.scip:ScipEngine", "SCIP", "pyscipopt"),
+    Entry("highs", "nco.mip.highs:HighsEngine", "HiGHS", "highspy"),
+)
 policies = Registry("policy", "nco.policies")
 dividers = Registry("divider", "nco.dividers")
 sets = Registry("set", "nco.sets")

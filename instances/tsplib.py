@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from nco.instances.core import METRICS, InputError, Instance, SpatialInstance
 from nco.instances.cvrp import CVRP
 from nco.instances.io import Format, read_text
+from nco.instances.op import OP
 from nco.instances.registry import problems
 from nco.instances.tsp import TSP
 
@@ -45,7 +46,7 @@ WEIGHT_FORMATS = (
 #: EDGE_WEIGHT_TYPE -> metric.
 METRIC_NAMES = {**{name: name for name in METRICS if name != "exact"}, "EXACT_2D": "exact"}
 #: TYPE -> problem.
-TYPES = {"TSP": "tsp", "ATSP": "atsp", "CVRP": "cvrp"}
+TYPES = {"TSP": "tsp", "ATSP": "atsp", "CVRP": "cvrp", "OVRP": "ovrp", "OP": "op"}
 
 #: Largest cost or coordinate; sums of larger ones are not exact.
 LARGEST = 1e12
@@ -483,32 +484,48 @@ def read_space(spec: Specification, symmetric: bool = False) -> tuple[Any, dict[
     return ids, {"coords": coords, "metric": metric}
 
 
+def _amounts(
+    spec: Specification, name: str, n: int, ids: NDArray[np.int64] | None, what: str
+) -> tuple[NDArray[np.float64], int, Callable[[int], int]]:
+    """A section's number >= 0 per node, the depot's position, and the lines by position."""
+    section = spec.section(name)
+    numbers, values, order = node_rows(section, n, 2, f"a node number and its {what}")
+
+    def line(k: int) -> int:
+        return section.line_of(int(order[k]) * 2)
+
+    if ids is not None and not (numbers == ids).all():
+        k = int(np.argmax(~np.isin(numbers, ids)))
+        raise section.error(
+            f"node {numbers[k]} has a {what} but no coordinates", "number the nodes alike", line(k)
+        )
+    amounts = values[:, 0]
+    if (amounts < 0).any():
+        k = int(np.argmax(amounts < 0))
+        raise section.error(
+            f"node {numbers[k]}: {what} {amounts[k]:g} < 0", f"mend the {what}", line(k)
+        )
+    return amounts, _depot(spec, numbers), line
+
+
 def _demands(
     spec: Specification, n: int, ids: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.float64], int]:
     """Demands by node number, and the position of the depot."""
     capacity = spec.number("CAPACITY")
+    demands, depot, line = _amounts(spec, "DEMAND_SECTION", n, ids, "demand")
+    numbers = np.arange(1, n + 1) if ids is None else ids
     section = spec.section("DEMAND_SECTION")
-    numbers, values, order = node_rows(section, n, 2, "a node number and its demand")
-    if ids is not None and not (numbers == ids).all():
-        k = int(np.argmax(~np.isin(numbers, ids)))
+    if (demands > capacity).any():
+        k = int(np.argmax(demands > capacity))
         raise section.error(
-            f"node {numbers[k]} has a demand but no coordinates", "number the nodes alike",
-            section.line_of(int(order[k]) * 2),
+            f"node {numbers[k]}: demand {demands[k]:g} > CAPACITY {capacity}",
+            "mend the demand or CAPACITY", line(k),
         )  # fmt: skip
-    demands = values[:, 0]
-    for bad, what in ((demands < 0, "< 0"), (demands > capacity, f"> CAPACITY {capacity}")):
-        if bad.any():
-            k = int(np.argmax(bad))
-            raise section.error(
-                f"node {numbers[k]}: demand {demands[k]:g} {what}", "mend the demand or CAPACITY",
-                section.line_of(int(order[k]) * 2),
-            )  # fmt: skip
-    depot = _depot(spec, numbers)
     if demands[depot] != 0:
         raise section.error(
             f"the depot, node {numbers[depot]}, has demand {demands[depot]:g}", "set it to 0",
-            section.line_of(int(order[depot]) * 2),
+            line(depot),
         )  # fmt: skip
     return demands, depot
 
@@ -552,7 +569,8 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
         When the file cannot be understood.
     """
     path = Path(path)
-    spec = parse(path)
+    # OPLib files state their tour's length, from which the limit was made.
+    spec = parse(path, also=("TSPSOL",))
     kind = spec.word("TYPE")
     if kind == "TOUR" or (not kind and "TOUR_SECTION" in spec.sections):
         raise InputError(path, spec.line("TYPE"), "is a tour, not an instance", "name its instance")
@@ -567,14 +585,10 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
     cls: type[Instance[Any]] = problems.load(problem)
     n = spec.dimension()
     ids, fields = read_space(spec, symmetric=problem == "tsp")
+    depot = 0
     if "demands" in cls.schema():
-        demands, depot = _demands(spec, n, ids)
-        first = np.r_[depot, np.delete(np.arange(n), depot)]
-        fields |= {"demands": demands[first], "capacity": spec.number("CAPACITY")}
-        if "coords" in fields:
-            fields["coords"] = fields["coords"][first]
-        if "matrix" in fields and depot:
-            fields["matrix"] = fields["matrix"][np.ix_(first, first)]
+        fields["demands"], depot = _demands(spec, n, ids)
+        fields["capacity"] = spec.number("CAPACITY")
         for key, name in (
             ("DISTANCE", "max_distance"),
             ("SERVICE_TIME", "service_time"),
@@ -588,6 +602,15 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
                 path, spec.line("VEHICLES"), f"VEHICLES {vehicles} not understood",
                 "give a whole number >= 1",
             )  # fmt: skip
+    elif problem == "op":
+        fields["prizes"], depot, _ = _amounts(spec, "NODE_SCORE_SECTION", n, ids, "score")
+        fields["max_length"] = spec.number("COST_LIMIT")
+    if depot:
+        first = np.r_[depot, np.delete(np.arange(n), depot)]
+        for key in fields.keys() & {"coords", "demands", "prizes"}:
+            fields[key] = fields[key][first]
+        if "matrix" in fields:
+            fields["matrix"] = fields["matrix"][np.ix_(first, first)]
     missing = sorted(cls.required() - fields.keys())
     if missing == ["matrix"]:
         raise InputError(
@@ -625,7 +648,7 @@ def write(instance: SpatialInstance[Any], file: TextIO) -> None:
     Parameters
     ----------
     instance
-        A TSP, ATSP or CVRP.
+        A TSP, ATSP, CVRP, OVRP or OP.
     file
         Open for text.
 
@@ -657,15 +680,20 @@ def write(instance: SpatialInstance[Any], file: TextIO) -> None:
             write(f"SERVICE_TIME: {_number(instance.service_time)}\n")
         if instance.vehicles is not None:
             write(f"VEHICLES: {instance.vehicles}\n")
+    if isinstance(instance, OP):
+        write(f"COST_LIMIT: {_number(instance.max_length)}\n")
     if instance.coords is not None:
         write("DISPLAY_DATA_SECTION\n" if explicit else "NODE_COORD_SECTION\n")
         file.writelines(f"{k} {row}\n" for k, row in enumerate(_rows(instance.coords), 1))
     if instance.matrix is not None:
         write("EDGE_WEIGHT_SECTION\n")
         file.writelines(f"{row}\n" for row in _rows(instance.matrix))
-    if isinstance(instance, CVRP):
-        write("DEMAND_SECTION\n")
-        rows = _rows(instance.demands[:, None])
+    amounts = {"DEMAND": "demands", "NODE_SCORE": "prizes"}
+    for section, key in amounts.items():
+        if not hasattr(instance, key):
+            continue
+        write(f"{section}_SECTION\n")
+        rows = _rows(getattr(instance, key)[:, None])
         file.writelines(f"{k} {row}\n" for k, row in enumerate(rows, 1))
         write("DEPOT_SECTION\n1\n-1\n")
     write("EOF\n")
@@ -754,7 +782,7 @@ _ROUTE = re.compile(r"\s*route\s*#?\s*\d+\s*:(.*)$", re.IGNORECASE)
 _REMARK = re.compile(r"\s*(cost|time)\b", re.IGNORECASE)
 
 
-def read_routes(path: Path, instance: CVRP) -> list[list[int]]:
+def read_routes(path: Path, instance: CVRP | OP) -> list[list[int]]:
     """Read CVRPLIB routes, customers counted from 1; the stated cost is not needed.
 
     Parameters
@@ -800,6 +828,26 @@ def write_routes(instance: CVRP, solution: list[list[int]], file: TextIO) -> Non
     file.write(f"Cost {_number(instance.objective(solution))}\n")
 
 
+def read_visits(path: Path, instance: OP) -> list[int]:
+    """Read the one route of a file of `read_routes`; an empty file of routes has none.
+
+    Raises
+    ------
+    InputError
+        As `read_routes`, and when there are several.
+    """
+    routes = read_routes(path, instance)
+    if len(routes) > 1:
+        raise InputError(path, None, f"holds {len(routes)} routes, expected one", "remove some")
+    return routes[0]
+
+
+def write_visits(instance: OP, solution: list[int], file: TextIO) -> None:
+    """Write the visited customers as one route, with the score."""
+    file.write(f"Route #1: {' '.join(map(str, solution))}\n")
+    file.write(f"Cost {_number(instance.objective(solution))}\n")
+
+
 _STATED = re.compile(
     r"^[ \t]*(?:COMMENT[ \t]*:[ \t]*length|cost)[ \t]*[:=]?[ \t]*([0-9.eE+-]+)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
@@ -839,4 +887,6 @@ def _format(
 
 TSP_FORMAT = _format("tsp", ".tsp", ".tour", read_tour, write_tour)
 ATSP_FORMAT = _format("atsp", ".atsp", ".tour", read_tour, write_tour)
+OVRP_FORMAT = _format("ovrp", ".ovrp", ".sol", read_routes, write_routes)
+OP_FORMAT = _format("op", ".oplib", ".sol", read_visits, write_visits)
 CVRP_FORMAT = _format("cvrp", ".vrp", ".sol", read_routes, write_routes)

@@ -1,0 +1,110 @@
+"""One neutral form of routing problems, for solvers that know many of them.
+
+A problem with ``to_routing()`` is solved by every routing solver that knows the parts its
+`RoutingView` has: no adapter names problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nco.instances.core import Distances
+
+Routes = list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingView:
+    """Routes from depot 0 over nodes, none visited twice.
+
+    The cost is the sum of route lengths (with ``minmax`` the longest; none with
+    ``free``), plus ``skip_costs`` of the nodes left out.
+
+    Parameters
+    ----------
+    distances
+        Travel costs; also travel times where there are ``windows`` or service times.
+    encode, decode
+        From a solution to its routes, and back.
+    vehicles
+        Largest number of routes, or None.
+    demands, capacity
+        Demand of every node [nodes] and the largest load of a route, or None.
+    max_length
+        Largest length of a route, service included, or None.
+    service
+        Time that every node takes [nodes], or None.
+    windows
+        Earliest and latest begin of service [nodes, 2], the depot's for the route, or None.
+    skip_costs
+        Cost of leaving a node out [nodes], or None where all must be visited.
+    prizes, min_prize
+        Prize of every node [nodes] and how much the visited ones must have, or None.
+    free
+        Whether length costs nothing.
+    minmax
+        Whether the longest route counts.
+    """
+
+    distances: Distances
+    encode: Callable[[Any], Routes]
+    decode: Callable[[Routes], Any]
+    vehicles: int | None = 1
+    demands: NDArray[Any] | None = None
+    capacity: float = 0.0
+    max_length: float | None = None
+    service: NDArray[Any] | None = None
+    windows: NDArray[Any] | None = None
+    skip_costs: NDArray[Any] | None = None
+    prizes: NDArray[Any] | None = None
+    min_prize: float = 0.0
+    free: bool = False
+    minmax: bool = False
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes, the depot included."""
+        return self.distances.n
+
+    @property
+    def fleet_too_small(self) -> bool:
+        """Whether the fleet surely cannot carry the demand."""
+        return (
+            self.vehicles is not None
+            and self.demands is not None
+            and self.skip_costs is None
+            and float(self.demands.sum()) > self.vehicles * self.capacity
+        )
+
+
+def tour_view(distances: Distances) -> RoutingView:
+    """A closed tour of all nodes, node 0 as the depot."""
+
+    def encode(tour: list[int]) -> Routes:
+        begin = tour.index(0)
+        return [[*tour[begin + 1 :], *tour[:begin]]]
+
+    return RoutingView(
+        distances=distances,
+        encode=encode,
+        decode=lambda routes: [0, *(k for route in routes for k in route)],
+    )
+
+
+def keep(routes: Routes) -> Routes:
+    """Routes as they are, without empty ones."""
+    return [list(route) for route in routes if route]
+
+
+def single(visits: list[int]) -> Routes:
+    """A list of visits as the only route."""
+    return [list(visits)] if visits else []
+
+
+def flat(routes: Routes) -> list[int]:
+    """The visits of the only route."""
+    return [k for route in routes for k in route]
