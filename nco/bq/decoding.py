@@ -88,10 +88,10 @@ class Model:
         if 0 < self.k < state.width - self.policy.markers:
             rows = nearest_rows(self.policy, state, self.k)
             view = state.rows(rows)
-        filled = None if self.policy.dense else view.index >= 0
+        filled = None if view.dense else view.index >= 0
         logits = self.network(self.policy.features(view), filled)
         rates = logits.masked_fill(~self.policy.mask(view), -torch.inf)
-        if not self.policy.dense:
+        if not view.dense:
             finished = torch.isneginf(rates).all(1)
             rates[:, 0].masked_fill_(finished, 0.0)
         return rows, rates.log_softmax(1)
@@ -100,7 +100,7 @@ class Model:
 def nearest_rows(policy: Policy, state: State, k: int) -> Tensor:
     """Rows [b, markers + k] of the markers and the k best candidates of each state."""
     score = policy.nearness(state)[:, policy.markers :]
-    if not policy.dense:
+    if not state.dense:
         score = score.masked_fill(state.index[:, policy.markers :] < 0, -torch.inf)
     near = score.topk(k, dim=1, sorted=False).indices + policy.markers
     fixed = torch.arange(policy.markers, device=near.device).expand(len(near), -1)
@@ -109,7 +109,7 @@ def nearest_rows(policy: Policy, state: State, k: int) -> Tensor:
 
 def finished(policy: Policy, state: State) -> bool:
     """Whether nothing is left to decide in the whole batch."""
-    if policy.dense:
+    if state.dense:
         return state.width <= policy.markers
     return not bool(policy.mask(state).any())
 
@@ -126,7 +126,7 @@ def apply(
     record = state.index.gather(1, row[:, None])[:, 0] * kinds + kind
     price = policy.price(state, action)
     after = policy.step(state, action)
-    if not policy.dense:
+    if not state.dense:
         going = policy.mask(state).any(1)
         after = after.where(going, state)
         record = record.masked_fill(~going, -1)
@@ -172,7 +172,7 @@ def decode(
     while not finished(policy, state):
         if stop():
             raise Stopped
-        if not policy.dense and len(records) % 8 == 0:
+        if not state.dense and len(records) % 8 == 0:
             state = state.compact(policy.markers)
         rows, rates = model.rates(state)
         if beam == 1:

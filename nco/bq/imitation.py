@@ -41,6 +41,10 @@ class Examples:
 class Teacher(Protocol):
     """The training side of a policy."""
 
+    def prepare(self, fields: Fields) -> Fields:
+        """Labels as `examples` wants them, once per run."""
+        ...
+
     def examples(
         self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
     ) -> Examples:
@@ -89,6 +93,10 @@ class TSPTeacher:
     are kept. Over batches, r is uniform in 2..n-1 as if drawn per example.
     """
 
+    def prepare(self, fields: Fields) -> Fields:
+        """Tours need nothing."""
+        return fields
+
     def examples(
         self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
     ) -> Examples:
@@ -131,3 +139,197 @@ class TSPTeacher:
         points = fields["coords"].double()
         points = points.gather(1, fields["tour"].long()[..., None].expand(-1, -1, 2))
         return torch.linalg.vector_norm(points - points.roll(-1, 1), dim=2).sum(1)
+
+
+@dataclass(frozen=True)
+class CVRPTeacher:
+    """What remains of a set of routes after some customers were served.
+
+    The fields are those of `prepare`. Every example has its own route directions; the
+    routes stay in order, the fullest first (BQ-NCO, section 5: arbitrary orders are about
+    twice as bad).
+    """
+
+    def prepare(self, fields: Fields) -> dict[str, Tensor]:
+        """Labels put in the order in which they are taught.
+
+        Parameters
+        ----------
+        fields
+            ``coords`` [N, n + 1, 2], ``demands`` [N, n + 1], ``capacity`` [N], the
+            customers in route order ``tour`` [N, n], and ``start`` [N, n], True where a
+            route begins.
+        """
+        tour, start = fields["tour"].long(), fields["start"].bool()
+        demand = fields["demands"].gather(1, tour)
+        route = start.long().cumsum(1) - 1
+        load = torch.zeros_like(demand).scatter_add_(1, route, demand).gather(1, route)
+        # Stable: customers keep their order, and routes of equal load are not mixed.
+        order = (-load).argsort(dim=1, stable=True)
+        tour, start = tour.gather(1, order), start.gather(1, order)
+        return {**fields, "tour": tour, "start": start}
+
+    def examples(
+        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+    ) -> Examples:
+        """As `Teacher.examples`, from the fields that `prepare` gave."""
+        coords, tour = fields["coords"], fields["tour"]
+        count, n = tour.shape
+        device = coords.device
+        which = uniform_int(0, count - 1, size, generator)
+        tour, start = tour[which], fields["start"][which]
+        place = torch.arange(n, device=device).expand(size, -1)
+        # Ends of the route around every place, and the routes' own directions.
+        first = torch.where(start, place, 0).cummax(1).values
+        route = start.long().cumsum(1) - 1
+        length = torch.zeros_like(place).scatter_add_(1, route, torch.ones_like(place))
+        last = first + length.gather(1, route) - 1
+        flip = torch.rand(size, n, generator=generator, device=device).gather(1, route) < 0.5
+        tour = tour.gather(1, torch.where(flip, first + last - place, place))
+        # Customers already served; as for the TSP, one number per micro-batch where it
+        # decides the shape, else one per example.
+        remain = int(torch.randint(2, n + 1, (1,), generator=generator, device=device))
+        if remain <= k:
+            served = torch.full((size, 1), n - remain, device=device)
+            place = place[:, : remain] + served
+        else:
+            served = n - uniform_int(k + 1, n, size, generator)[:, None]
+        demand = fields["demands"][which].gather(1, tour).float()
+        capacity = fields["capacity"][which].float()[:, None]
+        # Load since the last route began, up to the customer served last.
+        total = torch.nn.functional.pad(demand.cumsum(1), (1, 0))
+        back = (served - 1).clamp_min(0)
+        left = capacity - (total.gather(1, served) - total.gather(1, first.gather(1, back)))
+        left = torch.where(served == 0, capacity, left)
+        current = torch.where(served == 0, 0, tour.gather(1, back))
+        points = coords[which]
+        if remain > k:
+            here = points.gather(1, current[..., None].expand(-1, -1, 2))
+            d = torch.linalg.vector_norm(
+                points.gather(1, tour[..., None].expand(-1, -1, 2)) - here, dim=2
+            ).masked_fill(place < served, torch.inf)
+            place = d.topk(k, dim=1, largest=False, sorted=False).indices.sort(1).values
+        node = tour.gather(1, place)
+        index = torch.cat([current, torch.zeros_like(current), node], 1)
+        if augment:
+            points = random_isometry(points, generator)
+        state = State(
+            torch.cat(
+                [
+                    points.gather(1, index[..., None].expand(-1, -1, 2)).float(),
+                    fields["demands"][which].gather(1, index)[..., None].float(),
+                ],
+                2,
+            ),
+            index,
+            torch.cat([left, capacity], 1),
+        )
+        next_one = (place == served).float()
+        new_route = start.gather(1, place).float()
+        target = torch.stack([next_one * (1 - new_route), next_one * new_route], 2)
+        target = torch.nn.functional.pad(target, (0, 0, 2, 0)).flatten(1)
+        # A gap before every route, so that only links within routes are neighbours.
+        spaced = torch.arange(n, device=device) + start.long().cumsum(1)
+        at = served.clamp_max(n - 1)
+        far = torch.full_like(current, -9)
+        inside = (served > 0) & ~start.gather(1, at)
+        before = torch.where(inside, spaced.gather(1, at) - 1, far)
+        spaced = spaced.gather(1, place)
+        return Examples(state, target, torch.cat([before, far, spaced], 1))
+
+    def cost(self, fields: Fields) -> Tensor:
+        """Lengths [N] of the labels' routes, in float64."""
+        points = fields["coords"].double()
+        depot = points[:, :1]
+        points = points.gather(1, fields["tour"].long()[..., None].expand(-1, -1, 2))
+        home = torch.linalg.vector_norm(points - depot, dim=2)
+        direct = torch.linalg.vector_norm(points[:, 1:] - points[:, :-1], dim=2)
+        via = home[:, 1:] + home[:, :-1]
+        legs = torch.where(fields["start"][:, 1:].bool(), via, direct)
+        return home[:, 0] + legs.sum(1) + home[:, -1]
+
+
+#: Numbers that are not whole are counted in this many units of the capacity.
+UNITS = 2**23
+
+
+def whole_weights(weights: Tensor, capacity: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [b, n] and capacities [b] as whole numbers that float32 adds exactly.
+
+    Numbers that are not whole, or too large, are rounded up in units of the capacity, so
+    that whatever fits afterwards fits before.
+    """
+    weights, capacity = weights.double(), capacity.double()
+    exact = (weights == weights.round()).all(1) & (capacity < 2 * UNITS)
+    unit = torch.where(exact | (capacity <= 0), 1.0, capacity / UNITS)[:, None]
+    scaled = (weights / unit).ceil()
+    # Weights above the capacity stay above it; an exact fit stays one.
+    scaled = torch.where(weights <= capacity[:, None], scaled.clamp_max(UNITS), 4.0 * UNITS)
+    limit = torch.where(exact, capacity.floor(), torch.where(capacity > 0, float(UNITS), 0.0))
+    return torch.where(exact[:, None], weights, scaled).float(), limit.float()
+
+
+@dataclass(frozen=True)
+class KnapsackTeacher:
+    """What remains of an optimal selection after some of its items were packed.
+
+    The target is shared by all optimal items that remain: any of them may come next.
+    """
+
+    def prepare(self, fields: Fields) -> Fields:
+        """Labels with whole weights, values of at most 1, and the order by value per weight.
+
+        Parameters
+        ----------
+        fields
+            ``values`` [N, n], ``weights`` [N, n], ``capacity`` [N], and ``chosen`` [N, n].
+        """
+        weights, capacity = whole_weights(fields["weights"], fields["capacity"])
+        values = fields["values"].double()
+        values = (values / values.amax(1, keepdim=True)).float()
+        order = (values / weights.clamp_min(1e-7)).argsort(1, descending=True)
+        return {
+            **fields,
+            "unit_values": values.gather(1, order),
+            "whole_weights": weights.gather(1, order),
+            "whole_capacity": capacity,
+            "best": fields["chosen"].bool().gather(1, order),
+            "item": order,
+        }
+
+    def examples(
+        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+    ) -> Examples:
+        """As `Teacher.examples`, from the fields that `prepare` gave; nothing to augment."""
+        count, n = fields["item"].shape
+        device = fields["item"].device
+        which = uniform_int(0, count - 1, size, generator)
+        best, weight = fields["best"][which], fields["whole_weights"][which]
+        # Items are packed roughly from the best value per weight on, as a policy does.
+        noise = torch.rand(size, n, generator=generator, device=device)
+        spread = torch.rand(size, 1, generator=generator, device=device) * 2.0
+        place = torch.arange(n, device=device) / n + spread * noise
+        turn = place.masked_fill(~best, torch.inf).argsort(1).argsort(1)
+        total = best.sum(1, keepdim=True)
+        share = torch.rand(size, 1, generator=generator, device=device)
+        packed = best & (turn < (share * total).long())
+        left = fields["whole_capacity"][which][:, None] - (weight * packed).sum(1, keepdim=True)
+        # Leaving out items that are not optimal does not change what is.
+        drop = torch.rand(size, 1, generator=generator, device=device)
+        drop = drop * (torch.rand(size, 1, generator=generator, device=device) < 0.5)
+        dropped = torch.rand(size, n, generator=generator, device=device) < drop
+        fits = ~packed & (weight <= left) & (best | ~dropped)
+        rows = (~fits).to(torch.int8).argsort(dim=1, stable=True)[:, : min(k, n)]
+        kept = fits.gather(1, rows)
+        rows = rows[:, : int(kept.sum(1).max())]
+        kept = fits.gather(1, rows)
+        nodes = torch.stack([fields["unit_values"][which], weight], 2)
+        nodes = nodes.gather(1, rows[..., None].expand(-1, -1, 2))
+        index = torch.where(kept, fields["item"][which].gather(1, rows), -1)
+        target = (best.gather(1, rows) & kept).float()
+        target = target / target.sum(1, keepdim=True).clamp_min(1.0)
+        return Examples(State(nodes, index, left, dense=False), target)
+
+    def cost(self, fields: Fields) -> Tensor:
+        """Minus the values [N] of the labels, in float64."""
+        return -(fields["values"].double() * fields["chosen"]).sum(1)

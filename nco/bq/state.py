@@ -32,11 +32,15 @@ class State:
         Node numbers in the instance [b, n]; -1 marks an empty row.
     scalar
         What belongs to the whole sub-instance [b, s], such as the capacity left.
+    dense
+        Whether no row is empty. Steps then shrink the state, all sub-instances of a batch
+        finish together, and the network needs no mask.
     """
 
     nodes: Tensor
     index: Tensor
     scalar: Tensor
+    dense: bool = True
 
     @property
     def batch(self) -> int:
@@ -71,12 +75,15 @@ class State:
     def visit(self, row: Tensor) -> Self:
         """Make the chosen rows [b] current (row 0) and remove them.
 
-        The last row takes the removed one's place, so that no row is ever empty and
-        nothing has to be masked in the network.
+        In a dense state the last row takes the removed one's place, so that it stays dense.
         """
         at = row[:, None]
         index, nodes = self.index.clone(), self.nodes.clone()
         index[:, :1] = self.index.gather(1, at)
+        if not self.dense:
+            index.scatter_(1, at, -1)
+            nodes[:, :1] = self.nodes.gather(1, at[..., None].expand(-1, -1, nodes.shape[2]))
+            return replace(self, nodes=nodes, index=index)
         index.scatter_(1, at, self.index[:, -1:])
         wide = at[..., None].expand(-1, -1, nodes.shape[2])
         nodes[:, :1] = self.nodes.gather(1, wide)
@@ -170,11 +177,6 @@ class Policy(Protocol):
     @property
     def actions_per_node(self) -> int:
         """Ways of choosing a row."""
-        ...
-
-    @property
-    def dense(self) -> bool:
-        """Whether every step removes exactly the chosen row, so that no row is ever empty."""
         ...
 
     def start(self, fields: Fields, view: int = 0) -> State:

@@ -105,7 +105,7 @@ def example_loss(
     """
     state = examples.state
     filled = state.index >= 0
-    tokens = network.encode(policy.features(state), None if bool(filled.all()) else filled)
+    tokens = network.encode(policy.features(state), None if state.dense else filled)
     mask = policy.mask(state)
     known = examples.target.sum(1)
     pairs = network.pairs(tokens) if edges else None
@@ -199,7 +199,8 @@ class Trainer:
             cut = len(labels) - config.held_out
 
             def move(fields: Mapping[str, Any]) -> dict[str, Tensor]:
-                return {k: torch.as_tensor(v).to(self.device) for k, v in fields.items()}
+                tensors = {k: torch.as_tensor(v).to(self.device) for k, v in fields.items()}
+                return dict(self.teacher.prepare(tensors))
 
             sources.append(Source(move(labels.part(0, cut)), move(labels.part(cut, None))))
             digests.append(labels.digest)
@@ -327,7 +328,7 @@ class Trainer:
         actions = construct(model.on(self.device, bf16=self.config.bf16), fields)
         cost = self.policy.cost(fields, actions)
         expert = self.teacher.cost(fields)
-        return float((cost / expert - 1.0).mean()) * 100.0
+        return float(((cost - expert) / expert.abs()).mean()) * 100.0
 
     def save(self) -> None:
         """Write a checkpoint; only rank 0 does."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from nco.bq.decoding import Model, choose, construct, decode, improve
 from nco.bq.network import Network, NetworkConfig
-from nco.bq.policies.tsp import TSPPolicy, dihedral
+from nco.bq.plane import dihedral
+from nco.bq.policies.tsp import TSPPolicy
 from nco.bq.state import State
 from nco.instances.tsp import TSP
 

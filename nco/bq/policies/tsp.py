@@ -13,48 +13,17 @@ import torch
 from torch import Tensor
 
 from nco.bq.imitation import TSPTeacher
+from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
 
 
 @dataclass(frozen=True)
-class TSPPolicy:
-    """States, features and steps of the TSP with coordinates.
-
-    Every step renormalises what the network sees: the quotient of the remaining problem
-    by the similarities of the plane, under which the best path does not change.
-
-    Parameters
-    ----------
-    shift
-        Move the current node to the origin.
-    scale
-        Divide by the largest distance of a candidate from the current node.
-    rotate
-        Turn the destination (or the centroid, while the destination is the current node)
-        into the direction of the first axis.
-    reflect
-        Flip the second axis so that the candidates lie on its positive side on average.
-    distances
-        Add the distances to the current node and to the destination to the features.
-    """
-
-    shift: bool = True
-    scale: bool = True
-    rotate: bool = True
-    reflect: bool = True
-    distances: bool = True
+class TSPPolicy(PlaneFrame):
+    """States, features and steps of the TSP with coordinates."""
 
     name = "tsp"
     markers = 2
     actions_per_node = 1
-    #: Whether neighbours in the label are targets for every pair of nodes.
-    edges = True
-    dense = True
-
-    @property
-    def node_dim(self) -> int:
-        """Features per row."""
-        return 4 if self.distances else 2
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at one node, which is also the destination.
@@ -71,10 +40,7 @@ class TSPPolicy:
         """
         coords = fields["coords"]
         b, n = coords.shape[:2]
-        low, high = coords.amin(1, keepdim=True), coords.amax(1, keepdim=True)
-        # The unit box, in the precision of the input: float32 then holds any coordinates.
-        size = (high - low).amax(2, keepdim=True).clamp_min(torch.finfo(coords.dtype).tiny)
-        coords = dihedral(((coords - low) / size).float(), view)
+        coords = dihedral(unit_box(coords), view)
         index = torch.arange(n, device=coords.device).expand(b, n)
         if view:
             # Golden-ratio steps spread the starts of any number of views.
@@ -88,48 +54,7 @@ class TSPPolicy:
 
     def features(self, state: State) -> Tensor:
         """Coordinates in the frame of the path's ends, and distances to both ends."""
-        return self.path_features(state.nodes, state.index >= 0)
-
-    def path_features(self, nodes: Tensor, filled: Tensor) -> Tensor:
-        """Features [b, n, node_dim] of points [b, n, 2], rows 0 and 1 being the ends."""
-        x = nodes
-        keep = filled[..., None].to(x.dtype)
-        if self.shift:
-            x = (x - x[:, :1]) * keep
-        inner, ends = x[:, 2:], x[:, :2]
-        tiny = 1e-9
-        if self.scale:
-            radius = torch.linalg.vector_norm(inner - ends[:, :1], dim=2).masked_fill(
-                ~filled[:, 2:], 0.0
-            )
-            x = x / radius.amax(1).clamp_min(tiny)[:, None, None]
-            # The destination may be far outside of what is looked at: beyond the unit
-            # circle its distance is compressed to 1 + log.
-            goal = x[:, 1] - x[:, 0]
-            far = torch.linalg.vector_norm(goal, dim=1, keepdim=True)
-            shrink = torch.where(far > 1.0, (1.0 + far.clamp_min(1.0).log()) / far, 1.0)
-            x = torch.cat([x[:, :1], (x[:, 0] + goal * shrink)[:, None], x[:, 2:]], 1)
-        if self.rotate:
-            count = keep[:, 2:].sum(1).clamp_min(1.0)
-            centre = ((x[:, 2:] - x[:, :1]) * keep[:, 2:]).sum(1) / count
-            goal = x[:, 1] - x[:, 0]
-            same = torch.linalg.vector_norm(goal, dim=1, keepdim=True) < 1e-6
-            axis = torch.where(same, centre, goal)
-            axis = axis + tiny * (axis == 0).all(1, keepdim=True)
-            axis = axis / torch.linalg.vector_norm(axis, dim=1, keepdim=True)
-            cos, sin = axis[:, None, 0], axis[:, None, 1]
-            x = torch.stack(
-                [x[..., 0] * cos + x[..., 1] * sin, x[..., 1] * cos - x[..., 0] * sin], 2
-            )
-        if self.reflect:
-            side = ((x[:, 2:, 1] - x[:, :1, 1]) * keep[:, 2:, 0]).sum(1, keepdim=True)
-            sign = torch.where(side < 0, -1.0, 1.0).to(x.dtype)
-            x = torch.stack([x[..., 0], x[..., 1] * sign], 2)
-        if self.distances:
-            near = torch.linalg.vector_norm(x - x[:, :1], dim=2, keepdim=True)
-            rest = torch.linalg.vector_norm(x - x[:, 1:2], dim=2, keepdim=True)
-            x = torch.cat([x, near, rest], 2)
-        return x * keep
+        return self.see(state.nodes, state.index >= 0)
 
     def mask(self, state: State) -> Tensor:
         """Every node that remains may be next."""
@@ -145,9 +70,8 @@ class TSPPolicy:
         """Length of the moves [b]."""
         chosen = state.nodes.gather(1, action[:, None, None].expand(-1, -1, 2))
         length = torch.linalg.vector_norm(chosen - state.nodes[:, :1], dim=2)[:, 0]
-        if state.width == self.markers + 1:
-            length = length + torch.linalg.vector_norm(chosen[:, 0] - state.nodes[:, 1], dim=1)
-        return length
+        last = (state.index >= 0).sum(1) == self.markers + 1
+        return length + last * torch.linalg.vector_norm(chosen[:, 0] - state.nodes[:, 1], dim=1)
 
     def nearness(self, state: State) -> Tensor:
         """Minus the squared distance from the current node."""
@@ -167,7 +91,7 @@ class TSPPolicy:
             Instance of each path [parts]; None for one path per instance, in order.
         """
         paths = torch.cat([paths[:, :1], paths[:, -1:], paths[:, 1:-1]], 1)
-        nodes = _points(fields, paths, owner)
+        nodes = points_of(fields, paths, owner)
         # Float32 relative to the path's own start holds far-away coordinates.
         nodes = (nodes - nodes[:, :1]).float()
         return State(nodes, paths, nodes.new_zeros(len(paths), 0))
@@ -182,7 +106,7 @@ class TSPPolicy:
 
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Tour lengths [b]."""
-        points = _points(fields, self.tour(actions))
+        points = points_of(fields, self.tour(actions))
         return torch.linalg.vector_norm(points - points.roll(-1, 1), dim=2).sum(1)
 
     def tour(self, actions: Tensor) -> Tensor:
@@ -219,14 +143,14 @@ class TSPPolicy:
         place = place.view(b * parts, size + 2)
         owner = torch.arange(b, device=device).repeat_interleave(parts)
         paths = tour[owner].gather(1, place)
-        points = _points(fields, paths, owner)
+        points = points_of(fields, paths, owner)
         cost = torch.linalg.vector_norm(points.diff(dim=1), dim=2).sum(1)
         return Cut(self.substate(fields, paths, owner), owner, cost, place)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new paths."""
         index = cut.state.index
-        points = _points(fields, torch.cat([index[:, :1], new, index[:, 1:2]], 1), cut.owner)
+        points = points_of(fields, torch.cat([index[:, :1], new, index[:, 1:2]], 1), cut.owner)
         return torch.linalg.vector_norm(points.diff(dim=1), dim=2).sum(1)
 
     def paste(
@@ -239,23 +163,6 @@ class TSPPolicy:
         owner = cut.owner[:, None].expand_as(inner)
         tour[owner, inner] = torch.where(better[:, None], new, old)
         return self.record(State(tour[..., None], tour, tour[:, :0]), tour[:, 1:])
-
-
-def dihedral(points: Tensor, view: int) -> Tensor:
-    """Points [b, n, 2] of the unit square under one of its eight symmetries."""
-    if view & 1:
-        points = torch.stack([1.0 - points[..., 0], points[..., 1]], 2)
-    if view & 2:
-        points = torch.stack([points[..., 0], 1.0 - points[..., 1]], 2)
-    return points.flip(2) if view & 4 else points
-
-
-def _points(fields: Fields, nodes: Tensor, owner: Tensor | None = None) -> Tensor:
-    """Coordinates [b, m, 2] of nodes [b, m], in float64."""
-    coords = fields["coords"].double()
-    if owner is not None:
-        return coords[owner[:, None], nodes]
-    return coords.gather(1, nodes[..., None].expand(-1, -1, 2))
 
 
 POLICY = TSPPolicy

@@ -1,0 +1,117 @@
+"""How a policy sees points of the plane: the similarities of the plane, taken out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nco.bq.state import Fields
+
+
+@dataclass(frozen=True)
+class PlaneFrame:
+    """The frame in which coordinates are shown to a network, renewed at every step.
+
+    The best way through the remaining nodes does not change under shifts, scalings, turns
+    and flips of the plane; what is taken out here need not be learned. Row 0 is the current
+    node, row 1 the destination (or depot).
+
+    Parameters
+    ----------
+    shift
+        Move the current node to the origin.
+    scale
+        Divide by the largest distance of a candidate from the current node.
+    rotate
+        Turn the destination (or the candidates' centroid, while the destination is the
+        current node) into the direction of the first axis.
+    reflect
+        Flip the second axis so that the candidates, weighted by their distance, lie on its
+        positive side on average.
+    distances
+        Add the distances to the current node and to the destination.
+    """
+
+    shift: bool = True
+    scale: bool = True
+    rotate: bool = True
+    reflect: bool = True
+    distances: bool = True
+
+    @property
+    def node_dim(self) -> int:
+        """Features per row."""
+        return 4 if self.distances else 2
+
+    def see(self, nodes: Tensor, filled: Tensor) -> Tensor:
+        """Features [b, n, node_dim] of points [b, n, 2]; zero where ``filled`` [b, n] is not."""
+        x = nodes
+        keep = filled[..., None].to(x.dtype)
+        if self.shift:
+            x = (x - x[:, :1]) * keep
+        inner, ends = x[:, 2:], x[:, :2]
+        tiny = 1e-9
+        if self.scale:
+            radius = torch.linalg.vector_norm(inner - ends[:, :1], dim=2).masked_fill(
+                ~filled[:, 2:], 0.0
+            )
+            x = x / radius.amax(1).clamp_min(tiny)[:, None, None]
+            # The destination may be far outside of what is looked at: beyond the unit
+            # circle its distance is compressed to 1 + log.
+            goal = x[:, 1] - x[:, 0]
+            far = torch.linalg.vector_norm(goal, dim=1, keepdim=True)
+            shrink = torch.where(far > 1.0, (1.0 + far.clamp_min(1.0).log()) / far, 1.0)
+            x = torch.cat([x[:, :1], (x[:, 0] + goal * shrink)[:, None], x[:, 2:]], 1)
+        if self.rotate:
+            count = keep[:, 2:].sum(1).clamp_min(1.0)
+            centre = ((x[:, 2:] - x[:, :1]) * keep[:, 2:]).sum(1) / count
+            goal = x[:, 1] - x[:, 0]
+            same = torch.linalg.vector_norm(goal, dim=1, keepdim=True) < 1e-6
+            axis = torch.where(same, centre, goal)
+            axis = axis + tiny * (axis == 0).all(1, keepdim=True)
+            axis = axis / torch.linalg.vector_norm(axis, dim=1, keepdim=True)
+            cos, sin = axis[:, None, 0], axis[:, None, 1]
+            x = torch.stack(
+                [x[..., 0] * cos + x[..., 1] * sin, x[..., 1] * cos - x[..., 0] * sin], 2
+            )
+        if self.reflect:
+            # Weighted by the distance, as the plain sum vanishes in the centroid's frame.
+            y = (x[:, 2:, 1] - x[:, :1, 1]) * keep[:, 2:, 0]
+            far = torch.linalg.vector_norm(x[:, 2:] - x[:, :1], dim=2)
+            side = (y * far).sum(1, keepdim=True)
+            sign = torch.where(side < 0, -1.0, 1.0).to(x.dtype)
+            x = torch.stack([x[..., 0], x[..., 1] * sign], 2)
+        if self.distances:
+            near = torch.linalg.vector_norm(x - x[:, :1], dim=2, keepdim=True)
+            rest = torch.linalg.vector_norm(x - x[:, 1:2], dim=2, keepdim=True)
+            x = torch.cat([x, near, rest], 2)
+        return x * keep
+
+
+def unit_box(coords: Tensor) -> Tensor:
+    """Points [b, n, 2] moved and scaled into the unit box, in float32.
+
+    Computed in the precision of the input, so that float32 holds any coordinates after.
+    """
+    low, high = coords.amin(1, keepdim=True), coords.amax(1, keepdim=True)
+    size = (high - low).amax(2, keepdim=True)
+    return ((coords - low) / size.clamp_min(torch.finfo(coords.dtype).tiny)).float()
+
+
+def dihedral(points: Tensor, view: int) -> Tensor:
+    """Points [b, n, 2] of the unit square under one of its eight symmetries."""
+    if view & 1:
+        points = torch.stack([1.0 - points[..., 0], points[..., 1]], 2)
+    if view & 2:
+        points = torch.stack([points[..., 0], 1.0 - points[..., 1]], 2)
+    return points.flip(2) if view & 4 else points
+
+
+def points_of(fields: Fields, nodes: Tensor, owner: Tensor | None = None) -> Tensor:
+    """Coordinates [b, m, 2] of nodes [b, m], in float64."""
+    coords = fields["coords"].double()
+    if owner is not None:
+        return coords[owner[:, None], nodes]
+    return coords.gather(1, nodes[..., None].expand(-1, -1, 2))

@@ -1,0 +1,246 @@
+"""BQ policy of the capacitated vehicle routing problem.
+
+A state is what the current vehicle and its successors still have to serve: row 0 is the
+current node, row 1 the depot. A customer is reached directly or via the depot, which
+begins a new route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nco.bq.imitation import CVRPTeacher, whole_weights
+from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
+from nco.bq.state import Cut, Fields, State
+
+@dataclass(frozen=True)
+class CVRPPolicy(PlaneFrame):
+    """States, features and steps of the CVRP with coordinates."""
+
+    name = "cvrp"
+    markers = 2
+    #: Directly, or via the depot.
+    actions_per_node = 2
+
+    @property
+    def node_dim(self) -> int:
+        """Features per row."""
+        return super().node_dim + 3
+
+    def start(self, fields: Fields, view: int = 0) -> State:
+        """Whole instances: at the depot with a full vehicle.
+
+        Parameters
+        ----------
+        fields
+            ``coords`` [b, n + 1, 2], ``demands`` [b, n + 1], ``capacity`` [b].
+        view
+            Number of a symmetry of the square under which the plane is seen.
+        """
+        coords = dihedral(unit_box(fields["coords"]), view)
+        demands, capacity = whole_weights(fields["demands"], fields["capacity"])
+        b, rows = demands.shape
+        index = torch.arange(rows, device=coords.device).expand(b, rows)
+        nodes = torch.cat([coords, demands[..., None]], 2)
+        return State(
+            nodes=torch.cat([nodes[:, :1], nodes], 1),
+            index=torch.cat([index[:, :1], index], 1),
+            scalar=capacity[:, None].expand(-1, 2),
+        )
+
+    def features(self, state: State) -> Tensor:
+        """Coordinates in the frame of vehicle and depot, demand, load left, and whether it fits."""
+        filled = state.index >= 0
+        plane = self.see(state.nodes[..., :2], filled)
+        left, capacity = state.scalar[:, None, :1], state.scalar[:, None, 1:].clamp_min(1.0)
+        demand = state.nodes[..., 2:]
+        extra = torch.cat(
+            [demand / capacity, (left / capacity).expand_as(demand), (demand <= left).float()], 2
+        )
+        return torch.cat([plane, extra * filled[..., None]], 2)
+
+    def mask(self, state: State) -> Tensor:
+        """Via the depot always; directly where the demand fits and a route has begun."""
+        candidate = state.index >= 0
+        candidate[:, : self.markers] = False
+        begun = state.index[:, :1] != 0
+        direct = candidate & (state.nodes[..., 2] <= state.scalar[:, :1]) & begun
+        return torch.stack([direct, candidate], 2).flatten(1)
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Serve the chosen customers [b]."""
+        row, via = action // 2, action % 2 == 1
+        demand = state.nodes[..., 2].gather(1, row[:, None])
+        left, capacity = state.scalar[:, :1], state.scalar[:, 1:]
+        left = torch.where(via[:, None], capacity, left) - demand
+        return replace(state.visit(row), scalar=torch.cat([left, capacity], 1))
+
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """Length of the moves [b]; the last one includes the way home."""
+        row, via = action // 2, action % 2 == 1
+        points = state.nodes[..., :2]
+        chosen = points.gather(1, row[:, None, None].expand(-1, -1, 2))[:, 0]
+        here, depot = points[:, 0], points[:, 1]
+        norm = torch.linalg.vector_norm
+        home = norm(chosen - depot, dim=1)
+        length = torch.where(via, norm(here - depot, dim=1) + home, norm(chosen - here, dim=1))
+        last = (state.index >= 0).sum(1) == self.markers + 1
+        return length + last * home
+
+    def nearness(self, state: State) -> Tensor:
+        """Minus the squared distance from the current node."""
+        d = state.nodes[..., :2] - state.nodes[:, :1, :2]
+        return -(d * d).sum(2)
+
+    def substate(self, fields: Fields, customers: Tensor, owner: Tensor | None = None) -> State:
+        """Sub-instances of some customers, from the depot with a full vehicle.
+
+        Parameters
+        ----------
+        fields
+            As for `start`.
+        customers
+            Their numbers [parts, m], filled up with -1.
+        owner
+            Instance of each part [parts]; None for one part per instance, in order.
+        """
+        owner = torch.arange(len(customers), device=customers.device) if owner is None else owner
+        demands, capacity = whole_weights(fields["demands"], fields["capacity"])
+        index = torch.nn.functional.pad(customers, (2, 0))
+        at = index.clamp_min(0)
+        points = points_of(fields, at, owner)
+        # Float32 relative to the depot holds far-away coordinates.
+        points = (points - points[:, 1:2]).float()
+        nodes = torch.cat([points, demands[owner[:, None], at][..., None]], 2)
+        return State(
+            nodes, index, capacity[owner, None].expand(-1, 2), dense=bool((customers >= 0).all())
+        )
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """All views begin alike."""
+        return actions
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Total route lengths [b]."""
+        return self._length(fields, actions, None)
+
+    def _length(self, fields: Fields, actions: Tensor, owner: Tensor | None) -> Tensor:
+        known = actions >= 0
+        node = torch.where(known, actions // 2, 0)
+        via = known & (actions % 2 == 1)
+        points = points_of(fields, node, owner)
+        depot = points_of(fields, torch.zeros_like(node[:, :1]), owner)
+        home = torch.linalg.vector_norm(points - depot, dim=2)
+        before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
+        direct = torch.cat(
+            [home[:, :1], torch.linalg.vector_norm(points.diff(dim=1), dim=2)], 1
+        )
+        # What is filled up stands at the depot: the first such step is the way home.
+        return torch.where(via, before + home, direct).sum(1) + home[:, -1]
+
+    def solution(self, actions: Sequence[int]) -> list[list[int]]:
+        """The routes."""
+        routes: list[list[int]] = []
+        for action in actions:
+            if action < 0:
+                continue
+            if action % 2 or not routes:
+                routes.append([])
+            routes[-1].append(int(action) // 2)
+        return routes
+
+    def actions(self, fields: Fields, solution: Sequence[Sequence[int]]) -> Tensor:
+        """The routes in the order in which they are taught: the fullest first."""
+        demands = fields["demands"][0]
+        routes = [list(route) for route in solution if route]
+        routes.sort(key=lambda route: -float(demands[route].double().sum()))
+        return torch.as_tensor(
+            [2 * node + (place == 0) for route in routes for place, node in enumerate(route)],
+            dtype=torch.int64,
+        )
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """Groups of whole routes with about ``size`` customers together.
+
+        Routes are ranked around the depot from a random angle, and all of them are cut into
+        groups of neighbours; or by their distance from a random customer, and the nearest
+        group is cut out.
+        """
+        b, steps = actions.shape
+        device = actions.device
+        known = actions >= 0
+        node = torch.where(known, actions // 2, 0)
+        begins = known & (actions % 2 == 1)
+        route = (begins.long().cumsum(1) - 1).clamp_min(0)
+        points = points_of(fields, node)
+        depot = points_of(fields, torch.zeros_like(node[:, :1]))
+        count = torch.zeros(b, steps, device=device, dtype=torch.int64)
+        count = count.scatter_add_(1, route, known.long())
+        around = bool(torch.rand((), generator=generator, device=device) < 0.5)
+        if around:
+            centre = torch.zeros(b, steps, 2, dtype=points.dtype, device=device)
+            wide = route[..., None].expand(-1, -1, 2)
+            centre = centre.scatter_add_(1, wide, (points - depot) * known[..., None])
+            angle = torch.atan2(centre[..., 1], centre[..., 0])
+            turn = torch.rand(b, 1, generator=generator, device=device, dtype=angle.dtype)
+            rank = torch.remainder(angle / (2 * torch.pi) + turn, 1.0)
+        else:
+            chosen = (torch.rand(b, steps, generator=generator, device=device) * known).argmax(1)
+            here = points.gather(1, chosen[:, None, None].expand(-1, -1, 2))
+            far = torch.linalg.vector_norm(points - here, dim=2)
+            far = far.masked_fill(~known, torch.inf)
+            rank = torch.full_like(far, torch.inf).scatter_reduce_(1, route, far, "amin")
+        # Routes in that order, cut where the customers so far pass a multiple of the size.
+        order = rank.masked_fill(count == 0, torch.inf).argsort(1)
+        sizes = count.gather(1, order)
+        group = (sizes.cumsum(1) - sizes) // size
+        group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
+        groups = int(group.max()) + 1 if around else 1
+        part = torch.arange(groups, device=device)
+        member = known[:, None, :] & (group[:, None, :] == part[:, None])
+        member = member.flatten(0, 1)
+        owner = torch.arange(b, device=device).repeat_interleave(groups)
+        some = member.any(1)
+        member, owner = member[some], owner[some]
+        width = int(member.sum(1).max())
+        # Members first, in their order; the rest filled up with -1.
+        place = (~member).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+        mine = member.gather(1, place)
+        taken = actions[owner].gather(1, place).masked_fill(~mine, -1)
+        state = self.substate(fields, torch.where(mine, taken // 2, -1), owner)
+        return Cut(state, owner, self._length(fields, taken, owner), torch.where(mine, place, -1))
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Lengths [parts] of the new routes."""
+        return self._length(fields, new, cut.owner)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the better groups of routes put in; groups stay together at the end."""
+        b, steps = actions.shape
+        keep = torch.ones(b, steps + 1, dtype=torch.bool, device=actions.device)
+        take = better[:, None] & (cut.place >= 0)
+        at = torch.where(take, cut.place, steps)
+        keep[cut.owner[:, None].expand_as(at), at] = False
+        old = actions.masked_fill(~keep[:, :steps], -1)
+        parts = new.masked_fill(~better[:, None], -1)
+        # Every solution's new parts beside each other, then all known actions to the front.
+        groups = int(torch.bincount(cut.owner, minlength=b).max())
+        slot = torch.arange(len(cut.owner), device=actions.device)
+        slot = slot - torch.searchsorted(cut.owner, cut.owner)
+        grid = actions.new_full((b, groups, parts.shape[1]), -1)
+        grid[cut.owner, slot] = parts
+        together = torch.cat([old, grid.flatten(1)], 1)
+        order = (together < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :steps]
+        return together.gather(1, order)
+
+
+POLICY = CVRPPolicy
+TEACHER = CVRPTeacher()

@@ -1,0 +1,201 @@
+"""BQ policy of the 0-1 knapsack problem.
+
+A state is the items that still fit into what is left of the capacity; an action packs one
+of them. There is no current node and no destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nco.bq.imitation import KnapsackTeacher, whole_weights
+from nco.bq.state import Cut, Fields, State
+
+
+@dataclass(frozen=True)
+class KnapsackPolicy:
+    """States, features and steps of the knapsack problem.
+
+    Parameters
+    ----------
+    reduced
+        Add each item's reduced value in the linear relaxation of what remains to the
+        features: its value less its weight at the price of the capacity.
+    """
+
+    reduced: bool = True
+
+    name = "knapsack"
+    markers = 0
+    actions_per_node = 1
+
+    @property
+    def node_dim(self) -> int:
+        """Features per row."""
+        return 5 if self.reduced else 4
+
+    def start(self, fields: Fields, view: int = 0) -> State:
+        """Whole instances: nothing is packed. All views are alike.
+
+        Parameters
+        ----------
+        fields
+            ``values`` [b, n], ``weights`` [b, n], ``capacity`` [b].
+        view
+            Without effect.
+        """
+        values = fields["values"].double()
+        values = (values / values.amax(1, keepdim=True).clamp_min(1e-300)).float()
+        weights, capacity = whole_weights(fields["weights"], fields["capacity"])
+        b, n = weights.shape
+        index = torch.arange(n, device=values.device).expand(b, n)
+        return self._fitting(
+            State(torch.stack([values, weights], 2), index, capacity[:, None], dense=False)
+        )
+
+    def _fitting(self, state: State) -> State:
+        """Without the items that no longer fit."""
+        fits = state.nodes[..., 1] <= state.scalar
+        return replace(state, index=torch.where(fits, state.index, -1))
+
+    def features(self, state: State) -> Tensor:
+        """Value, weight, value per weight, and how much of what remains fits."""
+        filled = state.index >= 0
+        value = state.nodes[..., 0].masked_fill(~filled, 0.0)
+        weight = state.nodes[..., 1].masked_fill(~filled, 0.0)
+        left = state.scalar.clamp_min(1.0)
+        value = value / value.amax(1, keepdim=True).clamp_min(1e-30)
+        weight = weight / left
+        ratio = value / weight.clamp_min(1e-7)
+        price = break_price(value, weight, filled)
+        share = weight.sum(1, keepdim=True).clamp(1e-3, 1e3).log().expand_as(weight)
+        columns = [value, weight, (ratio / price.clamp_min(1e-7)).clamp(1e-3, 1e3).log(), share]
+        if self.reduced:
+            columns.append(value - price * weight)
+        return torch.stack(columns, 2) * filled[..., None]
+
+    def mask(self, state: State) -> Tensor:
+        """Every item that fits."""
+        return state.index >= 0
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Pack the chosen items [b]."""
+        at = action[:, None]
+        left = state.scalar - state.nodes[..., 1].gather(1, at)
+        index = state.index.scatter(1, at, -1)
+        return self._fitting(replace(state, index=index, scalar=left))
+
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """Minus the value of the items [b]."""
+        return -state.nodes[..., 0].gather(1, action[:, None])[:, 0]
+
+    def nearness(self, state: State) -> Tensor:
+        """Value per weight."""
+        return state.nodes[..., 0] / state.nodes[..., 1].clamp_min(1e-7)
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """All views begin alike."""
+        return actions
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Minus the total value [b]."""
+        values = fields["values"].double().gather(1, actions.clamp_min(0))
+        return -(values * (actions >= 0)).sum(1)
+
+    def solution(self, actions: Sequence[int]) -> list[int]:
+        """The items in increasing order."""
+        return sorted(int(a) for a in actions if a >= 0)
+
+    def actions(self, fields: Fields, solution: Sequence[int]) -> Tensor:
+        """The items in increasing order; their order does not matter."""
+        return torch.as_tensor(sorted(solution), dtype=torch.int64)
+
+    def substate(self, fields: Fields, items: Tensor, left: Tensor) -> State:
+        """Sub-instances: pack some items into what is left.
+
+        Parameters
+        ----------
+        fields
+            As for `start`.
+        items
+            Their numbers [b, m], filled up with -1.
+        left
+            Capacity left [b], in the units of `whole_weights`.
+        """
+        start = self.start({**fields, "capacity": fields["capacity"]})
+        at = items.clamp_min(0)
+        weights, _ = whole_weights(fields["weights"], fields["capacity"])
+        nodes = torch.stack([start.nodes[..., 0].gather(1, at), weights.gather(1, at)], 2)
+        return self._fitting(State(nodes, items, left[:, None], dense=False))
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """About ``size`` items, packed or not, whose value per weight is near the last packed.
+
+        Those are the ones that solutions differ in (the core; Balas and Zemel, 1980).
+        """
+        packed = members(actions, fields["values"].shape[1])
+        weights, capacity = whole_weights(fields["weights"], fields["capacity"])
+        values = fields["values"].double()
+        b, n = weights.shape
+        ratio = values / weights.double().clamp_min(1e-7)
+        rank = ratio.argsort(1, descending=True).argsort(1)
+        middle = packed.sum(1, keepdim=True)
+        noise = torch.rand(b, n, generator=generator, device=weights.device)
+        far = (rank - middle).abs() * noise
+        free = far.argsort(1)[:, : min(size, n)]
+        freed = torch.zeros_like(packed).scatter_(1, free, True)
+        left = capacity - (weights * (packed & ~freed)).sum(1)
+        state = self.substate(fields, free, left)
+        cost = -(values * (packed & freed)).sum(1)
+        owner = torch.arange(b, device=weights.device)
+        return Cut(state, owner, cost, free)
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Minus the value [parts] of what was packed anew."""
+        return self.cost(fields, new)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the better selections put in."""
+        n = fields["values"].shape[1]
+        packed = members(actions, n)
+        freed = torch.zeros_like(packed).scatter_(1, cut.place, True)
+        changed = (packed & ~freed) | members(new, n)
+        packed = torch.where(better[:, None], changed, packed)
+        width = int(packed.sum(1).max())
+        items = (~packed).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+        return torch.where(packed.gather(1, items), items, -1)
+
+
+def members(actions: Tensor, n: int) -> Tensor:
+    """Which of n items are among recorded actions [b, steps], as truth values [b, n]."""
+    out = torch.zeros(len(actions), n + 1, dtype=torch.bool, device=actions.device)
+    return out.scatter_(1, torch.where(actions >= 0, actions, n), True)[:, :n]
+
+
+def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:
+    """Value per weight [b, 1] of the item that the linear relaxation splits.
+
+    Parameters
+    ----------
+    value, weight
+        Of every item [b, n]; weights in units of the capacity left.
+    filled
+        Which rows are items [b, n].
+    """
+    ratio = (value / weight.clamp_min(1e-7)).masked_fill(~filled, 0.0)
+    ratio, order = ratio.sort(1, descending=True)
+    used = weight.gather(1, order).cumsum(1)
+    last = (used <= 1.0).sum(1, keepdim=True).clamp_max(value.shape[1] - 1)
+    return ratio.gather(1, last)
+
+
+POLICY = KnapsackPolicy
+TEACHER = KnapsackTeacher()

@@ -1,0 +1,243 @@
+"""The laws that every policy obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nco.bq.decoding import Model, construct, decode, improve
+from nco.bq.network import Network, NetworkConfig
+from nco.bq.policies import load_policy
+from nco.bq.state import State
+from nco.instances.core import Instance
+from nco.instances.cvrp import CVRP
+from nco.instances.knapsack import Knapsack
+from nco.instances.tsp import TSP
+
+
+@dataclass(frozen=True)
+class Case:
+    policy: Any
+    make: Callable[[int, int], Instance[Any]]
+    fields: tuple[str, ...]
+
+    def batch(self, n: int, seeds: range) -> tuple[list[Instance[Any]], dict[str, torch.Tensor]]:
+        instances = [self.make(n, seed) for seed in seeds]
+        fields = {
+            name: torch.as_tensor(np.stack([np.asarray(getattr(i, name)) for i in instances]))
+            for name in self.fields
+        }
+        return instances, fields
+
+
+def cvrp(n: int, seed: int) -> CVRP:
+    rng = np.random.default_rng(seed)
+    demands: Any = rng.integers(0, 10, n + 1)
+    capacity: float = int(rng.integers(9, 40))
+    if seed % 2:  # not whole, and some fill a vehicle alone
+        demands = rng.random(n + 1) * rng.choice([0.3, 1.0])
+        demands[rng.integers(1, n + 1)] = capacity = 1.1
+    demands[0] = 0
+    return CVRP(coords=rng.random((n + 1, 2)), demands=demands, capacity=capacity)
+
+
+def knapsack(n: int, seed: int) -> Knapsack:
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        return Knapsack(values=rng.random(n), weights=rng.random(n), capacity=0.2 * n)
+    return Knapsack(
+        values=rng.integers(0, 99, n), weights=rng.integers(0, 99, n), capacity=int(20 * n)
+    )
+
+
+CASES = {
+    "tsp": Case(
+        load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), ("coords",)
+    ),
+    "cvrp": Case(load_policy("cvrp").POLICY(), cvrp, ("coords", "demands", "capacity")),
+    "knapsack": Case(
+        load_policy("knapsack").POLICY(), knapsack, ("values", "weights", "capacity")
+    ),
+}
+each = pytest.mark.parametrize("name", CASES)
+
+
+def model(policy: Any, k: int = 0) -> Model:
+    torch.manual_seed(1)
+    network = Network(
+        NetworkConfig(
+            policy.node_dim, policy.markers, policy.actions_per_node,
+            layers=2, width=16, heads=2, ff=32,
+        )
+    )  # fmt: skip
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return Model(network, policy, k)
+
+
+def rollout(case: Case, fields: dict[str, torch.Tensor], seed: int, view: int = 0) -> torch.Tensor:
+    """Random allowed actions until all are finished, as recorded actions."""
+    policy, kinds = case.policy, case.policy.actions_per_node
+    rng = np.random.default_rng(seed)
+    start = state = policy.start(fields, view)
+    out = []
+    while bool((mask := policy.mask(state)).any()):
+        going = mask.any(1)
+        action = torch.as_tensor(
+            [rng.choice(np.flatnonzero(row)) if row.any() else 0 for row in mask.numpy()]
+        )
+        node = state.index.gather(1, (action // kinds)[:, None])[:, 0]
+        out.append(torch.where(going, node * kinds + action % kinds, -1))
+        after = policy.step(state, action)
+        state = after if state.dense else after.where(going, state)
+    return policy.record(start, torch.stack(out, 1) if out else start.index[:, :0])
+
+
+@each
+@given(n=st.integers(1, 14), seed=st.integers(0, 999), view=st.integers(0, 9))
+def test_rollouts_are_feasible_and_costed_right(name: str, n: int, seed: int, view: int) -> None:
+    case = CASES[name]
+    instances, fields = case.batch(n, range(seed, seed + 4))
+    actions = rollout(case, fields, seed, view)
+    costs = case.policy.cost(fields, actions)
+    for instance, row, cost in zip(instances, actions.tolist(), costs.tolist(), strict=True):
+        solution = case.policy.solution(row)
+        assert instance.violations(solution) == []
+        assert abs(cost) == pytest.approx(instance.objective(solution), rel=1e-9, abs=1e-12)
+
+
+@each
+@given(n=st.integers(1, 14), seed=st.integers(0, 999))
+def test_solutions_round_trip(name: str, n: int, seed: int) -> None:
+    case = CASES[name]
+    (instance,), fields = case.batch(n, range(seed, seed + 1))
+    solution = case.policy.solution(rollout(case, fields, seed)[0].tolist())
+    again = case.policy.solution(case.policy.actions(fields, solution).tolist())
+    assert instance.canonical(again) == instance.canonical(solution)
+
+
+@each
+@given(n=st.integers(2, 12), seed=st.integers(0, 999))
+def test_prices_add_up_to_the_cost(name: str, n: int, seed: int) -> None:
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(n, range(seed, seed + 3))
+    kinds = policy.actions_per_node
+    wanted = rollout(case, fields, seed)
+    state = policy.start(fields)
+    total = torch.zeros(3)
+    for step in range(wanted.shape[1]):
+        chosen = wanted[:, step]
+        going = chosen >= 0
+        node = torch.where(going, chosen // kinds, -2)
+        row = (state.index[:, policy.markers :] == node[:, None]).int().argmax(1) + policy.markers
+        action = row * kinds + torch.where(going, chosen % kinds, 0)
+        total += policy.price(state, action) * going
+        after = policy.step(state, action)
+        state = after if state.dense else after.where(going, state)
+    if "coords" in fields:
+        unit = (fields["coords"].amax(1) - fields["coords"].amin(1)).amax(1)
+    else:
+        unit = fields["values"].double().amax(1)
+    expected = policy.cost(fields, wanted)
+    assert torch.allclose(total.double() * unit, expected, rtol=1e-4, atol=1e-5)
+
+
+@each
+@pytest.mark.parametrize("k", [0, 5])
+def test_a_batch_gives_what_its_parts_give(name: str, k: int) -> None:
+    case = CASES[name]
+    _, fields = case.batch(12, range(5))
+    m = model(case.policy, k)
+    whole = construct(m, fields)
+    for b in range(5):
+        alone = construct(m, {key: v[b : b + 1] for key, v in fields.items()})[0]
+        assert torch.equal(alone[alone >= 0], whole[b][whole[b] >= 0])
+
+
+@each
+def test_permuting_rows_permutes_scores(name: str) -> None:
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(10, range(3))
+    state = policy.start(fields)
+    candidates = torch.arange(policy.markers, state.width)
+    shuffled = candidates[torch.randperm(len(candidates))]
+    rows = torch.cat([torch.arange(policy.markers), shuffled]).expand(3, -1)
+    m = model(policy)
+    _, a = m.rates(state)
+    _, b = m.rates(state.rows(rows))
+    kinds = policy.actions_per_node
+    a = a.view(3, -1, kinds).gather(1, rows[..., None].expand(-1, -1, kinds)).flatten(1)
+    assert torch.allclose(a.exp(), b.exp(), atol=1e-5)
+
+
+@each
+def test_keys_tell_states_apart_but_not_orders(name: str) -> None:
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(8, range(4))
+    state = policy.start(fields)
+    turned = torch.arange(policy.markers, state.width).flip(0)
+    rows = torch.cat([torch.arange(policy.markers), turned]).expand(4, -1)
+    assert torch.equal(state.key(policy.markers), state.rows(rows).key(policy.markers))
+    m = policy.markers
+    same = state.take(torch.tensor([0, 0]))
+    row = torch.tensor([m, m + 1]) * policy.actions_per_node + (policy.actions_per_node - 1)
+    a, b = policy.step(same, row).key(m).tolist()
+    assert a != b
+
+
+@each
+def test_beams_views_and_samples_give_feasible_solutions(name: str) -> None:
+    case = CASES[name]
+    instances, fields = case.batch(9, range(4))
+    m = model(case.policy)
+    greedy = case.policy.cost(fields, construct(m, fields))
+    for options in ({"beam": 6}, {"views": 3}, {"samples": 3, "seed": 1}):
+        actions = construct(m, fields, **options)
+        for instance, row in zip(instances, actions.tolist(), strict=True):
+            assert instance.violations(case.policy.solution(row)) == []
+        if "beam" not in options:
+            assert bool((case.policy.cost(fields, actions) <= greedy + 1e-9).all())
+
+
+@each
+def test_reconstruction_keeps_feasibility_and_never_raises_costs(name: str) -> None:
+    case = CASES[name]
+    instances, fields = case.batch(24, range(6))
+    actions = rollout(case, fields, 0)
+    costs = [case.policy.cost(fields, actions)]
+
+    def watch(_: int, now: torch.Tensor) -> None:
+        costs.append(case.policy.cost(fields, now))
+
+    best = improve(
+        model(case.policy), fields, actions, sizes=(4, 16), rounds=25, on_round=watch
+    )
+    for instance, row in zip(instances, best.tolist(), strict=True):
+        assert instance.violations(case.policy.solution(row)) == []
+    for before, after in zip(costs[:-1], costs[1:], strict=True):
+        assert bool((after <= before + 1e-9).all())
+    assert bool((costs[-1] < costs[0]).any())
+
+
+@each
+def test_padding_does_not_change_decisions(name: str) -> None:
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(9, range(3))
+    state = policy.start(fields)
+    padded = State(
+        torch.nn.functional.pad(state.nodes, (0, 0, 0, 4)),
+        torch.nn.functional.pad(state.index, (0, 4), value=-1),
+        state.scalar,
+        dense=False,
+    )
+    m = model(policy)
+    a, b = decode(m, state), decode(m, padded)
+    assert torch.equal(a, b[:, : a.shape[1]])
+    assert bool((b[:, a.shape[1] :] == -1).all())
