@@ -196,6 +196,13 @@ solvers = Registry(
     Entry("nearest-neighbor", "nco.classical.constructive:NearestNeighbor", "nearest neighbour"),
     Entry("greedy", "nco.classical.constructive:Greedy", "greedy edge, ratio or degree"),
     Entry("savings", "nco.classical.constructive:Savings", "Clarke and Wright's savings"),
+    Entry("insertion", "nco.classical.insertion:Insertion", "greedy insertion into routes"),
+    Entry(
+        "ruin-recreate",
+        "nco.classical.ruin_recreate:RuinRecreate",
+        "ruin and recreate for all routing problems",
+        "numba",
+    ),
     Entry(
         "space-filling-curve",
         "nco.classical.constructive:SpaceFillingCurve",

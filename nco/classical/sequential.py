@@ -1,0 +1,70 @@
+"""Decisions one visit at a time, for prizes that show only at a visit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nco.instances.pctsp import PCTSP
+from nco.instances.spctsp import SPCTSP
+
+
+def next_customer(
+    public: PCTSP, min_prize: float, plan: Sequence[int], visited: list[int], revealed: list[float]
+) -> int:
+    """The next customer, or 0 to return, from nothing but what is known by now.
+
+    While prize is missing, the plan goes on; after its end, to the customer with the
+    least extra cost per expected prize. Once the prize suffices, planned customers whose
+    detour costs more than their penalty are passed by.
+
+    Parameters
+    ----------
+    public
+        The problem with expected prizes.
+    min_prize
+        Prize that must be collected.
+    plan
+        Customers in planned order.
+    visited
+        Customers visited so far.
+    revealed
+        Their real prizes.
+    """
+    distances = public.distances
+    seen = {*visited}
+    ahead = [k for k in plan if k not in seen]
+    at = visited[-1] if visited else 0
+    if sum(revealed) >= min_prize:
+        while ahead:
+            k = ahead[0]
+            following = ahead[1] if len(ahead) > 1 else 0
+            a, b = np.array([at, k, at]), np.array([k, following, following])
+            there, on, direct = distances.pairs(a, b).tolist()
+            if there + on - direct <= public.penalties[k]:
+                return k
+            ahead.pop(0)
+        return 0
+    if ahead:
+        return ahead[0]
+    left = np.array([k for k in range(1, public.nodes) if k not in seen], dtype=np.intp)
+    if not len(left):
+        return 0
+    home = float(distances.pairs(at, 0))
+    extra = distances.pairs(at, left) + distances.pairs(left, 0) - home - public.penalties[left]
+    missing = min_prize - sum(revealed)
+    worth = np.clip(public.prizes[left].astype(np.float64), 1e-12, max(missing, 1e-12))
+    # What costs nothing comes first, by what it saves.
+    return int(left[np.argmin(np.where(extra > 0, extra / worth, extra))])
+
+
+def follow(instance: SPCTSP, plan: Sequence[int]) -> list[int]:
+    """Execute a plan, learning real prizes visit by visit."""
+    public = instance.public()
+    visited: list[int] = []
+    while True:
+        k = next_customer(public, instance.min_prize, plan, visited, instance.reveal(visited))
+        if k == 0:
+            return visited
+        visited.append(k)
