@@ -209,6 +209,7 @@ solvers = Registry(
         "order along a Hilbert curve",
     ),
     Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
+    Entry("bq", "nco.bq.solver:BQ", "BQ-NCO policies, anytime by reconstruction", "torch"),
 )
 
 #: Neighbourhoods of `balans`: f(incumbents, size, rng) -> Neighborhood | None.

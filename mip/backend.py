@@ -223,11 +223,17 @@ class Watch:
         Called with the lower bound when it moves.
     stop
         Asked often; True ends the call as soon as the engine can.
+    pause
+        Called in the engine's own thread before it goes on; may block.
+    suggest
+        Column values [n] of a solution found elsewhere, or None; asked now and then.
     """
 
     on_solution: Callable[[Vector], object] | None = None
     on_bound: Callable[[float], None] | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
+    pause: Callable[[], object] | None = None
+    suggest: Callable[[], Vector | None] | None = None
 
 
 class Backend(Protocol):

@@ -163,8 +163,9 @@ class HighsEngine:
 
         highs, form = self._highs, self.form
         highs.clearSolver()
-        # HiGHS counts the time of all its runs.
-        highs.setOptionValue("time_limit", highs.getRunTime() + min(limits.seconds, 1e9))
+        # HiGHS counts the time of all its LPs, but that of each MIP by itself.
+        before = 0.0 if form.whole.any() else highs.getRunTime()
+        highs.setOptionValue("time_limit", before + min(limits.seconds, 1e9))
         unlimited = highspy.kHighsIInf
         for name, value in (
             ("mip_max_nodes", limits.nodes),
@@ -195,6 +196,13 @@ class HighsEngine:
                 state["bound"] = out.mip_dual_bound
                 if watch.on_bound is not None:
                     watch.on_bound(state["bound"])
+            if kind == kinds.kCallbackMipUserSolution:
+                suggestion = watch.suggest() if watch.suggest is not None else None
+                if suggestion is not None:
+                    into.setSolution(form.rounded(suggestion))
+                return
+            if watch.pause is not None:
+                watch.pause()
             into.user_interrupt = bool(state["interrupt"]) or watch.stop()
 
         def interrupt() -> None:
@@ -211,21 +219,20 @@ class HighsEngine:
                 state["interrupt"] = True
                 arguments[3].user_interrupt = True
 
-        highs.setCallback(guarded, None)
-        for kind in (
+        heard = [
             kinds.kCallbackMipImprovingSolution,
             kinds.kCallbackMipInterrupt,
             kinds.kCallbackSimplexInterrupt,
-        ):
+        ]
+        if watch.suggest is not None:
+            heard.append(kinds.kCallbackMipUserSolution)
+        highs.setCallback(guarded, None)
+        for kind in heard:
             highs.startCallback(kind)
         try:
             run_interruptible(highs.run, watch.stop, interrupt)
         finally:
-            for kind in (
-                kinds.kCallbackMipImprovingSolution,
-                kinds.kCallbackMipInterrupt,
-                kinds.kCallbackSimplexInterrupt,
-            ):
+            for kind in heard:
                 highs.stopCallback(kind)
         if failures:
             raise failures[0]

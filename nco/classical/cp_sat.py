@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,7 +184,7 @@ def _cvrp(instance: CVRP) -> _Model:
         x = np.zeros(len(arc))
         for route in routes:
             path = [0, *route, 0] if route else []
-            for pair in zip(path[:-1], path[1:], strict=True):
+            for pair in pairwise(path):
                 x[lookup[pair]] = 1.0
         return x
 

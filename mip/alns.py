@@ -1,0 +1,541 @@
+"""The search loop of `balans`: a bandit over neighbourhoods beside a main solve.
+
+J. Cai, S. Kadıoğlu, B. Dilkina, Balans: multi-armed bandits-based adaptive large
+neighborhood search for mixed-integer programming, IJCAI 2025. Unlike there, continuous
+variables stay free, sub-solves get a cutoff and a start and stream what they find, and
+an exact solve goes on in between, so that the result has a bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from nco.instances.core import Status, Stop, Tracker, close
+from nco.instances.mip import MipView
+from nco.instances.registry import operators
+from nco.mip.backend import (
+    Backend,
+    Form,
+    Limits,
+    Neighborhood,
+    Outcome,
+    Vector,
+    Watch,
+    offer_bound,
+    polish,
+)
+from nco.mip.bandit import Bandit
+from nco.mip.main_solve import MainSolve
+from nco.mip.neighborhoods import Incumbents, Operator
+from nco.mip.relaxation import LinearProgram
+
+logger = logging.getLogger("nco")
+
+#: Solutions kept for crossover.
+POOL = 10
+#: Sizes that adapt start here and stay inside these limits.
+FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
+#: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
+VAIN = 0.02
+#: Trials after which the relaxation is solved anew.
+REFRESH = 6
+
+
+class Share(Protocol):
+    """What workers of a portfolio tell each other."""
+
+    def tell(self, x: Vector, value: float) -> None:
+        """Announce a new best solution."""
+        ...
+
+    def tell_bound(self, bound: float) -> None:
+        """Announce a better lower bound."""
+        ...
+
+    def hear(self) -> tuple[list[Vector], float]:
+        """Solutions of others since the last call, and their best lower bound."""
+        ...
+
+
+@dataclass
+class _State:
+    """A solution as `alns` wants it."""
+
+    x: Vector
+    value: float
+
+    def objective(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Parameters of the loop.
+
+    Parameters
+    ----------
+    arms
+        Operators, with a fixed size (``"rins:0.25"``) or an adaptive one (``"rins"``).
+    accept
+        Makes the acceptance criterion of `alns.accept`.
+    cutoff
+        Whether sub-solves must improve on the current solution.
+    sub_seconds, sub_nodes
+        Limits of a sub-solve; None for no limit.
+    main_share
+        Share of the time for the main solve before anything is known; 0 for none at all.
+    deterministic
+        Only nodes limit and reward, so that a seed repeats everything.
+    """
+
+    arms: tuple[str, ...]
+    accept: Callable[[], Any]
+    cutoff: bool = True
+    sub_seconds: float | None = None
+    sub_nodes: int | None = 2000
+    main_share: float = 0.35
+    deterministic: bool = False
+
+
+class Search:
+    """One worker's search.
+
+    Parameters
+    ----------
+    form, view
+        The model, and how it belongs to the instance.
+    tracker
+        Gets solutions and bounds.
+    plan
+        Parameters.
+    bandit
+        Chooses arms; its names are the plan's arms.
+    main
+        Makes the engine of the main solve.
+    sub
+        Makes the engine of the sub-solves.
+    seed
+        Of all random choices.
+    share
+        The other workers, or None.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        view: MipView,
+        tracker: Tracker[Any],
+        plan: Plan,
+        bandit: Bandit,
+        main: Callable[[], Backend],
+        sub: Callable[[], Backend],
+        seed: int,
+        share: Share | None = None,
+    ):
+        self.form, self.view, self.tracker, self.plan = form, view, tracker, plan
+        self.bandit, self.share = bandit, share
+        self.rng = np.random.default_rng(seed)
+        self.pool: list[_State] = []
+        self.current: _State | None = None
+        self.iterations = 0
+        self.main_gain = self.sub_gain = 0.0
+        self.engine_seconds = 0.0
+        self._make_main, self._make_sub = main, sub
+        self._sub: Backend | None = None
+        self._main: MainSolve | None = None
+        self._lock = threading.RLock()
+        self._news: Vector | None = None
+        self._accept = plan.accept()
+        self._operators: dict[str, Operator] = {}
+        self._sizes: dict[str, float] = {}
+        self._adaptive: set[str] = set()
+        for arm in plan.arms:
+            name, _, size = arm.partition(":")
+            self._operators[arm] = operators.load(name)
+            self._sizes[arm] = float(size) if size else FIRST_SIZE
+            if not size:
+                self._adaptive.add(arm)
+        self._program: LinearProgram | None = None
+        self._root: Vector | None = None
+        self._relaxation: Vector | None = None
+        self._age = 0
+        self._rate = 0.0
+        limit = tracker.budget.time_limit
+        default = 1.0 if limit is None else min(3.0, max(0.3, 0.025 * limit))
+        self._sub_seconds = default if plan.sub_seconds is None else plan.sub_seconds
+
+    # ------------------------------------------------------------------ solutions
+
+    def offer(self, x: Vector, by: str, *, shared: bool = False) -> bool:
+        """Check and keep column values; True if they are a new best."""
+        polished = polish(self.form, x)
+        if polished is None:
+            return False
+        value = self.form.value(polished)
+        with self._lock:
+            best = self.pool[0].value if self.pool else math.inf
+            if not any(np.array_equal(polished, state.x) for state in self.pool):
+                self.pool.append(_State(polished, value))
+                self.pool.sort(key=_State.objective)
+                del self.pool[POOL:]
+            if value >= best - 1e-9 * max(1.0, abs(best)):
+                return False
+            if self.current is None or value < self.current.value:
+                self.current = _State(polished, value)
+            solution = self.view.decode(polished)
+            if not self.tracker.instance.violations(solution):
+                self.tracker.offer(solution, by)
+            self._news = polished
+        if self.share is not None and not shared:
+            self.share.tell(polished, value)
+        return True
+
+    def offer_bound(self, bound: float, by: str) -> None:
+        """Keep a lower bound of the whole model."""
+        with self._lock:
+            offer_bound(self.tracker, self.form, self.view, bound, by)
+        if self.share is not None and math.isfinite(bound):
+            self.share.tell_bound(bound)
+
+    def done(self) -> Stop | None:
+        """Why to stop now, or None."""
+        reason = self.tracker.done(self.iterations)
+        if reason is not None:
+            return reason
+        objective, bound = self.tracker.objective, self.tracker.bound
+        if objective is not None and bound is not None and close(objective, bound, 1e-9):
+            return Stop.PROVED
+        return None
+
+    def _stop(self) -> bool:
+        return self.done() is not None
+
+    def _listen(self) -> None:
+        if self.share is None:
+            return
+        solutions, bound = self.share.hear()
+        for x in solutions:
+            self.offer(x, "shared", shared=True)
+        if math.isfinite(bound):
+            with self._lock:
+                offer_bound(self.tracker, self.form, self.view, bound, "shared")
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self, hint: Vector | None) -> Outcome:
+        """Search until the budget ends or the main solve has proved the optimum.
+
+        Parameters
+        ----------
+        hint
+            A start, feasible or not, or None.
+        """
+        if hint is not None:
+            self.offer(hint, "start")
+        try:
+            if self.plan.deterministic:
+                return self._run_counted(hint)
+            return self._run_timed(hint)
+        finally:
+            answered = self._main is None or self._main.stop()
+            if self._sub is not None:
+                self._sub.close()
+            if not answered:
+                logger.info("the main engine did not stop in time; it is left behind.")
+
+    def _run_counted(self, hint: Vector | None) -> Outcome:
+        engine = self._make_main()
+        watch = Watch(
+            on_solution=lambda x: self.offer(x, engine.name),
+            on_bound=lambda b: self.offer_bound(b, engine.name),
+            stop=self._stop,
+        )
+        outcome = engine.solve(Limits(self.tracker.budget.left(), nodes=100), None, hint, watch)
+        engine.close()
+        if self._settles(outcome):
+            return outcome
+        self.offer_bound(outcome.bound, engine.name)
+        return self._finish(self._trials(lambda: None), outcome)
+
+    def _run_timed(self, hint: Vector | None) -> Outcome:
+        if self.plan.main_share > 0:
+            engine = self._make_main()
+            watch = Watch(
+                on_solution=lambda x: self._from_main(x, engine.name),
+                on_bound=lambda b: self.offer_bound(b, engine.name),
+                stop=self._stop,
+                suggest=self._suggest,
+            )
+            self._main = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
+            self._main.start(self.pool[0].x if self.pool else hint)
+            self._first_slices()
+        outcome = self._main.outcome if self._main is not None else None
+        if outcome is not None and self._settles(outcome):
+            return outcome
+        reason = self._trials(self._main_turn)
+        outcome = self._main.outcome if self._main is not None else None
+        if outcome is not None and self._settles(outcome):
+            return outcome
+        return self._finish(reason, outcome)
+
+    def _settles(self, outcome: Outcome) -> bool:
+        return outcome.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
+
+    def _finish(self, reason: Stop | None, main: Outcome | None) -> Outcome:
+        best = self.pool[0] if self.pool else None
+        return Outcome(
+            Status.FEASIBLE if best is not None else Status.UNKNOWN,
+            None if best is None else best.x,
+            math.inf if best is None else best.value,
+            -math.inf if main is None else main.bound,
+            reason or Stop.FINISHED,
+        )
+
+    def _from_main(self, x: Vector, by: str) -> None:
+        before = self.pool[0].value if self.pool else None
+        if self.offer(x, by) and before is not None:
+            self.main_gain += before - self.pool[0].value
+
+    def _suggest(self) -> Vector | None:
+        with self._lock:
+            x, self._news = self._news, None
+        return x
+
+    def _first_slices(self) -> None:
+        """Let the main solve work until it has a solution and stalls."""
+        assert self._main is not None
+        last, mark = time.monotonic(), math.inf
+        limit = self.tracker.budget.time_limit
+        patience = 0.5 if limit is None else min(2.0, max(0.2, 0.02 * limit))
+        while not self._main.finished and not self._stop():
+            self.engine_seconds += self._main.run(0.1, self._stop)
+            self._listen()
+            now = time.monotonic()
+            if self.pool and self.pool[0].value < mark:
+                last, mark = now, self.pool[0].value
+            if self.pool and now - last > patience:
+                return
+
+    def _main_turn(self) -> None:
+        """Give the main solve its share of the time."""
+        main = self._main
+        if main is None or main.finished:
+            return
+        elapsed = max(1e-9, self.tracker.budget.elapsed())
+        others = max(1e-9, elapsed - main.seconds)
+        paid = self.main_gain / max(main.seconds, 1e-3)
+        against = self.sub_gain / others
+        share = self.plan.main_share
+        if paid + against > 0:
+            share = 0.15 + 0.7 * paid / (paid + against)
+        if main.seconds < share * elapsed:
+            wanted = min(2.0, max(0.3, self._sub_seconds))
+            self.engine_seconds += main.run(wanted, self._stop)
+        # What paid long ago says little about now.
+        self.main_gain *= 0.97
+        self.sub_gain *= 0.97
+
+    def _trials(self, between: Callable[[], None]) -> Stop | None:
+        empty_in_a_row = 0
+        while True:
+            reason = self.done()
+            if reason is not None:
+                return reason
+            if self._main is not None and self._main.finished:
+                outcome = self._main.outcome
+                if outcome is not None and self._settles(outcome):
+                    return None
+                if self._main.error is not None:
+                    logger.warning("the main engine failed: %s", self._main.error)
+                    self._main = None
+            self._listen()
+            between()
+            if self.done() is not None:
+                continue
+            if self.current is None:
+                self._find()
+                continue
+            tried = self._trial()
+            empty_in_a_row = 0 if tried else empty_in_a_row + 1
+            if empty_in_a_row > 3 * len(self.plan.arms):
+                # Nothing can be freed any more: the whole model is left to solve.
+                self._whole()
+                empty_in_a_row = 0
+
+    def _engine(self) -> Backend:
+        if self._sub is None:
+            self._sub = self._make_sub()
+        return self._sub
+
+    def _limits(self, factor: float = 1.0) -> Limits:
+        left = self.tracker.budget.left()
+        if self.plan.deterministic:
+            return Limits(left, nodes=self.plan.sub_nodes or 500)
+        return Limits(min(left, factor * self._sub_seconds), nodes=self.plan.sub_nodes)
+
+    def _solve(
+        self, neighborhood: Neighborhood | None, limits: Limits, start: Vector | None, by: str
+    ) -> Outcome:
+        """One sub-solve; an engine that fails is replaced, and the sub-solve lost."""
+        engine = self._engine()
+        begin = time.monotonic()
+        watch = Watch(on_solution=lambda x: self.offer(x, by), stop=self._stop)
+        try:
+            outcome = engine.solve(limits, neighborhood, start, watch)
+        except Exception as error:
+            logger.warning("a sub-solve of %s failed: %s", by, error)
+            self._sub = None
+            outcome = Outcome(stopped=Stop.ERROR, error=str(error))
+        self.engine_seconds += time.monotonic() - begin
+        return outcome
+
+    def _find(self) -> None:
+        """Look for a first solution with the engine of the sub-solves."""
+        self.iterations += 1
+        outcome = self._solve(None, Limits(self._limits(3.0).seconds, solutions=1), None, "first")
+        if outcome.x is not None:
+            self.offer(outcome.x, "first")
+
+    def _whole(self) -> None:
+        self.iterations += 1
+        assert self.current is not None
+        outcome = self._solve(None, self._limits(3.0), self.current.x, "whole")
+        self.offer_bound(outcome.bound, "whole")
+        if outcome.x is not None:
+            self.offer(outcome.x, "whole")
+
+    def _refresh(self) -> None:
+        """Solve the relaxation anew, with some whole columns at the current solution."""
+        self._age += 1
+        if self._root is not None and self._age % REFRESH:
+            return
+        left = self.tracker.budget.left()
+        begin = time.monotonic()
+        if self._program is None:
+            self._program = LinearProgram(self.form)
+            seconds = left if self.plan.deterministic else min(0.2 * left, 10.0)
+            outcome = self._program.solve(seconds, stop=self._stop)
+            if outcome.status is Status.OPTIMAL and outcome.x is not None:
+                self._root = self._relaxation = outcome.x
+                self.offer_bound(outcome.bound, "relaxation")
+        elif self._root is not None and self.current is not None:
+            columns = self.form.integers
+            fixed = self.rng.choice(columns, max(1, len(columns) // 4), replace=False)
+            lower, upper = self.form.lower.copy(), self.form.upper.copy()
+            lower[fixed] = upper[fixed] = np.rint(self.current.x[fixed])
+            self._program.bounds(lower, upper)
+            seconds = left if self.plan.deterministic else min(left, self._sub_seconds)
+            outcome = self._program.solve(seconds, stop=self._stop)
+            fresh = outcome.status is Status.OPTIMAL
+            self._relaxation = outcome.x if fresh else self._root
+        self.engine_seconds += time.monotonic() - begin
+
+    def _context(self) -> list[float]:
+        limit = self.tracker.budget.time_limit
+        elapsed = self.tracker.budget.elapsed()
+        last = self.tracker.trajectory[-1].seconds if self.tracker.trajectory else 0.0
+        if self.plan.deterministic or not limit:
+            return [0.0, 0.0]
+        return [elapsed / limit, (elapsed - last) / limit]
+
+    def _trial(self) -> bool:
+        """One arm's turn; False if it had no neighbourhood to offer."""
+        assert self.current is not None
+        self._refresh()
+        if self.done() is not None:
+            return True
+        self.iterations += 1
+        context = self._context()
+        arm = self.bandit.choose(context)
+        current = self.current
+        known = Incumbents(
+            self.form,
+            current.x,
+            [state.x for state in self.pool],
+            self._root,
+            self._relaxation,
+            self.view.groups,
+        )
+        neighborhood = self._operators[arm](known, self._sizes[arm], self.rng)
+        if neighborhood is None:
+            self.bandit.nothing(arm)
+            return False
+        if self.plan.cutoff and neighborhood.cutoff is None:
+            step = 1.0 if self.form.mip.integral else max(1e-7, 1e-5 * abs(current.value))
+            neighborhood = Neighborhood(
+                neighborhood.fix,
+                neighborhood.bounds,
+                neighborhood.rows,
+                neighborhood.objective,
+                current.value - step + (1e-6 if self.form.mip.integral else 0.0),
+            )
+        best = self.pool[0].value
+        begin = time.monotonic()
+        outcome = self._solve(neighborhood, self._limits(), current.x, arm)
+        seconds = max(1e-3, time.monotonic() - begin)
+        if outcome.x is not None:
+            self._judge(outcome.x, arm)
+        gain = best - self.pool[0].value
+        self.sub_gain += gain
+        self._reward(arm, gain, outcome.nodes + 1 if self.plan.deterministic else seconds, context)
+        self.bandit.statistics[arm].seconds += 0.0 if self.plan.deterministic else seconds
+        self._adapt(arm, gain, outcome)
+        return True
+
+    def _judge(self, x: Vector, arm: str) -> None:
+        """Keep a sub-solve's solution; the acceptance criterion may move to it."""
+        self.offer(x, arm)
+        polished = polish(self.form, x)
+        if polished is None or self.current is None:
+            return
+        candidate = _State(polished, self.form.value(polished))
+        with self._lock:
+            better = candidate.value < self.current.value
+            if better or self._accept(self.rng, self.pool[0], self.current, candidate):
+                self.current = candidate
+
+    def _reward(self, arm: str, gain: float, effort: float, context: Sequence[float]) -> None:
+        win = gain > 1e-9 * max(1.0, abs(self.pool[0].value))
+        reward = VAIN
+        if win:
+            rate = gain / effort
+            self._rate = max(0.9 * self._rate, rate)
+            reward = 0.5 + 0.5 * rate / self._rate
+        self.bandit.learn(arm, reward, gain=max(0.0, gain), win=win, context=context)
+
+    def _adapt(self, arm: str, gain: float, outcome: Outcome) -> None:
+        """Larger where the neighbourhood was searched in vain, smaller where time ran out."""
+        if arm not in self._adaptive or gain > 0:
+            return
+        searched = outcome.status in (Status.OPTIMAL, Status.INFEASIBLE)
+        size = self._sizes[arm] * (1.3 if searched else 0.75)
+        self._sizes[arm] = min(LARGEST_SIZE, max(LEAST_SIZE, size))
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Tries, wins, seconds and size of each arm, and the shares of time."""
+        arms = {
+            arm: {
+                "tries": known.tries,
+                "wins": known.wins,
+                "empty": known.empty,
+                "seconds": round(known.seconds, 4),
+                "reward": round(known.reward, 4),
+                "gain": known.gain,
+                "size": round(self._sizes[arm], 4),
+            }
+            for arm, known in self.bandit.statistics.items()
+        }
+        return {
+            "arms": arms,
+            "iterations": self.iterations,
+            "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
+            "engine_seconds": round(self.engine_seconds, 4),
+        }

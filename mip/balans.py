@@ -1,0 +1,310 @@
+"""The meta-solver ``balans``: presets and the solver around `nco.mip.alns`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, ClassVar
+
+from nco.instances.core import (
+    Budget,
+    Instance,
+    Listener,
+    Result,
+    Status,
+    Tracker,
+    spawn_seed,
+)
+from nco.instances.mip import MIP, MipView
+from nco.instances.registry import backends, operators
+from nco.mip.alns import Plan, Search, Share
+from nco.mip.backend import (
+    Backend,
+    Form,
+    Limits,
+    Outcome,
+    Vector,
+    Watch,
+    checked_start,
+    conclude,
+    confirm_unbounded,
+    construct,
+    offer,
+    reason_without_mip,
+    settle,
+    view_of,
+)
+from nco.mip.bandit import POLICIES, Bandit, load_memory, save_memory
+
+#: The default portfolio; an operator without a size adapts it.
+ARMS = (
+    "rins",
+    "rens",
+    "crossover",
+    "mutation",
+    "dins",
+    "variable-patch",
+    "constraint-patch",
+    "objective-guided",
+    "lb-relax",
+    "local-branching:0.02",
+    "local-branching:0.1",
+    "proximity:0.01",
+)
+#: Added where the model came from a problem with a structure.
+STRUCTURE_ARMS = ("structure",)
+
+#: Named configurations. The one of IJCAI 2025 is the paper's for MIPLIB: 16 operators,
+#: Thompson sampling, simulated annealing 20 -> 1, sub-solves of a minute, no main solve.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "balans-ijcai25": {
+        "arms": (
+            "crossover:0.5", "mutation:0.25", "mutation:0.5", "mutation:0.75",
+            "local-branching:0.1", "local-branching:0.25", "local-branching:0.5",
+            "proximity:0.005", "proximity:0.015", "proximity:0.03",
+            "rens:0.25", "rens:0.5", "rens:0.75", "rins:0.25", "rins:0.5", "rins:0.75",
+        ),
+        "policy": "thompson",
+        "accept": "simulated-annealing",
+        "cutoff": False,
+        "sub_seconds": 60.0,
+        "sub_nodes": None,
+        "main_share": 0.0,
+    },
+}  # fmt: skip
+
+
+def _acceptance(name: str) -> Callable[[], Any]:
+    from alns import accept
+
+    known: dict[str, Callable[[], Any]] = {
+        "hill-climbing": accept.HillClimbing,
+        "always": accept.AlwaysAccept,
+        "simulated-annealing": partial(accept.SimulatedAnnealing, 20.0, 1.0, 0.1, "linear"),
+        "record-to-record": partial(accept.RecordToRecordTravel, 1.0, 0.0, 0.01),
+    }
+    if name not in known:
+        raise ValueError(f"accept = {name!r} not understood; known: {', '.join(known)}.")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Balans:
+    """Adaptive large-neighbourhood search over MIP engines, chosen by a bandit.
+
+    Parameters
+    ----------
+    preset
+        A key of `PRESETS`, whose values replace the defaults of the others.
+    arms
+        Operators with a fixed size (``"rins:0.25"``) or an adaptive one (``"rins"``);
+        None for the preset's.
+    policy, policy_parameter
+        Of the bandit, see `nco.mip.bandit`.
+    accept
+        "hill-climbing", "simulated-annealing", "record-to-record" or "always".
+    main, sub
+        Engines of the main solve and of the sub-solves.
+    cutoff
+        Whether sub-solves must improve on the current solution.
+    sub_seconds, sub_nodes
+        Limits of a sub-solve.
+    main_share
+        Share of the time for the main solve before anything is known.
+    deterministic
+        Count nodes instead of seconds, so that a seed repeats everything; limit the
+        iterations then.
+    memory
+        JSON file that keeps what arms were worth over related instances, or None.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is not understood.
+    """
+
+    name: ClassVar[str] = "balans"
+    preset: str = "default"
+    arms: tuple[str, ...] | None = None
+    policy: str = "softmax"
+    policy_parameter: float | None = None
+    accept: str = "hill-climbing"
+    main: str = "highs"
+    sub: str = "highs"
+    cutoff: bool = True
+    sub_seconds: float | None = None
+    sub_nodes: int | None = 2000
+    main_share: float = 0.35
+    deterministic: bool = False
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        """Validate, and apply the preset where nothing else was asked for."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} not understood; known: {', '.join(PRESETS)}.")
+        defaults = {f.name: f.default for f in fields(self)}
+        for key, value in PRESETS[self.preset].items():
+            if getattr(self, key) == defaults[key]:
+                object.__setattr__(self, key, value)
+        if self.arms is not None:
+            object.__setattr__(self, "arms", tuple(self.arms))
+            if not self.arms:
+                raise ValueError("arms = () not understood; name at least one operator.")
+            for arm in self.arms:
+                name, colon, size = arm.partition(":")
+                operators.entry(name)
+                try:
+                    good = not colon or 0 < float(size) <= 1
+                except ValueError:
+                    good = False
+                if not good:
+                    raise ValueError(f"arm {arm!r} not understood; a size lies in (0, 1].")
+        if self.policy not in POLICIES:
+            raise ValueError(
+                f"policy {self.policy!r} not understood; known: {', '.join(POLICIES)}."
+            )
+        _acceptance(self.accept)
+        for engine in (self.main, self.sub):
+            backends.entry(engine)
+        if not 0 <= self.main_share <= 1:
+            raise ValueError(f"main_share = {self.main_share} outside of [0, 1].")
+        if self.sub_seconds is not None and not self.sub_seconds > 0:
+            raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None, or why the instance cannot be solved."""
+        return reason_without_mip(instance)
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance.
+
+        Raises
+        ------
+        UnsupportedError
+            When the instance has no MIP form.
+        """
+        return self.search(instance, budget, seed=seed, start=start, on_event=on_event)
+
+    def search(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+        share: Share | None = None,
+    ) -> Result:
+        """As `solve`, beside other workers that share what they find."""
+        from importlib.metadata import version
+
+        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        hint: Vector | None = None
+        if start is not None and not checked_start(instance, start):
+            tracker.offer(start)
+        elif start is not None and isinstance(instance, MIP):
+            hint = instance.vector(start)
+        if tracker.solution is None and not isinstance(instance, MIP):
+            quick = construct(instance)
+            if quick is not None:
+                tracker.offer(quick, by="constructive")
+        view = view_of(instance, tracker.solution)
+        form = Form(view.mip)
+        if tracker.solution is not None:
+            hint = view.encode(tracker.solution)
+        with budget.catch_interrupt():
+            outcome, extra = self._run(form, view, tracker, hint, seed, share)
+        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
+        return conclude(
+            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
+        )
+
+    def _params(self) -> Mapping[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def _run(
+        self,
+        form: Form,
+        view: MipView,
+        tracker: Tracker[Any],
+        hint: Vector | None,
+        seed: int,
+        share: Share | None,
+    ) -> tuple[Outcome, Mapping[str, Any]]:
+        settled = settle(form)
+        if settled is not None:
+            if settled.x is not None:
+                offer(tracker, form, view, settled.x)
+            return settled, {}
+        reason = tracker.done()
+        if reason is not None:
+            return Outcome(stopped=reason), {}
+        own = spawn_seed(seed, tracker.instance.digest)
+
+        def engine(name: str, shift: int) -> Backend:
+            made: Backend = backends.load(name)(form, seed=(own + shift) % 2**31)
+            return made
+
+        memory = load_memory(self.memory) if self.memory else {}
+        arms = self.arms or (ARMS + (STRUCTURE_ARMS if len(view.groups) > 2 else ()))
+        if not len(form.integers):
+            # A linear program: the main solve is all there is to do.
+            plain = engine(self.main, 0)
+            watch = Watch(
+                on_solution=lambda x: offer(tracker, form, view, x),
+                stop=lambda: tracker.done() is not None,
+            )
+            outcome = plain.solve(Limits(tracker.budget.left()), None, hint, watch)
+            return self._settled(outcome, plain, tracker, form, view), {}
+        plan = Plan(
+            arms=arms,
+            accept=_acceptance(self.accept),
+            cutoff=self.cutoff,
+            sub_seconds=self.sub_seconds,
+            sub_nodes=self.sub_nodes,
+            main_share=self.main_share,
+            deterministic=self.deterministic,
+        )
+        bandit = Bandit(arms, self.policy, self.policy_parameter, seed=own, memory=memory)
+        search = Search(
+            form,
+            view,
+            tracker,
+            plan,
+            bandit,
+            partial(engine, self.main, 0),
+            partial(engine, self.sub, 1),
+            own,
+            share,
+        )
+        outcome = search.run(hint)
+        if outcome.status is Status.UNBOUNDED:
+            outcome = self._settled(outcome, engine(self.main, 0), tracker, form, view)
+        elif outcome.x is not None:
+            search.offer(outcome.x, self.main)
+            search.offer_bound(outcome.bound, self.main)
+        if self.memory:
+            save_memory(self.memory, memory, bandit.statistics)
+        return outcome, search.statistics()
+
+    @staticmethod
+    def _settled(
+        outcome: Outcome, engine: Backend, tracker: Tracker[Any], form: Form, view: MipView
+    ) -> Outcome:
+        if outcome.status is Status.UNBOUNDED:
+            watch = Watch(stop=lambda: tracker.done() is not None)
+            outcome = confirm_unbounded(engine, tracker.budget, watch)
+        if outcome.x is not None:
+            offer(tracker, form, view, outcome.x)
+        engine.close()
+        return outcome

@@ -1,0 +1,220 @@
+"""Which arm to try next: MABWiser's policies over rewards per second."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nco.instances.core import InputError, atomic_write
+
+#: Policies by name; "random" chooses evenly and learns nothing.
+POLICIES = ("softmax", "epsilon-greedy", "thompson", "ucb1", "lin-ucb", "random")
+#: Only this many latest trials count: what pays changes as the search goes on.
+WINDOW = 80
+#: Trials that a remembered arm starts with at most.
+REMEMBERED = 3
+
+
+@dataclass
+class ArmStatistics:
+    """What one arm has brought.
+
+    Parameters
+    ----------
+    tries
+        Sub-solves.
+    wins
+        New best solutions.
+    empty
+        Times it had no neighbourhood to offer.
+    seconds
+        Time in its sub-solves.
+    reward
+        Sum of rewards, each in [0, 1].
+    gain
+        Sum of improvements of the minimised objective.
+    """
+
+    tries: int = 0
+    wins: int = 0
+    empty: int = 0
+    seconds: float = 0.0
+    reward: float = 0.0
+    gain: float = 0.0
+
+
+def _policy(name: str, parameter: float | None) -> Any:
+    from mabwiser.mab import LearningPolicy
+
+    if name == "softmax":
+        return LearningPolicy.Softmax(tau=0.1 if parameter is None else parameter)
+    if name == "epsilon-greedy":
+        return LearningPolicy.EpsilonGreedy(epsilon=0.15 if parameter is None else parameter)
+    if name == "thompson":
+        return LearningPolicy.ThompsonSampling()
+    if name == "ucb1":
+        return LearningPolicy.UCB1(alpha=0.3 if parameter is None else parameter)
+    if name == "lin-ucb":
+        return LearningPolicy.LinUCB(alpha=0.3 if parameter is None else parameter)
+    return LearningPolicy.Random()
+
+
+class Bandit:
+    """Arms, their statistics, and the policy that chooses among them.
+
+    Parameters
+    ----------
+    arms
+        Names.
+    policy
+        One of `POLICIES`.
+    parameter
+        The policy's own: tau, epsilon or alpha; None for its default.
+    seed
+        Of its random choices.
+    memory
+        Statistics of earlier runs, from `load_memory`.
+
+    Raises
+    ------
+    ValueError
+        When there are no arms, one comes twice, or the policy is unknown.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[str],
+        policy: str = "softmax",
+        parameter: float | None = None,
+        *,
+        seed: int = 0,
+        memory: Mapping[str, ArmStatistics] | None = None,
+    ):
+        from mabwiser.mab import MAB
+
+        if not arms or len(set(arms)) != len(arms):
+            raise ValueError("arms are missing or come twice.")
+        if policy not in POLICIES:
+            raise ValueError(f"policy {policy!r} not understood; known: {', '.join(POLICIES)}.")
+        self.policy = policy
+        self.arms = list(arms)
+        self.statistics = {arm: ArmStatistics() for arm in arms}
+        self._contextual = policy == "lin-ucb"
+        self._binary = policy == "thompson"
+        self._rng = np.random.default_rng(seed)
+        self._mab = MAB(self.arms, _policy(policy, parameter), seed=seed)
+        self._trials: list[tuple[str, float, list[float]]] = []
+        for arm in self.arms:
+            known = (memory or {}).get(arm)
+            if known is not None and known.tries:
+                mean = known.reward / known.tries
+                self._trials += [(arm, mean, [])] * min(REMEMBERED, known.tries)
+        self._untried = [arm for arm in self.arms if not any(t[0] == arm for t in self._trials)]
+        self._rng.shuffle(self._untried)
+
+    def choose(self, context: Sequence[float] = (), among: Sequence[str] | None = None) -> str:
+        """The next arm; every arm is tried once before the policy decides.
+
+        Parameters
+        ----------
+        context
+            Features of the state, for contextual policies.
+        among
+            The arms that may be chosen now; default all.
+        """
+        allowed = list(self.arms if among is None else among)
+        for k, arm in enumerate(self._untried):
+            if arm in allowed:
+                return self._untried.pop(k)
+        trials = self._trials[-WINDOW:]
+        if self.policy == "random" or not trials:
+            return str(self._rng.choice(allowed))
+        names = [t[0] for t in trials]
+        rewards = [t[1] for t in trials]
+        if self._binary:
+            # Posterior draws want successes and failures.
+            rewards = [float(self._rng.random() < r) for r in rewards]
+        if self._contextual:
+            width = len(context) + 1
+            rows = [[1.0, *(t[2] or [0.0] * (width - 1))] for t in trials]
+            self._mab.fit(names, rewards, rows)
+            arm = str(self._mab.predict([[1.0, *context]]))
+        else:
+            self._mab.fit(names, rewards)
+            arm = str(self._mab.predict())
+        return arm if arm in allowed else str(self._rng.choice(allowed))
+
+    def learn(
+        self,
+        arm: str,
+        reward: float,
+        *,
+        seconds: float = 0.0,
+        gain: float = 0.0,
+        win: bool = False,
+        context: Sequence[float] = (),
+    ) -> None:
+        """Record one trial; rewards lie in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            When the reward lies outside.
+        """
+        if not 0.0 <= reward <= 1.0:
+            raise ValueError(f"reward = {reward} outside of [0, 1].")
+        known = self.statistics[arm]
+        known.tries += 1
+        known.wins += win
+        known.seconds += seconds
+        known.reward += reward
+        known.gain += gain
+        self._trials.append((arm, reward, list(context)))
+
+    def nothing(self, arm: str) -> None:
+        """Record that the arm had nothing to offer: worth no more than a vain try."""
+        self.statistics[arm].empty += 1
+        self._trials.append((arm, 0.0, []))
+
+
+def load_memory(path: str | os.PathLike[str]) -> dict[str, ArmStatistics]:
+    """Statistics of earlier runs; none if the file does not exist yet.
+
+    Raises
+    ------
+    InputError
+        When the file is something else.
+    """
+    from nco.instances.io import parse_json
+
+    if not Path(path).exists():
+        return {}
+    value = parse_json(path)
+    try:
+        return {str(arm): ArmStatistics(**known) for arm, known in value.items()}
+    except (AttributeError, TypeError):
+        raise InputError(
+            path, None, "is not a memory of arms", "name a file that --memory has written"
+        ) from None
+
+
+def save_memory(
+    path: str | os.PathLike[str],
+    memory: Mapping[str, ArmStatistics],
+    statistics: Mapping[str, ArmStatistics],
+) -> None:
+    """Write what was remembered together with what this run has learnt. Atomic."""
+    merged = {arm: ArmStatistics(**asdict(known)) for arm, known in memory.items()}
+    for arm, known in statistics.items():
+        total = merged.setdefault(arm, ArmStatistics())
+        for key, value in asdict(known).items():
+            setattr(total, key, getattr(total, key) + value)
+    with atomic_write(path) as file:
+        json.dump({arm: asdict(known) for arm, known in merged.items()}, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,84 @@
+"""Neighbourhood operators, one pure function per file.
+
+An operator gets what is known, a size in (0, 1] and a generator, and returns a
+`Neighborhood` or None where it has nothing to offer. Whole columns are fixed; continuous
+ones stay free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.mip.backend import Form, Neighborhood, Vector
+
+Index = NDArray[np.intp]
+
+
+@dataclass
+class Incumbents:
+    """What operators may look at.
+
+    Parameters
+    ----------
+    form
+        The model.
+    current
+        The accepted solution [n].
+    pool
+        Distinct feasible solutions, best first; the best one may not be the current one.
+    root
+        Solution [n] of the root relaxation, or None.
+    relaxation
+        A recent relaxation solution [n], refreshed as the search goes on, or None.
+    groups
+        Columns of each customer, item or edge of the original problem.
+    """
+
+    form: Form
+    current: Vector
+    pool: Sequence[Vector] = ()
+    root: Vector | None = None
+    relaxation: Vector | None = None
+    groups: Sequence[Index] = field(default=())
+
+    @property
+    def best(self) -> Vector:
+        """The best solution."""
+        return self.pool[0] if self.pool else self.current
+
+
+Operator = Callable[[Incumbents, float, np.random.Generator], Neighborhood | None]
+
+
+def free_only(
+    incumbents: Incumbents, free: Index, base: Vector | None = None
+) -> Neighborhood | None:
+    """Fix every whole column but ``free`` at ``base`` (default: the current solution)."""
+    form = incumbents.form
+    fixed = form.whole.copy()
+    fixed[free] = False
+    columns = np.flatnonzero(fixed)
+    if not len(columns) or len(columns) == len(form.integers):
+        return None
+    values = incumbents.current if base is None else base
+    return Neighborhood(fix=(columns, np.rint(values[columns])))
+
+
+def count(incumbents: Incumbents, size: float) -> int:
+    """Number of whole columns that a size stands for; at least two."""
+    total = len(incumbents.form.integers)
+    return min(total, max(2, round(size * total)))
+
+
+def fill(incumbents: Incumbents, first: Index, size: float, rng: np.random.Generator) -> Index:
+    """``first``, cut or filled up at random to the number of columns of ``size``."""
+    wanted = count(incumbents, size)
+    if len(first) >= wanted:
+        return rng.choice(first, wanted, replace=False)
+    rest = np.setdiff1d(incumbents.form.integers, first, assume_unique=False)
+    more = rng.choice(rest, min(len(rest), wanted - len(first)), replace=False)
+    return np.concatenate([first, more])

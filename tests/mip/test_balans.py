@@ -1,0 +1,196 @@
+"""The meta-solver: statuses, limits, repetition, arms, faults of one engine call."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nco.instances.core import Budget, InputError, Sense, Status, Stop
+from nco.instances.mip import MIP
+from nco.instances.tsp import TSP
+from nco.mip.balans import ARMS, PRESETS, Balans
+from nco.mip.bandit import load_memory
+from nco.mip.highs import HiGHS, HighsEngine
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 10**6),
+    sense=st.sampled_from(list(Sense)),
+    main=st.sampled_from(["highs", "scip"]),
+    offset=st.sampled_from([0.0, 100.0]),
+)
+def test_small_models_are_solved_to_the_end(seed, sense, main, offset):
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 6)), int(rng.integers(0, 4))
+    mip = MIP(
+        c=rng.integers(-9, 9, n),
+        A=rng.integers(-9, 9, (m, n)),
+        row_upper=rng.integers(-3, 20, m),
+        lower=np.full(n, -2),
+        upper=np.full(n, 3),
+        integrality=rng.random(n) < 0.7,
+        offset=offset,
+        sense=sense,
+    )
+    expected = HiGHS().solve(mip, Budget(10))
+    result = Balans(main=main).solve(mip, Budget(20))
+    assert result.status is expected.status
+    assert result.objective == (expected.objective and pytest.approx(expected.objective))
+
+
+@pytest.mark.parametrize("main", ["highs", "scip"])
+@pytest.mark.parametrize("sub", ["highs", "scip"])
+def test_time_is_used_and_kept(hard_mip, main, sub):
+    result = Balans(main=main, sub=sub).solve(hard_mip, Budget(2.5))
+    assert result.status is Status.FEASIBLE
+    assert result.stopped is Stop.TIME
+    assert result.bound >= result.objective
+    assert result.extra["iterations"] > 0
+    arms = result.extra["arms"]
+    assert sum(a["tries"] for a in arms.values()) > 0
+    objectives = [e.objective for e in result.trajectory if e.objective is not None]
+    assert objectives == sorted(objectives)
+
+
+def test_counting_nodes_repeats_everything(hard_mip):
+    solver = Balans(deterministic=True, sub_nodes=20)
+    runs = [solver.solve(hard_mip, Budget(iterations=12), seed=4) for _ in range(2)]
+    assert runs[0].solution == runs[1].solution
+    assert runs[0].bound == runs[1].bound
+    assert runs[0].extra["arms"] == runs[1].extra["arms"]
+    assert [e.objective for e in runs[0].trajectory] == [e.objective for e in runs[1].trajectory]
+    assert runs[0].stopped is Stop.ITERATIONS
+    assert runs[0].extra["iterations"] == 12
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("policy", ["softmax", "thompson", "ucb1", "epsilon-greedy", "lin-ucb"])
+def test_presets_and_policies(hard_mip, preset, policy):
+    solver = Balans(preset=preset, policy=policy, deterministic=True, sub_nodes=5)
+    result = solver.solve(hard_mip, Budget(60, iterations=4))
+    assert result.feasible
+    assert result.params["preset"] == preset
+
+
+def test_the_papers_preset():
+    solver = Balans(preset="balans-ijcai25")
+    assert len(solver.arms) == 16
+    assert (solver.policy, solver.accept, solver.cutoff) == (
+        "thompson", "simulated-annealing", False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", ["hill-climbing", "simulated-annealing", "record-to-record"])
+def test_acceptance(hard_mip, accept):
+    solver = Balans(accept=accept, cutoff=False, deterministic=True, sub_nodes=5, main_share=0.1)
+    assert solver.solve(hard_mip, Budget(60, iterations=5)).feasible
+
+
+def test_a_tour_has_structure():
+    instance = TSP.generate(25, seed=1)
+    result = Balans(deterministic=True, sub_nodes=5).solve(instance, Budget(60, iterations=3))
+    assert result.feasible
+    assert "structure" in result.extra["arms"]
+    assert result.trajectory[0].by == "constructive"
+
+
+class TestStatuses:
+    def test_infeasible(self):
+        mip = MIP(c=[1.0], A=[[2.0]], row_lower=[1], row_upper=[1], upper=[5], integrality=[1])
+        assert Balans().solve(mip, Budget(10)).status is Status.INFEASIBLE
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_unbounded(self, whole):
+        mip = MIP(c=[-1.0], A=[[0.0]], integrality=[whole])
+        assert Balans().solve(mip, Budget(10)).status is Status.UNBOUNDED
+
+    def test_linear_program(self):
+        mip = MIP(c=[-3.0, -5.0], A=[[1, 0], [0, 2], [3, 2]], row_upper=[4, 12, 18])
+        result = Balans().solve(mip, Budget(10))
+        assert (result.status, result.objective) == (Status.OPTIMAL, pytest.approx(-36.0))
+
+    def test_no_rows_and_no_binaries(self):
+        mip = MIP(c=[1.0, -1.0], A=np.zeros((0, 2)), lower=[-9, 0], upper=[9, 9],
+                  integrality=[1, 1])  # fmt: skip
+        assert Balans().solve(mip, Budget(10)).objective == -18
+
+    def test_fixed_columns_and_free_whole_columns(self):
+        mip = MIP(c=[1.0, 1.0], A=[[2.0, 1.0]], row_lower=[-7.0], lower=[-math.inf, 1],
+                  upper=[math.inf, 1], integrality=[1, 0])  # fmt: skip
+        assert Balans().solve(mip, Budget(10)).objective == -3.0
+
+    def test_contradicting_bounds(self):
+        mip = MIP(c=[1.0], A=[[1.0]], lower=[3], upper=[2], integrality=[1])
+        assert Balans().solve(mip, Budget(10)).status is Status.INFEASIBLE
+
+
+def test_starts(hard_mip):
+    zero = {name: 0.0 for name in hard_mip.columns}
+    result = Balans().solve(hard_mip, Budget(0.5), start=zero)
+    assert result.trajectory[0].objective == 0
+    full = {name: 1.0 for name in hard_mip.columns}
+    assert Balans().solve(hard_mip, Budget(1.0), start=full).feasible
+    with pytest.raises(InputError, match="does not exist"):
+        Balans().solve(hard_mip, Budget(1.0), start={"nope": 1.0})
+
+
+def test_tiny_time_limit_and_interruption(hard_mip):
+    assert Balans().solve(hard_mip, Budget(0.1)).stopped is Stop.TIME
+    budget = Budget(60)
+    result = Balans().solve(hard_mip, budget, on_event=lambda event: budget.interrupt())
+    assert result.stopped is Stop.INTERRUPTED
+    assert Balans().solve(hard_mip, Budget(30, target=1.0)).stopped is Stop.TARGET
+
+
+def test_a_failing_sub_solve_is_lost_alone(hard_mip, monkeypatch, caplog):
+    whole = HighsEngine.solve
+    calls = []
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if neighborhood is not None:
+            calls.append(1)
+            if len(calls) % 2:
+                raise RuntimeError("engine crashed")
+        return whole(self, limits, neighborhood, start, watch)
+
+    monkeypatch.setattr(HighsEngine, "solve", solve)
+    solver = Balans(deterministic=True, sub_nodes=5)
+    result = solver.solve(hard_mip, Budget(60, iterations=6))
+    assert result.feasible
+    assert len(calls) >= 4
+    assert "engine crashed" in caplog.text
+
+
+def test_memory(hard_mip, tmp_path):
+    path = str(tmp_path / "arms.json")
+    solver = Balans(memory=path, deterministic=True, sub_nodes=5)
+    solver.solve(hard_mip, Budget(60, iterations=5))
+    first = sum(arm.tries for arm in load_memory(path).values())
+    solver.solve(hard_mip, Budget(60, iterations=5), seed=1)
+    assert sum(arm.tries for arm in load_memory(path).values()) > first > 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"preset": "best"}, {"arms": ()}, {"arms": ("rins:2",)}, {"arms": ("rins:x",)},
+        {"policy": "none"}, {"accept": "never"}, {"main_share": 2.0}, {"sub_seconds": 0.0},
+    ],
+)  # fmt: skip
+def test_bad_parameters(bad):
+    with pytest.raises(ValueError, match=r"not understood|outside"):
+        Balans(**bad)
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match="did you mean rins"):
+        Balans(arms=("rinss",))
+    with pytest.raises(InputError, match="backend"):
+        Balans(main="gurobi")
+
+
+def test_default_arms_are_registered():
+    assert Balans(arms=ARMS).arms == ARMS
