@@ -2,7 +2,9 @@
 # make test: run the tests.
 # Both do all set-up in .venv; they need Python 3.11 or newer and nothing else.
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3 || echo python3)
+NEW := 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c $(NEW) 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
@@ -31,8 +33,8 @@ bench: $(READY)
 	  --time-limit 5 --by instance --out bench.jsonl
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "nco needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c $(NEW) || \
+	  { echo "nco needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
