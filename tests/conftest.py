@@ -1,9 +1,12 @@
 """Fixtures that all tests share."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from nco.instances.core import better
 
 settings.register_profile("quick", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -17,3 +20,33 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("benchmark data are not here")
     return path
+
+
+def _candidates(instance):
+    """All solutions of a tiny routing instance, feasible or not."""
+    customers = range(1, instance.n + 1)
+    if instance.solution_form == "routes":
+        for order in itertools.permutations(customers):
+            for k in range(instance.n):
+                for cuts in itertools.combinations(range(1, instance.n), k):
+                    ends = [0, *cuts, instance.n]
+                    yield [list(order[a:b]) for a, b in itertools.pairwise(ends)]
+    else:
+        for size in range(instance.n + 1):
+            yield from map(list, itertools.permutations(customers, size))
+
+
+@pytest.fixture(scope="session")
+def optimum():
+    """Best objective of a tiny routing instance over all its solutions, or None."""
+
+    def search(instance):
+        best = None
+        for solution in _candidates(instance):
+            if not instance.violations(solution):
+                value = instance.objective(solution)
+                if best is None or better(value, best, instance.sense):
+                    best = value
+        return best
+
+    return search
