@@ -191,7 +191,7 @@ class CVRPTeacher:
         remain = int(torch.randint(2, n + 1, (1,), generator=generator, device=device))
         if remain <= k:
             served = torch.full((size, 1), n - remain, device=device)
-            place = place[:, : remain] + served
+            place = place[:, :remain] + served
         else:
             served = n - uniform_int(k + 1, n, size, generator)[:, None]
         demand = fields["demands"][which].gather(1, tour).float()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 
 #: Up to this many tokens, explicit attention beats the fused kernel on a CPU (about
 #: fourfold at 34 tokens, in bfloat16, forward and backward); its scores are small then.
@@ -145,7 +145,12 @@ class Network(nn.Module):
             self.query = nn.Linear(config.width, config.actions_per_node * config.width)
             self.key = nn.Linear(config.width, config.width)
 
-    def encode(self, features: Tensor, filled: BoolTensor | None = None) -> Tensor:
+    @property
+    def trunk_dtype(self) -> torch.dtype:
+        """Precision of the layers."""
+        return next(self.blocks.parameters()).dtype
+
+    def encode(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
         """Tokens [b, n, width] of features [b, n, node_dim].
 
         Parameters
@@ -161,7 +166,7 @@ class Network(nn.Module):
         if torch.is_autocast_enabled(features.device.type):
             x = x.to(torch.get_autocast_dtype(features.device.type))
         else:
-            x = x.to(self.blocks[0].out.weight.dtype)
+            x = x.to(self.trunk_dtype)
         markers = self.config.markers
         if markers:
             x = torch.cat([x[:, :markers] + self.marks.to(x.dtype), x[:, markers:]], 1)
@@ -195,6 +200,6 @@ class Network(nn.Module):
         score = score.view(b, m, actions, n).transpose(2, 3)
         return score.float() * width**-0.5
 
-    def forward(self, features: Tensor, filled: BoolTensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
         """Logits [b, n * actions_per_node], not masked, in float32."""
         return self.logits(self.encode(features, filled)).flatten(1)

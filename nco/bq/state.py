@@ -165,6 +165,11 @@ class Policy(Protocol):
         ...
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an instance that it reads."""
+        ...
+
+    @property
     def node_dim(self) -> int:
         """Features per row."""
         ...

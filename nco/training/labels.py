@@ -171,7 +171,7 @@ def write_labels(path: str | Path, problem: str, fields: Arrays, **meta: Any) ->
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:
-        np.savez_compressed(
-            file, meta=np.array(json.dumps({"format": 1, "problem": problem, **meta})), **fields
-        )
+        text = json.dumps({"format": 1, "problem": problem, **meta})
+        arrays: dict[str, Any] = {"meta": np.array(text), **fields}
+        np.savez_compressed(file, **arrays)
     temporary.replace(path)

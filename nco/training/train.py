@@ -210,16 +210,18 @@ class Trainer:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
-        matrices, others = [], []
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             inner = name.startswith("blocks.") and parameter.ndim == 2
             (matrices if inner and config.optimizer == "muon" else others).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in others if p.ndim > 1]},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
         out: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(
-                [
-                    {"params": [p for p in others if p.ndim > 1]},
-                    {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-                ],
+                groups,
                 lr=config.lr,
                 betas=(config.beta1, config.beta2),
                 weight_decay=config.weight_decay,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,7 @@ CASES = {
         load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), ("coords",)
     ),
     "cvrp": Case(load_policy("cvrp").POLICY(), cvrp, ("coords", "demands", "capacity")),
-    "knapsack": Case(
-        load_policy("knapsack").POLICY(), knapsack, ("values", "weights", "capacity")
-    ),
+    "knapsack": Case(load_policy("knapsack").POLICY(), knapsack, ("values", "weights", "capacity")),
 }
 each = pytest.mark.parametrize("name", CASES)
 
@@ -216,12 +215,10 @@ def test_reconstruction_keeps_feasibility_and_never_raises_costs(name: str) -> N
     def watch(_: int, now: torch.Tensor) -> None:
         costs.append(case.policy.cost(fields, now))
 
-    best = improve(
-        model(case.policy), fields, actions, sizes=(4, 16), rounds=25, on_round=watch
-    )
+    best = improve(model(case.policy), fields, actions, sizes=(4, 16), rounds=25, on_round=watch)
     for instance, row in zip(instances, best.tolist(), strict=True):
         assert instance.violations(case.policy.solution(row)) == []
-    for before, after in zip(costs[:-1], costs[1:], strict=True):
+    for before, after in pairwise(costs):
         assert bool((after <= before + 1e-9).all())
     assert bool((costs[-1] < costs[0]).any())
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -190,7 +192,7 @@ def test_reconstruction_never_raises_costs_and_finds_better_tours() -> None:
         on_round=lambda _, a: costs.append(POLICY.cost(fields, a)),
     )
     assert bool((best.sort(1).values == torch.arange(1, 40)).all())
-    for before, after in zip(costs, costs[1:], strict=False):
+    for before, after in pairwise(costs):
         assert bool((after <= before + 1e-9).all())
     assert bool((costs[-1] < costs[0]).any())
 

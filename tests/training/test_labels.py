@@ -41,7 +41,7 @@ def test_bad_labels_are_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="label 1 is no permutation"):
         read_labels(str(tmp_path / "a.npz"))
     np.save(tmp_path / "b.npy", bad)
-    with pytest.raises(LabelError, match="write .*b.npy:RECIPE:SEED with one of"):
+    with pytest.raises(LabelError, match=r"write .*b\.npy:RECIPE:SEED with one of"):
         read_labels(str(tmp_path / "b.npy"))
     with pytest.raises(LabelError, match="nor given a recipe"):
         read_labels(f"{tmp_path / 'b.npy'}:unknown:5")

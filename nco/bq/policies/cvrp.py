@@ -17,11 +17,14 @@ from nco.bq.imitation import CVRPTeacher, whole_weights
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
 
+
 @dataclass(frozen=True)
 class CVRPPolicy(PlaneFrame):
     """States, features and steps of the CVRP with coordinates."""
 
     name = "cvrp"
+    #: What it reads of an instance.
+    fields = ("coords", "demands", "capacity")
     markers = 2
     #: Directly, or via the depot.
     actions_per_node = 2
@@ -136,9 +139,7 @@ class CVRPPolicy(PlaneFrame):
         depot = points_of(fields, torch.zeros_like(node[:, :1]), owner)
         home = torch.linalg.vector_norm(points - depot, dim=2)
         before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
-        direct = torch.cat(
-            [home[:, :1], torch.linalg.vector_norm(points.diff(dim=1), dim=2)], 1
-        )
+        direct = torch.cat([home[:, :1], torch.linalg.vector_norm(points.diff(dim=1), dim=2)], 1)
         # What is filled up stands at the depot: the first such step is the way home.
         return torch.where(via, before + home, direct).sum(1) + home[:, -1]
 

@@ -30,6 +30,8 @@ class KnapsackPolicy:
     reduced: bool = True
 
     name = "knapsack"
+    #: What it reads of an instance.
+    fields = ("values", "weights", "capacity")
     markers = 0
     actions_per_node = 1
 

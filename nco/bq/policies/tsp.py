@@ -22,6 +22,8 @@ class TSPPolicy(PlaneFrame):
     """States, features and steps of the TSP with coordinates."""
 
     name = "tsp"
+    #: What it reads of an instance.
+    fields = ("coords",)
     markers = 2
     actions_per_node = 1
 

@@ -1,0 +1,308 @@
+"""The solver ``bq``: BQ policies, batched, and anytime by reconstruction."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nco import weights as cards
+from nco.instances.core import Budget, InputError, Instance, Listener, Result, Stop, Tracker
+
+if TYPE_CHECKING:
+    import torch
+
+    from nco.bq.decoding import Model
+
+logger = logging.getLogger("nco")
+
+#: Metrics that are the Euclidean one but for rounding and scale; great-circle distances
+#: are near enough to it to be followed.
+PLANAR = ("exact", "EUC_2D", "CEIL_2D", "ATT", "GEO")
+#: What is returned when time ends before the first solution is decoded.
+FALLBACK = {"tsp": "space-filling-curve", "cvrp": "savings", "knapsack": "greedy"}
+
+
+@dataclass(frozen=True)
+class BQ:
+    """Decode with a trained policy, then reconstruct parts for as long as there is time.
+
+    Parameters
+    ----------
+    weights
+        A weights file, or the name of shipped weights; by default the problem's own.
+    beam
+        Beam width; 1 is greedy.
+    views
+        Number of equivalent views that are decoded; the best counts.
+    samples
+        Number of solutions sampled in addition; the best counts.
+    k
+        Candidates looked at in every step; 0 for all, -1 for what the weights are for.
+    reconstruct
+        Whether time (or iterations, which are rounds) left over is used.
+    part
+        Largest number of nodes that are reconstructed together.
+    device
+        "auto", "cpu", "cuda", ...
+    precision
+        "auto", "bf16" or "fp32"; "auto" is bf16 where the hardware computes in it.
+
+    Raises
+    ------
+    ValueError
+        When a parameter makes no sense.
+    """
+
+    name: ClassVar[str] = "bq"
+
+    weights: str = ""
+    beam: int = 1
+    views: int = 1
+    samples: int = 0
+    k: int = -1
+    reconstruct: bool = True
+    part: int = 100
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        for field, least in (("beam", 1), ("views", 1), ("samples", 0), ("k", -1), ("part", 4)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise ValueError(f"precision {self.precision!r} not understood; auto, bf16 or fp32.")
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None for planar TSP and CVRP and for knapsacks, where there are weights."""
+        if instance.problem not in FALLBACK:
+            return f"there is no policy for {instance.problem}"
+        if getattr(instance, "matrix", None) is not None:
+            return "its policy reads coordinates, not a cost matrix"
+        metric = getattr(instance, "metric", "exact")
+        if metric not in PLANAR:
+            return f"its policy reads points of the plane, not metric {metric}"
+        for field in ("max_distance", "vehicles"):
+            if getattr(instance, field, None) is not None:
+                return f"its policy knows no {field}"
+        if not self.weights:
+            try:
+                cards.default_weights(instance.problem)
+            except cards.WeightsError as error:
+                return str(error)
+        return None
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance."""
+        starts = None if start is None else [start]
+        return self.solve_batch([instance], budget, seed=seed, start=starts, on_event=on_event)[0]
+
+    def solve_batch(
+        self,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Sequence[Any] | None = None,
+        on_event: Listener | None = None,
+    ) -> list[Result]:
+        """Solve many instances together; those of one size are decoded in one batch.
+
+        Parameters
+        ----------
+        instances
+            Of one problem.
+        budget
+            For all of them together.
+        seed
+            Seed of samples and of what is reconstructed.
+        start
+            A solution or None for each.
+        on_event
+            Hears of the improvements of a single instance only.
+
+        Raises
+        ------
+        InputError
+            When the weights or the device cannot be used.
+        """
+        model = self._model(instances[0].problem)
+        listener = on_event if len(instances) == 1 else None
+        trackers: list[Tracker[Any]] = [
+            Tracker(i, budget, solver=self.name, seed=seed, on_event=listener) for i in instances
+        ]
+        sizes: dict[int, list[int]] = {}
+        for number, instance in enumerate(instances):
+            sizes.setdefault(instance.n, []).append(number)
+            if start is not None and start[number] is not None:
+                trackers[number].offer(start[number], by="start")
+        self._warn_of_sizes(model, sizes)
+        left = len(instances)
+        stops: list[Stop] = [Stop.FINISHED] * len(instances)
+        for numbers in sizes.values():
+            # Every size has its share of the time, in proportion to its instances.
+            share = budget if len(numbers) == left else budget.share(len(numbers) / left)
+            stopped = self._solve_size(model, [trackers[i] for i in numbers], share, seed)
+            for i in numbers:
+                stops[i] = stopped
+            left -= len(numbers)
+        seconds = budget.elapsed() / len(instances)
+        results = []
+        for tracker, stopped in zip(trackers, stops, strict=True):
+            result = tracker.result(stopped, params=self._params(), versions=_versions(model))
+            results.append(dataclasses.replace(result, batch=len(instances), seconds=seconds))
+        return results
+
+    def _params(self) -> dict[str, Any]:
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        }
+
+    def _model(self, problem: str) -> Model:
+        import torch
+
+        from nco.bq.weights import bf16_pays, read_model
+
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(None, None, f"device {name}: no CUDA device here", "use device=cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise InputError(
+                None, None, f"device {name!r} not understood", "use auto, cpu or cuda"
+            ) from None
+        path = Path(self.weights)
+        if self.weights and not path.suffix and self.weights in cards.shipped():
+            path = cards.shipped_folder() / f"{self.weights}.safetensors"
+        try:
+            if not self.weights:
+                path = cards.default_weights(problem)
+            model = read_model(path, problem)
+        except cards.WeightsError as error:
+            raise InputError(None, None, str(error)) from None
+        bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"
+        model = model.on(device, bf16=bf16)
+        return model if self.k < 0 else dataclasses.replace(model, k=self.k)
+
+    def _warn_of_sizes(self, model: Model, sizes: dict[int, list[int]]) -> None:
+        low, high = model.card.get("sizes", (0, np.inf))
+        for n in sizes:
+            if not low <= n <= high:
+                logger.warning("n = %d is outside of what the policy was trained for: %s..%s",
+                               n, low, high)  # fmt: skip
+
+    def _solve_size(
+        self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget, seed: int
+    ) -> Stop:
+        import torch
+
+        from nco.bq.decoding import Stopped, chunk_size, construct, improve
+
+        def stop() -> bool:
+            return budget.interrupted() or budget.left() <= 0.0
+
+        policy = model.policy
+        fields = _fields(policy.fields, [t.instance for t in trackers])
+        width = policy.start({k: v[:1] for k, v in fields.items()}).width
+        size = chunk_size(model, width, 2 * self.beam if self.beam > 1 else 1)
+        decoded = 0
+        try:
+            while decoded < len(trackers):
+                part = slice(decoded, min(decoded + size, len(trackers)))
+                new = construct(
+                    model,
+                    {k: v[part] for k, v in fields.items()},
+                    beam=self.beam,
+                    views=self.views,
+                    samples=self.samples,
+                    seed=seed,
+                    stop=stop,
+                )
+                for tracker, row in zip(trackers[part], new.tolist(), strict=True):
+                    tracker.offer(policy.solution(row), by="decoding")
+                decoded = part.stop
+        except Stopped:
+            for tracker in trackers[decoded:]:
+                if tracker.solution is None:
+                    self._fall_back(tracker)
+            return _done(trackers, budget, 0) or Stop.TIME
+        limited = budget.time_limit is not None or budget.iterations is not None
+        if not (self.reconstruct and limited) or _done(trackers, budget, 0):
+            return _done(trackers, budget, 0) or Stop.FINISHED
+        # A given start may be better than what was decoded.
+        rows = [policy.actions(_one(fields, i), t.solution) for i, t in enumerate(trackers)]
+        stacked = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        best_cost = policy.cost(fields, stacked)
+        turn = 0
+
+        def on_round(number: int, now: torch.Tensor) -> None:
+            nonlocal best_cost, turn
+            turn = number
+            cost = policy.cost(fields, now.cpu())
+            for i in (cost < best_cost).nonzero()[:, 0].tolist():
+                trackers[i].offer(policy.solution(now[i].tolist()), by="reconstruction")
+            best_cost = torch.minimum(cost, best_cost)
+
+        improve(
+            model,
+            fields,
+            stacked,
+            sizes=(min(10, self.part), self.part),
+            rounds=budget.iterations,
+            seed=seed,
+            stop=lambda: stop() or bool(_done(trackers, budget, turn)),
+            on_round=on_round,
+        )
+        return _done(trackers, budget, turn) or Stop.FINISHED
+
+    def _fall_back(self, tracker: Tracker[Any]) -> None:
+        from nco.instances.registry import solvers
+
+        name = FALLBACK[tracker.instance.problem]
+        # Its own clock: ours is over, and it takes milliseconds.
+        result = solvers.load(name)().solve(tracker.instance, Budget(), seed=tracker.seed)
+        tracker.offer(result.solution, by=name)
+
+
+def _done(trackers: Sequence[Tracker[Any]], budget: Budget, iteration: int) -> Stop | None:
+    """The reason to stop all, or None while one of them may go on."""
+    reasons = [budget.done(iteration, t.objective, t.bound, t.instance.sense) for t in trackers]
+    return None if None in reasons else reasons[0]
+
+
+def _one(fields: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
+    return {k: v[i : i + 1] for k, v in fields.items()}
+
+
+def _fields(names: Sequence[str], instances: Sequence[Instance[Any]]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {
+        name: torch.as_tensor(np.stack([np.asarray(getattr(i, name)) for i in instances]))
+        for name in names
+    }
+
+
+def _versions(model: Model) -> dict[str, str]:
+    import torch
+
+    return {"torch": torch.__version__, "weights": str(model.card.get("name", ""))}

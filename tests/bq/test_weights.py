@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nco import weights as cards
+from nco.bq.network import Network, NetworkConfig
+from nco.bq.policies import load_policy
+from nco.bq.weights import read_model, write_weights
+from nco.weights import WeightsError
+
+
+def small(problem: str, folder: Path, name: str = "", **options: Any) -> Path:
+    policy = load_policy(problem).POLICY(**options)
+    torch.manual_seed(0)
+    network = Network(
+        NetworkConfig(
+            policy.node_dim, policy.markers, policy.actions_per_node,
+            layers=2, width=16, heads=2, ff=32,
+        )
+    )  # fmt: skip
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return write_weights(folder, name or f"{problem}-v1", network, problem, options, k=20)
+
+
+def test_round_trip_in_bfloat16(tmp_path: Path) -> None:
+    path = small("tsp", tmp_path, rotate=False, reflect=False)
+    model = read_model(path, "tsp")
+    assert (model.policy.rotate, model.policy.scale, model.k) == (False, True, 20)
+    for parameter in model.network.parameters():
+        assert torch.equal(parameter, parameter.bfloat16().float())
+    other = small("cvrp", tmp_path)
+    assert set(cards.manifest(tmp_path)) == {"tsp-v1", "cvrp-v1"}
+    assert read_model(other).policy.actions_per_node == 2
+
+
+def test_every_shipped_weights_file_is_read_and_says_what_it_is() -> None:
+    for name, card in cards.shipped().items():
+        path = cards.shipped_folder() / f"{name}.safetensors"
+        model = read_model(path, card["problem"])
+        assert path.stat().st_size <= 7 * 2**20
+        assert model.card["gaps"]
+        assert card["licence"]
+
+
+def test_problems_without_weights_say_how_to_get_some() -> None:
+    with pytest.raises(WeightsError, match="no weights are shipped for nothing: train some"):
+        cards.default_weights("nothing")
+
+
+def edit(path: Path, **changes: Any) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+
+
+def test_bad_weights_are_named_in_one_line(tmp_path: Path) -> None:
+    path = small("tsp", tmp_path)
+
+    def refuses(text: str, problem: str | None = None) -> None:
+        with pytest.raises(WeightsError, match=text) as caught:
+            read_model(path, problem)
+        assert "\n" not in str(caught.value)
+
+    refuses(r"weights for tsp, not for cvrp", "cvrp")
+    good, data = path.with_suffix(".json").read_text(), path.read_bytes()
+    edit(path, format=99)
+    refuses("weights format 99, this version reads 1; update nco or retrain")
+    edit(path, format=1, architecture="mamba")
+    refuses("architecture 'mamba' is not known here")
+    edit(path, architecture="bq-1", network={"layers": 2, "novel": 1})
+    refuses("weights and card do not fit this version")
+    path.with_suffix(".json").write_text("[1")
+    refuses("not a model card")
+    path.with_suffix(".json").write_text("{}")
+    refuses("not a model card: 'format' is missing")
+    path.with_suffix(".json").unlink()
+    refuses("its card tsp-v1.json is missing beside it")
+    path.with_suffix(".json").write_text(good)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    refuses("damaged .sha256 differs")
+    path.write_bytes(data[:100])
+    refuses("damaged .sha256 differs")
+    path.write_bytes(data)
+    (tmp_path / "manifest.json").write_text("{}")
+    refuses("manifest.json beside it does not name it")
+    path.unlink()
+    refuses("no weights: No such file")
