@@ -126,7 +126,8 @@ def routes(instance: Instance[Any], solution: Any = None, *, ax: Axes | None = N
         color = colors[number % len(colors)]
         inner = xy[list(route)]
         ax.plot(inner[:, 0], inner[:, 1], color=color, linewidth=_width(len(xy)))
-        for end in (inner[0], inner[-1]):
+        # An open route has no way back.
+        for end in inner[:1] if instance.problem == "ovrp" else inner[[0, -1]]:
             ax.plot([xy[0, 0], end[0]], [xy[0, 1], end[1]], color=color, linewidth=0.4, alpha=0.6)
         count += 1
     _dots(ax, xy[1:])

@@ -48,9 +48,14 @@ if TYPE_CHECKING:
     from nco.instances.knapsack import Knapsack as Knapsack
     from nco.instances.mip import MIP as MIP
     from nco.instances.mis import MIS as MIS
+    from nco.instances.mtsp import MTSP as MTSP
+    from nco.instances.op import OP as OP
+    from nco.instances.ovrp import OVRP as OVRP
+    from nco.instances.pctsp import PCTSP as PCTSP
     from nco.instances.registry import formats as formats
     from nco.instances.registry import problems as problems
     from nco.instances.registry import solvers as solvers
+    from nco.instances.spctsp import SPCTSP as SPCTSP
     from nco.instances.tsp import TSP as TSP
 
     __version__: str
