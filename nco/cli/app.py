@@ -102,10 +102,11 @@ def fail(error: object, code: int = BAD_INPUT) -> int:
 
 def code_of(error: BaseException) -> int:
     """The exit code of an error: 2 for what the user can mend, else 1."""
-    from nco.instances.core import InputError, MissingExtraError, UnsupportedError
+    from nco.instances.core import MissingExtraError
 
-    mendable = (InputError, UnsupportedError, MissingExtraError)
-    return BAD_INPUT if isinstance(error, mendable) else NOTHING
+    # Bad input has ValueErrors of our own: InputError, UnsupportedError, ...
+    ours = isinstance(error, ValueError) and type(error).__module__.partition(".")[0] == "nco"
+    return BAD_INPUT if ours or isinstance(error, MissingExtraError) else NOTHING
 
 
 def describe(error: BaseException) -> str:

@@ -109,15 +109,11 @@ def _probes() -> dict[str, Any]:
 
 
 def _weights() -> Iterable[dict[str, Any]]:
-    from importlib.resources import files
+    from nco.weights import shipped
 
-    folder = files("nco") / "weights"
-    for file in sorted(folder.iterdir(), key=lambda f: f.name):
-        if file.name.endswith("-v1.json") or (
-            file.name.endswith(".json") and (folder / f"{file.name[:-5]}.safetensors").is_file()
-        ):
-            card = json.loads(file.read_text())
-            yield {"name": file.name[:-5], "description": str(card.get("description", ""))}
+    for name, card in shipped().items():
+        steps = card.get("training", {}).get("steps")
+        yield {"name": name, "problem": card["problem"], "steps": steps}
 
 
 def _extras() -> Iterable[dict[str, Any]]:
