@@ -1,0 +1,109 @@
+"""Starters without LP: what they call feasible is, and they find what is easy to find."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nco.instances import io
+from nco.instances.mip import MIP
+from nco.mip.backend import Form, polish
+from nco.mip.fix_propagate import fix_propagate
+from nco.mip.jump import jump
+
+
+def cover(n, m, seed):
+    rng = np.random.default_rng(seed)
+    A = (rng.random((m, n)) < 0.2).astype(float)
+    A[np.arange(m), rng.integers(0, n, m)] = 1.0
+    return MIP(
+        c=rng.integers(1, 100, n), A=A, row_lower=np.ones(m), upper=np.ones(n),
+        integrality=np.ones(n),
+    )  # fmt: skip
+
+
+def random_mixed(seed):
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(2, 12)), int(rng.integers(1, 8))
+    A = rng.integers(-5, 6, (m, n)) * (rng.random((m, n)) < 0.6)
+    inside = rng.integers(0, 4, n)
+    activity = A @ inside
+    return MIP(
+        c=rng.integers(-9, 9, n),
+        A=A,
+        row_lower=np.where(rng.random(m) < 0.5, -np.inf, activity - 1),
+        row_upper=np.where(rng.random(m) < 0.5, np.inf, activity + 1),
+        upper=np.full(n, 4),
+        integrality=rng.random(n) < 0.8,
+    )
+
+
+@settings(max_examples=80)
+@given(st.integers(0, 10**6))
+def test_no_violated_rows_means_feasible(seed):
+    form = Form(random_mixed(seed))
+    x, count = jump(form, np.zeros(form.n), seed, lambda: False, steps=20_000)
+    assert (x >= form.lower).all()
+    assert (x <= form.upper).all()
+    if count == 0:
+        assert form.feasible(x)
+
+
+def test_jump_repeats_and_stops():
+    form = Form(cover(60, 80, 1))
+    first, count = jump(form, np.zeros(60), 3, lambda: False)
+    assert count == 0
+    np.testing.assert_array_equal(first, jump(form, np.zeros(60), 3, lambda: False)[0])
+    x, count = jump(form, np.zeros(60), 3, lambda: True)
+    assert count == 80
+    assert not x.any()
+
+
+def test_the_objective_is_a_row_under_a_cutoff():
+    form = Form(cover(60, 80, 2))
+    x, _ = jump(form, np.ones(60), 1, lambda: False)
+    value = form.value(x)
+    for _ in range(5):
+        y, count = jump(form, x, 1, lambda: False, cutoff=0.9 * value, steps=200_000)
+        if count:
+            break
+        assert form.feasible(y)
+        assert form.value(y) <= 0.9 * value + 1e-6
+        x, value = y, form.value(y)
+    assert value < form.value(np.ones(60))
+
+
+@settings(max_examples=80)
+@given(st.integers(0, 10**6))
+def test_fixing_stays_inside_and_repeats(seed):
+    form = Form(random_mixed(seed))
+    x, failures = fix_propagate(form, np.zeros(form.n), np.random.default_rng(seed))
+    assert (x >= form.lower).all()
+    assert (x <= form.upper).all()
+    assert failures >= 0
+    again, _ = fix_propagate(form, np.zeros(form.n), np.random.default_rng(seed))
+    np.testing.assert_array_equal(x, again)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_covers_are_found_by_propagation(seed):
+    form = Form(cover(40, 30, seed))
+    x, failures = fix_propagate(form, np.zeros(40), np.random.default_rng(seed))
+    assert failures == 0
+    assert form.feasible(x)
+
+
+def test_propagation_meets_an_equation():
+    mip = MIP(c=np.ones(4), A=np.ones((1, 4)), row_lower=[3], row_upper=[3], upper=np.ones(4),
+              integrality=np.ones(4))  # fmt: skip
+    x, failures = fix_propagate(Form(mip), np.zeros(4), np.random.default_rng(0))
+    assert (failures, x.sum()) == (0, 3.0)
+
+
+def test_benchmarks(shared_data):
+    for name in ("seymour", "p0548", "50v-10"):
+        form = Form(io.read(shared_data / "mip" / f"{name}.mps.gz"))
+        x, _ = fix_propagate(form, np.zeros(form.n), np.random.default_rng(0))
+        x, count = jump(form, x, 0, lambda: False, steps=300_000)
+        if count == 0:
+            assert polish(form, x) is not None
