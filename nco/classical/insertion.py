@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.classical.constructive import initial_solution
 from nco.classical.routing import check_start
 from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import Routes, RoutingView
@@ -189,6 +190,12 @@ def insertion(instance: Instance[Any]) -> Any:
         return None
     solution = view.decode(routes)
     return None if instance.violations(solution) else solution
+
+
+def first_solution(instance: Instance[Any]) -> Any:
+    """The problem's own quick solution, else one by insertion, or None."""
+    found = initial_solution(instance)
+    return insertion(instance) if found is None else found
 
 
 class Insertion:

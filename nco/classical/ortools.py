@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from nco.classical.constructive import initial_solution
-from nco.classical.routing import check_start, integer_matrix, too_few_vehicles, version
+from nco.classical.insertion import first_solution
+from nco.classical.routing import check_start, version
+from nco.classical.views import (
+    cannot_route,
+    routing_view,
+    scaled_costs,
+    scaled_loads,
+    whole_factor,
+)
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
-from nco.instances.cvrp import CVRP
-from nco.instances.tsp import TSP
+from nco.instances.routing import RoutingView
 
 #: Above this many nodes its n^2 tables and first solution outlast usual time limits.
 LARGEST_NODES = 5000
@@ -41,9 +46,7 @@ class ORTools:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Tours and routes of up to 5,000 nodes."""
-        if not isinstance(instance, (TSP, CVRP)):
-            return f"solves tsp, atsp and cvrp, not {instance.problem}"
-        return None if instance.nodes <= LARGEST_NODES else f"needs n <= {LARGEST_NODES}"
+        return cannot_route(instance, LARGEST_NODES, lambda view: None)
 
     def solve(
         self,
@@ -56,42 +59,39 @@ class ORTools:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
         check_start(instance, start)
+        view = routing_view(instance)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if isinstance(instance, CVRP) and too_few_vehicles(instance):
+        if view.fleet_too_small:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        first = initial_solution(instance)
+        first = first_solution(instance)
         if first is not None:
             tracker.offer(first, by="constructive")
-        if instance.n > 1 and not tracker.done():
-            self._search(instance, tracker)
+        if view.nodes > 2 and not tracker.done():
+            self._search(view, tracker)
         return tracker.result(
             tracker.done() or Stop.FINISHED,
             params={"metaheuristic": self.metaheuristic},
             versions=version("ortools"),
         )
 
-    def _search(self, instance: Any, tracker: Tracker[Any]) -> None:
+    def _search(self, view: RoutingView, tracker: Tracker[Any]) -> None:
         from ortools.constraint_solver import pywrapcp, routing_enums_pb2
 
         budget = tracker.budget
-        matrix, scale = integer_matrix(instance.distances, 10_000_000)
+        matrix, scale = scaled_costs(view.distances, 10_000_000)
         n = len(matrix)
-        vehicles = _fleet(instance, tracker.solution)
+        vehicles = _fleet(view, tracker.solution)
         manager = pywrapcp.RoutingIndexManager(n, vehicles, 0)
         model = pywrapcp.RoutingModel(manager)
-        transit = model.RegisterTransitMatrix(matrix.tolist())
-        model.SetArcCostEvaluatorOfAllVehicles(transit)
-        if isinstance(instance, CVRP):
-            _add_load(instance, model, vehicles)
-            if instance.max_distance is not None:
-                _add_distance(instance, model, matrix, scale)
+        model.SetArcCostEvaluatorOfAllVehicles(model.RegisterTransitMatrix(matrix.tolist()))
+        _constrain(view, manager, model, vehicles, matrix, scale)
         parameters = pywrapcp.DefaultRoutingSearchParameters()
         parameters.log_search = False
         first = routing_enums_pb2.FirstSolutionStrategy
         parameters.first_solution_strategy = (
-            first.SAVINGS if isinstance(instance, CVRP) else first.PATH_CHEAPEST_ARC
+            first.SAVINGS if view.demands is not None else first.PATH_CHEAPEST_ARC
         )
         meta = routing_enums_pb2.LocalSearchMetaheuristic
         parameters.local_search_metaheuristic = getattr(meta, self.metaheuristic)
@@ -117,56 +117,82 @@ class ORTools:
             cost = model.CostVar().Min()
             if cost < best:
                 best = cost
-                _offer(instance, tracker, routes())
+                solution = view.decode(routes())
+                # Scaled lengths may hide a limit broken by rounding.
+                if not tracker.instance.violations(solution):
+                    tracker.offer(solution)
 
         model.AddAtSolutionCallback(at_solution)
         solver = model.solver()
         # Asked at every step of the search: the one way to stop it early.
         model.AddSearchMonitor(solver.CustomLimit(lambda: tracker.done() is not None))
         if tracker.solution is not None:
-            given = tracker.solution
-            plan = given
-            if isinstance(instance, TSP):
-                begin = given.index(0)
-                plan = [[*given[begin + 1 :], *given[:begin]]]
+            plan = view.encode(tracker.solution)
             model.CloseModelWithParameters(parameters)
-            assignment = model.ReadAssignmentFromRoutes(list(plan), True)
+            assignment = model.ReadAssignmentFromRoutes(plan, True)
             if assignment is not None:
                 model.SolveFromAssignmentWithParameters(assignment, parameters)
                 return
         model.SolveWithParameters(parameters)
 
 
-def _fleet(instance: Any, solution: Sequence[Any] | None) -> int:
-    if isinstance(instance, TSP):
-        return 1
-    if instance.vehicles is not None:
-        return int(instance.vehicles)
-    # Twice what the load needs leaves room; each vehicle costs search time.
-    needed = float(instance.demands.sum()) / max(instance.capacity, 1e-300)
-    return min(instance.n, max(int(np.ceil(1.3 * needed)) + 3, len(solution or ())))
+def _fleet(view: RoutingView, solution: Any) -> int:
+    if view.vehicles is not None:
+        return view.vehicles
+    if view.demands is None:
+        return view.nodes - 1
+    # More than the load needs leaves room; each vehicle costs search time.
+    needed = float(view.demands.sum()) / max(view.capacity, 1e-300)
+    used = len(view.encode(solution)) if solution else 0
+    windows = view.windows is not None
+    return min(view.nodes - 1, max(int(np.ceil((4 if windows else 1.3) * needed)) + 3, used))
 
 
-def _add_load(instance: CVRP, model: Any, vehicles: int) -> None:
-    demands, capacity = instance.demands, float(instance.capacity)
-    if demands.dtype != np.int64 or not capacity.is_integer():
-        factor = 1e9 / max(capacity, 1e-300)
-        demands, capacity = np.ceil(demands * factor).astype(np.int64), capacity * factor
-    callback = model.RegisterUnaryTransitVector(demands.tolist())
-    model.AddDimensionWithVehicleCapacity(callback, 0, [int(capacity)] * vehicles, True, "load")
-
-
-def _add_distance(instance: CVRP, model: Any, matrix: Any, scale: float) -> None:
-    assert instance.max_distance is not None
-    service = np.full(len(matrix), instance.service_time * scale)
-    service[0] = 0.0
-    lengths = np.ceil(matrix + service[:, None]).astype(np.int64)
-    callback = model.RegisterTransitMatrix(lengths.tolist())
-    model.AddDimension(callback, 0, int(instance.max_distance * scale), True, "length")
-
-
-def _offer(instance: Any, tracker: Tracker[Any], routes: list[list[int]]) -> None:
-    solution = [0, *routes[0]] if isinstance(instance, TSP) else routes
-    # Scaled lengths may hide a distance limit broken by rounding.
-    if not isinstance(instance, CVRP) or not instance.violations(solution):
-        tracker.offer(solution)
+def _constrain(
+    view: RoutingView, manager: Any, model: Any, vehicles: int, matrix: Any, scale: float
+) -> None:
+    """Everything of a problem but the arcs' costs."""
+    n = view.nodes
+    if view.demands is not None:
+        demands, capacity = scaled_loads(view, 1e9)
+        load = model.RegisterUnaryTransitVector(demands.tolist())
+        model.AddDimensionWithVehicleCapacity(load, 0, [capacity] * vehicles, True, "load")
+    service = np.zeros(n) if view.service is None else view.service * scale
+    if view.max_length is not None or view.windows is not None or view.minmax:
+        exact = matrix if scale == 1.0 else view.distances.matrix * scale
+        steps = np.ceil(exact + service[:, None]).astype(np.int64)
+        callback = model.RegisterTransitMatrix(steps.tolist())
+        largest = int(steps.max()) * (n + 1)
+        most = largest if view.max_length is None else int(view.max_length * scale)
+        if view.windows is not None:
+            late = np.floor(view.windows[:, 1] * scale).astype(np.int64)
+            early = np.ceil(view.windows[:, 0] * scale).astype(np.int64)
+            model.AddDimension(callback, int(late.max()), int(late.max()), False, "time")
+            time = model.GetDimensionOrDie("time")
+            for k in range(1, n):
+                time.CumulVar(manager.NodeToIndex(k)).SetRange(int(early[k]), int(late[k]))
+            for v in range(vehicles):
+                time.CumulVar(model.Start(v)).SetRange(int(early[0]), int(late[0]))
+                time.CumulVar(model.End(v)).SetRange(int(early[0]), int(late[0]))
+        if view.max_length is not None or view.minmax:
+            model.AddDimension(callback, 0, most, True, "length")
+        if view.minmax:
+            model.GetDimensionOrDie("length").SetGlobalSpanCostCoefficient(100)
+    if view.skip_costs is not None:
+        unit = scale
+        if view.free:
+            # Length only breaks ties between equal prizes.
+            unit = (view.max_length or 1.0) * scale * (whole_factor(view.skip_costs) or 1000.0)
+            unit = min(unit, 1e15 / max(float(view.skip_costs.sum()), 1e-300))
+        costs = np.rint(view.skip_costs * unit).astype(np.int64)
+        for k in range(1, n):
+            model.AddDisjunction([manager.NodeToIndex(k)], int(costs[k]))
+    if view.prizes is not None:
+        factor = 1e9 / max(float(view.prizes.sum()), 1e-300)
+        prizes = np.floor(view.prizes * factor).astype(np.int64).tolist()
+        least = int(np.ceil(view.min_prize * factor))
+        # Where all are needed, rounding must not ask for more than all.
+        least = min(least, sum(prizes))
+        active = [model.ActiveVar(manager.NodeToIndex(k)) for k in range(1, n)]
+        solver = model.solver()
+        solver.Add(solver.ScalProd(active, prizes[1:]) >= least)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nco.classical.constructive import initial_solution
-from nco.classical.routing import check_start, integer_matrix, too_few_vehicles, version
-from nco.instances.core import (
-    Budget,
-    Instance,
-    Listener,
-    Result,
-    SpatialInstance,
-    Status,
-    Stop,
-    Tracker,
+from nco.classical.insertion import first_solution
+from nco.classical.routing import check_start, version
+from nco.classical.views import (
+    cannot_route,
+    enough_prize,
+    routing_view,
+    scaled_costs,
+    scaled_loads,
+    whole_factor,
 )
-from nco.instances.cvrp import CVRP
-from nco.instances.tsp import TSP
+from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
+from nco.instances.routing import RoutingView
 
+#: Its matrices of more nodes take too much memory.
+LARGEST_NODES = 10_000
 #: Largest scaled cost of one leg. PyVRP's penalties are bounded at 1e5 per unit of load;
 #: costs of this size keep them effective with unit loads and short routes alike.
 LARGEST_COST = 20_000
@@ -53,10 +54,8 @@ class PyVRP:
             raise ValueError("neighbors < 1 not understood.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
-        """Tours and routes of up to 10,000 nodes."""
-        if not isinstance(instance, (TSP, CVRP)):
-            return f"solves tsp, atsp and cvrp, not {instance.problem}"
-        return None if instance.nodes <= 10_000 else "needs n <= 10000"
+        """Tours and routes of up to 10,000 nodes, except where the longest counts."""
+        return cannot_route(instance, LARGEST_NODES, _compatible)
 
     def solve(
         self,
@@ -69,35 +68,72 @@ class PyVRP:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
         check_start(instance, start)
+        view = routing_view(instance)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if isinstance(instance, CVRP) and too_few_vehicles(instance):
+        if view.fleet_too_small:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        first = initial_solution(instance)
+        first = first_solution(instance)
         if first is not None:
             tracker.offer(first, by="constructive")
         stopped = Stop.FINISHED
-        if _nodes(instance) > 2 and not tracker.done():
-            stopped = self._search(instance, tracker, seed)
+        if view.nodes > 2 and not tracker.done():
+            stopped = self._search(view, tracker, seed)
         return tracker.result(
             tracker.done() or stopped,
             params={"neighbors": self.neighbors},
             versions=version("pyvrp"),
         )
 
-    def _search(self, instance: Any, tracker: Tracker[Any], seed: int) -> Stop:
+    def _search(self, view: RoutingView, tracker: Tracker[Any], seed: int) -> Stop:
+        if view.prizes is None:
+            return self._run(view, tracker, seed, tracker.budget, 0.0)[0]
+        # A minimum of prize is not PyVRP's: prizes are worth more from round to round
+        # until enough is collected, and less again after that (Lagrangian relaxation).
+        low, high, boost = 0.0, math.inf, 0.0
+        stopped, rounds = Stop.FINISHED, 6
+        unit = float(view.distances.matrix.max(initial=0.0)) / max(float(view.prizes.mean()), 1e-12)
+        for number in range(rounds):
+            budget = tracker.budget
+            part = budget if number == rounds - 1 else budget.share(1 / 3)
+            if budget.iterations is not None:
+                part = part.child(part.time_limit, math.ceil(budget.iterations / rounds))
+            stopped, enough = self._run(view, tracker, seed + number, part, boost)
+            if tracker.done() or (enough and boost == 0.0 and budget.time_limit is None):
+                break
+            if enough and boost == 0.0:
+                # The relaxation is feasible, so it has the optimum: no more rounds.
+                return self._run(view, tracker, seed + rounds, budget, 0.0)[0]
+            low, high = (low, boost) if enough else (boost, high)
+            boost = (low + high) / 2 if high < math.inf else max(2 * boost, unit / 100)
+        return stopped
+
+    def _run(
+        self, view: RoutingView, tracker: Tracker[Any], seed: int, budget: Budget, boost: float
+    ) -> tuple[Stop, bool]:
+        """One search; why it ended, and whether its best solution needed no mending."""
         import pyvrp
         from pyvrp.search import NeighbourhoodParams
 
-        budget = tracker.budget
-        data = _problem_data(instance)
-        end = None if budget.time_limit is not None else budget.elapsed() + 10.0
+        instance = tracker.instance
+        data = _problem_data(view, boost)
+        end = None if tracker.budget.time_limit is not None else budget.elapsed() + 10.0
+
+        def offer(solution: Any) -> bool:
+            found = _solution(view, solution)
+            fine = not instance.violations(found)
+            if not fine and view.prizes is not None:
+                found = view.decode(enough_prize(view, view.encode(found)))
+            # Scaled costs may hide a limit broken by rounding.
+            if fine or not instance.violations(found):
+                tracker.offer(found)
+            return fine
 
         class Callbacks(sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchCallbacks):  # type: ignore[misc, name-defined]
             def on_best(self, best: Any) -> None:
                 if best.is_feasible():
-                    tracker.offer(_solution(instance, best))
+                    offer(best)
 
         iteration = -1
         stopped: Stop | None = None
@@ -105,7 +141,7 @@ class PyVRP:
         def stop(best_cost: float) -> bool:
             nonlocal iteration, stopped
             iteration += 1
-            stopped = tracker.done(iteration)
+            stopped = tracker.done() or budget.done(iteration)
             if stopped is None and end is not None and budget.iterations is None:
                 return budget.elapsed() > end
             return stopped is not None
@@ -118,9 +154,9 @@ class PyVRP:
         )
         initial = None
         # Its own start descends from a random solution, which takes long for many nodes.
-        if tracker.solution is not None and (_nodes(instance) > 500 or _has_start(tracker)):
-            routes = [tracker.solution] if isinstance(instance, TSP) else tracker.solution
-            initial = pyvrp.Solution(data, [_visits(instance, route) for route in routes])
+        given = any(event.by == "start" for event in tracker.trajectory)
+        if tracker.solution is not None and (view.nodes > 500 or given):
+            initial = pyvrp.Solution(data, _visits(view, tracker.solution))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = pyvrp.solve(
@@ -132,81 +168,82 @@ class PyVRP:
                 params=params,
                 initial_solution=initial,
             )
-        if result.best.is_feasible():
-            solution = _solution(instance, result.best)
-            # Scaled costs may hide a distance limit broken by rounding.
-            if not instance.violations(solution):
-                tracker.offer(solution)
-        return stopped or Stop.FINISHED
+        enough = result.best.is_feasible() and offer(result.best)
+        return stopped or Stop.FINISHED, enough
 
 
-def _nodes(instance: SpatialInstance[Any]) -> int:
-    return instance.nodes
+def _compatible(view: RoutingView) -> str | None:
+    """The reason why PyVRP cannot express a problem, or None."""
+    return "cannot minimise the longest route" if view.minmax else None
 
 
-def _has_start(tracker: Tracker[Any]) -> bool:
-    return any(event.by == "start" for event in tracker.trajectory)
+def _visits(view: RoutingView, solution: Any) -> list[list[int]]:
+    """Client numbers of the routes: node k is client k - 1, and node 0 the depot."""
+    return [[k - 1 for k in route] for route in view.encode(solution)]
 
 
-def _visits(instance: Any, route: Iterable[int]) -> list[int]:
-    """Client numbers of a route: node k is client k - 1, and node 0 the depot."""
-    if isinstance(instance, TSP):
-        route = list(route)
-        begin = route.index(0)
-        route = [*route[begin + 1 :], *route[:begin]]
-    return [k - 1 for k in route]
+def _solution(view: RoutingView, solution: Any) -> Any:
+    return view.decode([[a.idx + 1 for a in list(route)[1:-1]] for route in solution.routes()])
 
 
-def _solution(instance: Any, solution: Any) -> Any:
-    routes = [[a.idx + 1 for a in list(route)[1:-1]] for route in solution.routes()]
-    return [0, *routes[0]] if isinstance(instance, TSP) else routes
+def _skip_prizes(view: RoutingView, scale: float, boost: float) -> NDArray[np.int64]:
+    """PyVRP's prizes [nodes]: what a node left out costs, in scaled units."""
+    assert view.skip_costs is not None
+    costs = view.skip_costs.astype(np.float64)
+    if view.free:
+        # Length only breaks ties: the least difference of two sums of integers costs
+        # more than the longest route.
+        factor = float(whole_factor(costs) or 1000)
+        scale = factor * (1.0 + np.floor((view.max_length or 1.0) * scale))
+        scale = min(scale, 1e12 / max(float(costs.max()), 1e-300))
+    elif boost and view.prizes is not None:
+        costs = costs + boost * view.prizes
+    return np.rint(costs * scale).astype(np.int64)
 
 
-def _problem_data(instance: TSP | CVRP) -> Any:
+def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
+    """PyVRP's form of a problem.
+
+    Parameters
+    ----------
+    view
+        The problem.
+    boost
+        Worth of a unit of prize while too little is collected.
+    """
     import pyvrp
 
-    matrix, scale = integer_matrix(instance.distances, LARGEST_COST)
-    if instance.distances.integral and float(instance.distances.matrix.max()) <= 10_000_000:
-        matrix, scale = instance.distances.matrix.astype(np.int64), 1.0
-    np.fill_diagonal(matrix, 0)
+    distances = view.distances
+    # Lengths up to this size need no scaling, and rounding would break limits.
+    whole = distances.integral and float(distances.matrix.max(initial=0.0)) <= 10_000_000
+    matrix, scale = scaled_costs(distances, 10_000_000 if whole else LARGEST_COST)
     n = len(matrix)
-    points = instance.coords[:, :2].tolist() if instance.coords is not None else [(0.0, 0.0)] * n
-    vehicle: dict[str, Any] = {"num_available": 1}
-    demands = np.zeros(n, dtype=np.int64)
-    if isinstance(instance, CVRP):
-        vehicle["num_available"] = instance.vehicles or instance.n
-        load = instance.demands
-        factor = 1.0
-        if load.dtype != np.int64 or not float(instance.capacity).is_integer():
-            factor = 1e6 / max(instance.capacity, 1e-300)
-            # Rounded up, so that what fits after scaling fits before.
-            demands = np.ceil(load * factor).astype(np.int64)
-        else:
-            demands = load
-        vehicle["capacity"] = [int(instance.capacity * factor)]
-        if instance.max_distance is not None:
-            # Service takes the same from the limit as travel does: half of it on the
-            # way in and half on the way out, so that distance limits express it.
-            service = instance.service_time * scale
-            extra = np.full((n, n), service)
-            extra[0, :] /= 2
-            extra[:, 0] /= 2
-            np.fill_diagonal(extra, 0)
-            durations = np.ceil(matrix + extra).astype(np.int64)
-            vehicle["shift_duration"] = int(np.floor(instance.max_distance * scale))
-        else:
-            durations = np.zeros((n, n), dtype=np.int64)
-    else:
-        durations = np.zeros((n, n), dtype=np.int64)
-    clients = [
-        pyvrp.Client(location=k, delivery=[int(demands[k])] if demands.any() else [])
-        for k in range(1, n)
-    ]
-    if not demands.any():
-        vehicle.pop("capacity", None)
+    points = [(0.0, 0.0)] * n if distances.coords is None else distances.coords[:, :2].tolist()
+    vehicle: dict[str, Any] = {"num_available": view.vehicles or n - 1}
+    clients: dict[str, list[Any]] = {}
+    if view.demands is not None and view.demands.any():
+        demands, capacity = scaled_loads(view, 1e6)
+        clients["delivery"] = [[d] for d in demands.tolist()]
+        vehicle["capacity"] = [capacity]
+    durations = np.zeros((n, n), dtype=np.int64)
+    if view.windows is not None or view.max_length is not None:
+        durations = matrix if whole else np.ceil(distances.matrix * scale).astype(np.int64)
+        np.fill_diagonal(durations, 0)
+    if view.service is not None:
+        clients["service_duration"] = np.ceil(view.service * scale).astype(np.int64).tolist()
+    if view.windows is not None:
+        early = np.ceil(view.windows[:, 0] * scale).astype(np.int64).tolist()
+        late = np.floor(view.windows[:, 1] * scale).astype(np.int64).tolist()
+        clients |= {"tw_early": early, "tw_late": late}
+        vehicle |= {"tw_early": early[0], "tw_late": late[0]}
+    if view.max_length is not None:
+        vehicle["shift_duration"] = int(np.floor(view.max_length * scale))
+    if view.skip_costs is not None:
+        clients["prize"] = _skip_prizes(view, scale, boost).tolist()
+        clients["required"] = [False] * n
     return pyvrp.ProblemData(
         [pyvrp.Location(float(x), float(y)) for x, y in points],
-        clients,
+        [pyvrp.Client(k, **{key: v[k] for key, v in clients.items()}) for k in range(1, n)],
         [pyvrp.Depot(location=0)],
         [pyvrp.VehicleType(**vehicle)],
         [matrix],
