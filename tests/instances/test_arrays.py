@@ -117,8 +117,6 @@ def test_benchmark_sets(shared_data):
     """Read as they are; the references cost what the files say."""
     routing = shared_data / "routing"
     for path in sorted(routing.glob("*.npz")):
-        if path.name.startswith("op"):
-            continue
         batch = io.read(path)
         with np.load(path) as raw:
             assert len(batch) == len(raw["ref_cost"])
@@ -131,36 +129,39 @@ def test_benchmark_sets(shared_data):
     assert batch[0].name == f"{path.stem}[0]"
 
 
-def test_a_new_problem_needs_its_class_only(tmp_path, shared_data):
-    """Orienteering is unknown, the text lists what is known; once registered it is read."""
-    path = shared_data / "routing" / "op100.npz"
-    if "op" not in problems:
-        error = refused(path)
-        assert "coords, max_length, prizes" in error.what
-        assert "tsp, atsp, cvrp, knapsack, mis, mip" in error.hint
+def test_a_new_problem_needs_its_class_only(tmp_path):
+    """Its keys are unknown, and the text lists what is known; once registered they are read."""
+    path = save(tmp_path, coords=np.zeros((4, 3, 2)), gains=np.ones((4, 3)), max_length=4.0)
+    error = refused(path)
+    assert "the keys (coords, gains, max_length) are not those of one known problem" in error.what
+    assert "tsp, atsp, cvrp" in error.hint
 
     @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
     class Orienteering(Instance[list[int]]):
         problem: ClassVar[str] = "test-op"
         coords: NDArray[Any] = dataclasses.field(metadata={"ndim": 2})
-        prizes: NDArray[Any]
+        gains: NDArray[Any]
         max_length: float
         colour: str = "red"
 
         @property
         def n(self):
-            return len(self.coords) - 1
+            return len(self.gains)
 
     globals()["Orienteering"] = Orienteering
     entries = problems._entries
     saved = dict(entries)
     try:
-        entries.pop("op", None)
         problems.add(Entry("test-op", f"{__name__}:Orienteering"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Entry, "load", load_here)
             batch = io.read(path)
-            assert (batch.cls, batch[0].n, batch[0].max_length) == (Orienteering, 100, 4.0)
+            assert (batch.cls, len(batch), batch[3].n, batch[3].max_length) == (
+                Orienteering,
+                4,
+                3,
+                4.0,
+            )
             io.write(batch[0].replace(colour="blue"), tmp_path / "x.json")
             assert io.read(tmp_path / "x.json").colour == "blue"
     finally:

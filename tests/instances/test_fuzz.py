@@ -122,6 +122,10 @@ FILES = {
     "y.tsp": FULL.format(kind="TSP", format="UPPER_ROW", rows="1 2 3 4\n5 6 7\n8 9\n10"),
     "x.atsp": FULL.format(kind="ATSP", format="FULL_MATRIX", rows="0 1 2 3 4\n" * 5),
     "x.vrp": CVRP_TEXT,
+    "x.ovrp": CVRP_TEXT.replace("TYPE : CVRP", "TYPE : OVRP"),
+    "x.oplib": GEO.replace("TYPE: TSP", "TYPE: OP\nCOST_LIMIT: 9000").replace(
+        "EOF", "NODE_SCORE_SECTION\n1 0\n2 5\n3 7\nDEPOT_SECTION\n1\n-1\nEOF"
+    ),
     "x.kp": "3 10\n1 2\n3 4\n5.5 6\n0 1 1\n",
     "y.kp": "3\n1 1 2\n2 3 4\n3 5.5 6\n10\n",
     "z.kp": "knapPI_1\nn 2\nc 10\nz 8\ntime 0.01\n1,3,4,1\n2,5,6,1\n-----\n" * 2,
