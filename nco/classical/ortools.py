@@ -14,7 +14,7 @@ from nco.classical.views import (
     routing_view,
     scaled_costs,
     scaled_loads,
-    whole_factor,
+    scaled_times,
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
@@ -159,14 +159,14 @@ def _constrain(
         model.AddDimensionWithVehicleCapacity(load, 0, [capacity] * vehicles, True, "load")
     service = np.zeros(n) if view.service is None else view.service * scale
     if view.max_length is not None or view.windows is not None or view.minmax:
-        exact = matrix if scale == 1.0 else view.distances.matrix * scale
-        steps = np.ceil(exact + service[:, None]).astype(np.int64)
+        stay = np.ceil(service - 1e-6).astype(np.int64)
+        steps = scaled_times(view, scale) + stay[:, None]
         callback = model.RegisterTransitMatrix(steps.tolist())
         largest = int(steps.max()) * (n + 1)
-        most = largest if view.max_length is None else int(view.max_length * scale)
+        most = largest if view.max_length is None else int(view.max_length * scale + 1e-6)
         if view.windows is not None:
-            late = np.floor(view.windows[:, 1] * scale).astype(np.int64)
-            early = np.ceil(view.windows[:, 0] * scale).astype(np.int64)
+            late = np.floor(view.windows[:, 1] * scale + 1e-6).astype(np.int64)
+            early = np.ceil(view.windows[:, 0] * scale - 1e-6).astype(np.int64)
             model.AddDimension(callback, int(late.max()), int(late.max()), False, "time")
             time = model.GetDimensionOrDie("time")
             for k in range(1, n):
@@ -181,9 +181,10 @@ def _constrain(
     if view.skip_costs is not None:
         unit = scale
         if view.free:
-            # Length only breaks ties between equal prizes.
-            unit = (view.max_length or 1.0) * scale * (whole_factor(view.skip_costs) or 1000.0)
-            unit = min(unit, 1e15 / max(float(view.skip_costs.sum()), 1e-300))
+            # A customer of mean prize is worth a long detour; were prizes worth more, the
+            # penalties on legs that guide the search would be lost beside them.
+            mean = float(view.skip_costs[1:].mean())
+            unit = 3.0 * float(matrix.max()) / mean if mean > 0 else scale
         costs = np.rint(view.skip_costs * unit).astype(np.int64)
         for k in range(1, n):
             model.AddDisjunction([manager.NodeToIndex(k)], int(costs[k]))

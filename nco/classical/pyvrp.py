@@ -19,6 +19,7 @@ from nco.classical.views import (
     routing_view,
     scaled_costs,
     scaled_loads,
+    scaled_times,
     whole_factor,
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
@@ -214,9 +215,7 @@ def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
     import pyvrp
 
     distances = view.distances
-    # Lengths up to this size need no scaling, and rounding would break limits.
-    whole = distances.integral and float(distances.matrix.max(initial=0.0)) <= 10_000_000
-    matrix, scale = scaled_costs(distances, 10_000_000 if whole else LARGEST_COST)
+    matrix, scale = scaled_costs(distances, LARGEST_COST)
     n = len(matrix)
     points = [(0.0, 0.0)] * n if distances.coords is None else distances.coords[:, :2].tolist()
     vehicle: dict[str, Any] = {"num_available": view.vehicles or n - 1}
@@ -227,17 +226,16 @@ def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
         vehicle["capacity"] = [capacity]
     durations = np.zeros((n, n), dtype=np.int64)
     if view.windows is not None or view.max_length is not None:
-        durations = matrix if whole else np.ceil(distances.matrix * scale).astype(np.int64)
-        np.fill_diagonal(durations, 0)
+        durations = scaled_times(view, scale)
     if view.service is not None:
-        clients["service_duration"] = np.ceil(view.service * scale).astype(np.int64).tolist()
+        clients["service_duration"] = np.ceil(view.service * scale - 1e-6).astype(np.int64).tolist()
     if view.windows is not None:
-        early = np.ceil(view.windows[:, 0] * scale).astype(np.int64).tolist()
-        late = np.floor(view.windows[:, 1] * scale).astype(np.int64).tolist()
+        early = np.ceil(view.windows[:, 0] * scale - 1e-6).astype(np.int64).tolist()
+        late = np.floor(view.windows[:, 1] * scale + 1e-6).astype(np.int64).tolist()
         clients |= {"tw_early": early, "tw_late": late}
         vehicle |= {"tw_early": early[0], "tw_late": late[0]}
     if view.max_length is not None:
-        vehicle["shift_duration"] = int(np.floor(view.max_length * scale))
+        vehicle["shift_duration"] = int(np.floor(view.max_length * scale + 1e-6))
     if view.skip_costs is not None:
         clients["prize"] = _skip_prizes(view, scale, boost).tolist()
         clients["required"] = [False] * n

@@ -359,7 +359,7 @@ class Search:
 
     def run(self, iterations: int, temperature: float) -> float:
         """Iterate at a temperature in units of a short leg; the cost of ``best``."""
-        most = max(1, min(12, self.view.nodes // 2))
+        most = min(12, self.view.nodes - 1)
         return float(
             _search(
                 iterations, temperature * self.leg, most, self.near, self.now, self.best,
@@ -381,7 +381,6 @@ class Search:
 
 
 def improve(
-    view: RoutingView,
     search: Search,
     offer: Callable[[list[list[int]]], object],
     budget: Budget,
@@ -391,8 +390,6 @@ def improve(
 
     Parameters
     ----------
-    view
-        The problem.
     search
         The search, with routes loaded.
     offer
@@ -402,8 +399,6 @@ def improve(
     done
         The reason to stop after so many iterations, or None.
     """
-    if view.nodes < 3:
-        return Stop.FINISHED
     seconds = 10.0 if budget.time_limit is None else budget.time_limit
     begin, iteration, record = budget.elapsed(), 0, math.inf
     while True:
@@ -493,12 +488,13 @@ class RuinRecreate:
         stopped = Stop.FINISHED
         if routes is not None:
             offer(routes)
+        if routes is not None and view.nodes > 2:
             search = Search(view, seed, self.neighbors)
             search.load(routes)
             if stochastic:
-                stopped = improve(view, search, offer, budget, budget.done)
+                stopped = improve(search, offer, budget, budget.done)
             else:
-                stopped = improve(view, search, offer, budget, tracker.done)
+                stopped = improve(search, offer, budget, tracker.done)
         if isinstance(instance, SPCTSP) and plan is not None:
             tracker.offer(follow(instance, plan))
         return tracker.result(stopped, params={"neighbors": self.neighbors})

@@ -11,19 +11,32 @@ from numpy.typing import NDArray
 from nco.instances.core import Distances, Instance, UnsupportedError
 from nco.instances.routing import RoutingView
 
+#: Costs up to this size need no scaling; rounding would break limits.
+EXACT = 10_000_000
+
 
 def scaled_costs(distances: Distances, largest: float) -> tuple[NDArray[np.int64], float]:
     """Costs as integers [n, n] and the factor they were multiplied with.
 
-    Integral costs stay as they are where they fit; others are scaled so that the largest
-    becomes ``largest``.
+    Costs with few decimals become whole exactly where they fit into `EXACT`; others are
+    scaled so that the largest becomes ``largest``.
     """
     matrix = distances.matrix
     top = float(matrix.max(initial=0.0))
-    scale = 1.0 if distances.integral and top <= largest else largest / (top or largest)
+    # One row tells at once of most costs that their decimals do not end.
+    scale = whole_factor(matrix[0], 1e4) and whole_factor(matrix, 1e4)
+    if scale is None or top * scale > EXACT:
+        scale = largest / (top or largest)
     costs = np.rint(matrix * scale).astype(np.int64)
     np.fill_diagonal(costs, 0)
     return costs, scale
+
+
+def scaled_times(view: RoutingView, scale: float) -> NDArray[np.int64]:
+    """Travel times as integers [n, n], never shorter than they are."""
+    times = np.ceil(view.distances.matrix * scale - 1e-6).astype(np.int64)
+    np.fill_diagonal(times, 0)
+    return times
 
 
 def routing_view(instance: Instance[Any]) -> RoutingView:
