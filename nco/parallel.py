@@ -217,9 +217,19 @@ def _run_batched(
     return out
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    # Ctrl-C reaches the whole process group, but the parent alone decides what it means.
+    # What is ignored here stays ignored in processes begun here, from their first moment;
+    # blocking would not do, as multiprocessing unblocks. Other threads cannot set it.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _job(task: _Task, stop: str) -> tuple[int, Result | Exception | None]:
@@ -256,7 +266,7 @@ def _parallel(
         # Ray's backend returns all at once.
         returns = "list"
     else:
-        config = parallel_config(backend="loky", initializer=_ignore_interrupts)
+        config = parallel_config(backend="loky")
         returns = "generator_unordered"
     # Workers learn of an interruption by a file that appears.
     with (
@@ -265,7 +275,9 @@ def _parallel(
         config,
     ):
         pool = Parallel(n_jobs=jobs, return_as=returns, batch_size=1, max_nbytes=None)
-        yield from pool(delayed(_job)(task, stop) for task in tasks)
+        with _deaf_children() if backend == "loky" else contextlib.nullcontext():
+            outcomes = pool(delayed(_job)(task, stop) for task in tasks)
+        yield from outcomes
 
 
 @contextlib.contextmanager
