@@ -36,6 +36,7 @@ from nco.mip.bandit import Bandit
 from nco.mip.main_solve import MainSolve
 from nco.mip.neighborhoods import Incumbents, Operator
 from nco.mip.relaxation import LinearProgram
+from nco.mip.starters import load_starters, run_starters
 
 logger = logging.getLogger("nco")
 
@@ -45,6 +46,8 @@ POOL = 10
 FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
 #: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
 VAIN = 0.02
+#: Seconds below which loading the starters does not pay.
+SHORT = 3.0
 #: Trials after which the relaxation is solved anew.
 REFRESH = 6
 
@@ -151,6 +154,8 @@ class Search:
         self._make_main, self._make_sub = main, sub
         self._sub: Backend | None = None
         self._main: MainSolve | None = None
+        self._starters: threading.Thread | None = None
+        self._ended = False
         self._lock = threading.RLock()
         self._news: Vector | None = None
         self._accept = plan.accept()
@@ -181,6 +186,8 @@ class Search:
             return False
         value = self.form.value(polished)
         with self._lock:
+            if self._ended:
+                return False
             best = self.pool[0].value if self.pool else math.inf
             if not any(np.array_equal(polished, state.x) for state in self.pool):
                 self.pool.append(_State(polished, value))
@@ -201,6 +208,8 @@ class Search:
     def offer_bound(self, bound: float, by: str) -> None:
         """Keep a lower bound of the whole model."""
         with self._lock:
+            if self._ended:
+                return
             offer_bound(self.tracker, self.form, self.view, bound, by)
         if self.share is not None and math.isfinite(bound):
             self.share.tell_bound(bound)
@@ -245,13 +254,47 @@ class Search:
                 return self._run_counted(hint)
             return self._run_timed(hint)
         finally:
+            with self._lock:
+                self._ended = True
             answered = self._main is None or self._main.stop()
+            if self._starters is not None:
+                self._starters.join(0.2)
             if self._sub is not None:
                 self._sub.close()
             if not answered:
                 logger.info("the main engine did not stop in time; it is left behind.")
 
+    def _start_up(self, hint: Vector | None) -> Vector | None:
+        """Run the starters; they may go on beside the main solve. Returns a start."""
+        limit = self.tracker.budget.time_limit
+        seed = int(self.rng.integers(2**31))
+        if self.plan.deterministic or limit is None:
+            found = run_starters(self.form, seed, self.offer, self._stop)
+        elif limit < SHORT:
+            return hint
+        else:
+
+            def work() -> None:
+                # Loading and compiling is not the starters' own time.
+                load_starters()
+                deadline = time.monotonic() + 0.1 * limit
+
+                def over() -> bool:
+                    return self._ended or self._stop() or time.monotonic() > deadline
+
+                run_starters(self.form, seed, self.offer, over)
+
+            self._starters = threading.Thread(target=work, name="nco-starters")
+            self._starters.start()
+            # The first call of all may have to compile; nobody waits for that.
+            self._starters.join(0.03 * limit)
+            found = None
+        if self.pool:
+            return self.pool[0].x
+        return hint if hint is not None else found
+
     def _run_counted(self, hint: Vector | None) -> Outcome:
+        hint = self._start_up(hint)
         engine = self._make_main()
         watch = Watch(
             on_solution=lambda x: self.offer(x, engine.name),
@@ -266,6 +309,7 @@ class Search:
         return self._finish(self._trials(lambda: None), outcome)
 
     def _run_timed(self, hint: Vector | None) -> Outcome:
+        hint = self._start_up(hint)
         if self.plan.main_share > 0:
             engine = self._make_main()
             watch = Watch(
@@ -327,7 +371,7 @@ class Search:
     def _main_turn(self) -> None:
         """Give the main solve its share of the time."""
         main = self._main
-        if main is None or main.finished:
+        if main is None or main.finished or not main.idle:
             return
         elapsed = max(1e-9, self.tracker.budget.elapsed())
         others = max(1e-9, elapsed - main.seconds)

@@ -283,16 +283,21 @@ def run_interruptible(
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=target, name="nco-engine", daemon=True)
+    # Not a daemon: an engine that calls back into a closing interpreter would abort it.
+    thread = threading.Thread(target=target, name="nco-engine")
     thread.start()
     wait = 0.001
-    while True:
-        thread.join(wait)
-        if not thread.is_alive():
-            break
-        wait = min(0.02, 2 * wait)
-        if stop():
-            interrupt()
+    try:
+        while True:
+            thread.join(wait)
+            if not thread.is_alive():
+                break
+            wait = min(0.02, 2 * wait)
+            if stop():
+                interrupt()
+    except BaseException:
+        interrupt()
+        raise
     if failure:
         raise failure[0]
 

@@ -31,6 +31,7 @@ from nco.mip.backend import (
     confirm_unbounded,
     construct,
     offer,
+    offer_bound,
     reason_without_mip,
     settle,
     view_of,
@@ -291,8 +292,8 @@ class Balans:
         if outcome.status is Status.UNBOUNDED:
             outcome = self._settled(outcome, engine(self.main, 0), tracker, form, view)
         elif outcome.x is not None:
-            search.offer(outcome.x, self.main)
-            search.offer_bound(outcome.bound, self.main)
+            offer(tracker, form, view, outcome.x, self.main)
+            offer_bound(tracker, form, view, outcome.bound, self.main)
         if self.memory:
             save_memory(self.memory, memory, bandit.statistics)
         return outcome, search.statistics()

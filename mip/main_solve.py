@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from nco.mip.backend import Backend, Limits, Outcome, Vector, Watch
 
+#: Seconds to wait for an engine to pause.
+PATIENCE = 0.5
+
 
 class MainSolve:
     """An engine in its own thread, which works only while `run` lets it.
@@ -47,6 +50,11 @@ class MainSolve:
         """Whether the engine has ended."""
         return self._over.is_set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether the engine waits for the next `run`."""
+        return self._idle.is_set()
+
     def _pause(self) -> None:
         while not self._go.is_set() and not self._watch.stop():
             self._idle.set()
@@ -64,16 +72,17 @@ class MainSolve:
 
     def start(self, x: Vector | None) -> None:
         """Begin, from column values [n] if there are any; works from the first `run` on."""
-        self._thread = threading.Thread(target=self._work, args=(x,), name="nco-main", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(x,), name="nco-main")
         self._thread.start()
 
     def run(self, seconds: float, until: Callable[[], bool]) -> float:
-        """Let the engine work, and wait until it pauses again.
+        """Let the engine work, and wait for it to pause again.
 
         Parameters
         ----------
         seconds
-            Length of the slice; engines overrun it by the time between their questions.
+            Length of the slice; engines overrun it by the time between their questions, of
+            which at most `PATIENCE` is waited for.
         until
             Ends the slice early.
 
@@ -87,8 +96,10 @@ class MainSolve:
         while not self._over.is_set() and time.monotonic() - begin < seconds and not until():
             self._over.wait(0.01)
         self._go.clear()
+        # An engine deep in a relaxation does not answer; it then goes on beside the caller.
+        patience = time.monotonic() + PATIENCE
         while not self._idle.wait(0.02):
-            if self._watch.stop():
+            if self._watch.stop() or time.monotonic() > patience:
                 break
         spent = time.monotonic() - begin
         self.seconds += spent

@@ -1,0 +1,95 @@
+"""Solutions before any LP is solved: the starters, one after the other, into the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nco.mip.backend import Form, Vector, polish
+from nco.mip.relaxation import solve_lp
+
+#: Rounds of starts and of improvements.
+ROUNDS = 4
+#: Moves of one jump.
+STEPS = 200_000
+#: Seconds for the continuous rest of a start.
+REST_SECONDS = 1.0
+
+
+def load_starters() -> None:
+    """Import the compiled parts and run them once on a trifle."""
+    from nco.instances.mip import MIP
+
+    trifle = MIP(c=[1.0], A=[[1.0]], row_lower=[1.0], upper=[1.0], integrality=[True])
+    run_starters(Form(trifle), 0, lambda x, by: None, lambda: False)
+
+
+def wishes(form: Form, rng: np.random.Generator) -> list[Vector]:
+    """Column values [n] to start from: best for the objective, near zero, mixed."""
+    zero = np.clip(np.zeros(form.n), form.lower, form.upper)
+    greedy = np.where(form.c > 0, form.lower, np.where(form.c < 0, form.upper, zero))
+    greedy = np.where(np.isfinite(greedy), greedy, zero)
+    mixed = np.where(rng.random(form.n) < 0.5, greedy, zero)
+    return [greedy, zero, mixed]
+
+
+def with_best_rest(form: Form, x: Vector) -> Vector:
+    """The same whole columns with the best continuous ones, where that is quick."""
+    if form.whole.all():
+        return x
+    lower, upper = form.lower.copy(), form.upper.copy()
+    lower[form.whole] = upper[form.whole] = x[form.whole]
+    outcome = solve_lp(form, REST_SECONDS, lower=lower, upper=upper)
+    if outcome.x is None:
+        return x
+    better = form.rounded(outcome.x)
+    return better if form.feasible(better) and form.value(better) < form.value(x) else x
+
+
+def run_starters(
+    form: Form,
+    seed: int,
+    offer: Callable[[Vector, str], object],
+    stop: Callable[[], bool],
+) -> Vector | None:
+    """Offer what propagation and jumps find, then jump below the best with a cutoff.
+
+    Returns the best start, or else the point that violates the fewest rows.
+    """
+    from nco.mip.fix_propagate import fix_propagate
+    from nco.mip.jump import jump
+
+    rng = np.random.default_rng(seed)
+    best: Vector | None = None
+    near: tuple[int, Vector] | None = None
+    for number, wish in enumerate(wishes(form, rng)):
+        if stop():
+            break
+        x, _ = fix_propagate(form, wish, rng)
+        by = "fix-propagate"
+        found = polish(form, x, REST_SECONDS)
+        if found is None:
+            x, count = jump(form, x, seed + number, stop, steps=STEPS)
+            by = "jump"
+            found = polish(form, x, REST_SECONDS) if count == 0 else None
+            if near is None or count < near[0]:
+                near = count, x
+        if found is None:
+            continue
+        found = with_best_rest(form, found)
+        offer(found, by)
+        if best is None or form.value(found) < form.value(best):
+            best = found
+    for number in range(ROUNDS):
+        if best is None or stop():
+            break
+        value = form.value(best)
+        cutoff = value - max(1e-6, 0.02 * abs(value - form.offset))
+        x, count = jump(form, best, seed + 7 * number, stop, steps=STEPS, cutoff=cutoff)
+        found = polish(form, x, REST_SECONDS) if count == 0 else None
+        if found is None or form.value(found) >= value:
+            break
+        best = with_best_rest(form, found)
+        offer(best, "jump")
+    return best if best is not None else (near[1] if near is not None else None)
