@@ -331,13 +331,23 @@ def _nint(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.floor(x + 0.5)
 
 
-def _euclidean(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sqrt((d * d).sum(-1))
+def _squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Ten times faster than a sum over a last axis of 2 or 3, with the same bits.
+    total = a[..., 0] - b[..., 0]
+    total *= total
+    for k in range(1, a.shape[-1]):
+        d = a[..., k] - b[..., k]
+        d *= d
+        total += d
+    return total
+
+
+def _euclidean(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(_squares(a, b))
 
 
 def _att(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    d = a - b
-    return np.ceil(np.sqrt((d * d).sum(-1) / 10.0))
+    return np.ceil(np.sqrt(_squares(a, b) / 10.0))
 
 
 def _radians(coords: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -371,14 +381,14 @@ def _xray(sx: float, sy: float, sz: float) -> Callable[..., NDArray[np.float64]]
 #: Metric name -> (function of two coordinate arrays [..., d], dimension d, integral).
 #: Rounding rules: G. Reinelt, TSPLIB 95, section 2.
 METRICS: Mapping[str, tuple[Callable[..., NDArray[np.float64]], int, bool]] = {
-    "exact": (lambda a, b: _euclidean(a - b), 2, False),
-    "EUC_2D": (lambda a, b: _nint(_euclidean(a - b)), 2, True),
-    "EUC_3D": (lambda a, b: _nint(_euclidean(a - b)), 3, True),
+    "exact": (_euclidean, 2, False),
+    "EUC_2D": (lambda a, b: _nint(_euclidean(a, b)), 2, True),
+    "EUC_3D": (lambda a, b: _nint(_euclidean(a, b)), 3, True),
     "MAX_2D": (lambda a, b: _nint(np.abs(a - b)).max(-1), 2, True),
     "MAX_3D": (lambda a, b: _nint(np.abs(a - b)).max(-1), 3, True),
     "MAN_2D": (lambda a, b: _nint(np.abs(a - b).sum(-1)), 2, True),
     "MAN_3D": (lambda a, b: _nint(np.abs(a - b).sum(-1)), 3, True),
-    "CEIL_2D": (lambda a, b: np.ceil(_euclidean(a - b)), 2, True),
+    "CEIL_2D": (lambda a, b: np.ceil(_euclidean(a, b)), 2, True),
     "GEO": (_geo, 2, True),
     "ATT": (_att, 2, True),
     "XRAY1": (_xray(1.0, 1.0, 1.0), 3, True),
@@ -476,9 +486,9 @@ class Distances:
         else:
             assert self.coords is not None
             full = np.empty((self.n, self.n))
-            for begin in range(0, self.n, 256):
-                block = self.coords[begin : begin + 256, None]
-                full[begin : begin + 256] = self._function(block, self.coords[None])
+            for begin in range(0, self.n, 32):
+                block = self.coords[begin : begin + 32, None]
+                full[begin : begin + 32] = self._function(block, self.coords[None])
             np.fill_diagonal(full, 0.0)
         full.setflags(write=False)
         return full
