@@ -145,10 +145,27 @@ class TSPTeacher:
 class CVRPTeacher:
     """What remains of a set of routes after some customers were served.
 
-    The fields are those of `prepare`. Every example has its own route directions; the
-    routes stay in order, the fullest first (BQ-NCO, section 5: arbitrary orders are about
-    twice as bad).
+    The fields are those of `prepare`. Every example has its own route directions.
+
+    Parameters
+    ----------
+    order
+        Order of the routes. "fullest": by falling load (BQ-NCO, section 5: arbitrary orders
+        are about twice as bad). "sweep": around the depot, from the fullest on, so that
+        what remains is one sector and the next route is a neighbour of the last.
+
+    Raises
+    ------
+    ValueError
+        When the order is unknown.
     """
+
+    order: str = "fullest"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.order not in ("fullest", "sweep"):
+            raise ValueError(f"order {self.order!r} not understood; fullest or sweep.")
 
     def prepare(self, fields: Fields) -> dict[str, Tensor]:
         """Labels put in the order in which they are taught.
@@ -164,8 +181,17 @@ class CVRPTeacher:
         demand = fields["demands"].gather(1, tour)
         route = start.long().cumsum(1) - 1
         load = torch.zeros_like(demand).scatter_add_(1, route, demand).gather(1, route)
-        # Stable: customers keep their order, and routes of equal load are not mixed.
-        order = (-load).argsort(dim=1, stable=True)
+        rank = -load.double()
+        if self.order == "sweep":
+            coords = fields["coords"].double()
+            away = coords.gather(1, tour[..., None].expand(-1, -1, 2)) - coords[:, :1]
+            wide = route[..., None].expand(-1, -1, 2)
+            away = torch.zeros_like(away).scatter_add_(1, wide, away).gather(1, wide)
+            angle = torch.atan2(away[..., 1], away[..., 0])
+            fullest = angle.gather(1, load.argmax(1, keepdim=True))
+            rank = torch.remainder(angle - fullest, 2 * torch.pi)
+        # Stable: customers keep their order, and routes of equal rank are not mixed.
+        order = rank.argsort(dim=1, stable=True)
         tour, start = tour.gather(1, order), start.gather(1, order)
         return {**fields, "tour": tour, "start": start}
 

@@ -22,6 +22,8 @@ class TrainConfig:
         Name of the policy.
     policy
         Options of the policy, such as ``rotate = false``.
+    teacher
+        Options of the policy's teacher, such as ``order = "sweep"``.
     data
         Label sources, ``PATH`` or ``PATH:RECIPE:SEED`` each.
     weights
@@ -70,6 +72,7 @@ class TrainConfig:
 
     problem: str
     policy: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     held_out: int = 256

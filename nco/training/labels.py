@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,48 @@ def uniform_cvrp(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"coords": coords, "demands": demands}
 
 
+def mixed_cvrp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: as `uniform_cvrp`, then a capacity: 50 for even i, else 30..250, log-uniform.
+
+    Policies then see short and long routes.
+    """
+    coords = np.empty((count, n + 1, 2), dtype=np.float32)
+    demands = np.zeros((count, n + 1), dtype=np.int64)
+    capacity = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        rng.random(out=coords[i], dtype=np.float32)
+        demands[i, 1:] = rng.integers(1, 10, n)
+        log = rng.uniform(math.log(30), math.log(250))
+        capacity[i] = 50 if (first + i) % 2 == 0 else round(math.exp(log))
+    return {"coords": coords, "demands": demands, "capacity": capacity}
+
+
+def mixed_knapsack(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: Pisinger's classes in turn, numbers up to 999, capacity 5..75 % of the weight.
+
+    D. Pisinger, Where are the hard knapsack problems? (2005): uncorrelated, strongly
+    correlated and inverse strongly correlated; every second instance is uncorrelated.
+    """
+    values = np.empty((count, n), dtype=np.int64)
+    weights = np.empty((count, n), dtype=np.int64)
+    capacity = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        a, b = rng.integers(1, 1000, (2, n))
+        kind = (first + i) % 4
+        values[i] = (a, a + 100, a, a)[kind]
+        weights[i] = (b, a, b, a + 100)[kind]
+        capacity[i] = max(1, int(rng.uniform(0.05, 0.75) * weights[i].sum()))
+    return {"values": values, "weights": weights, "capacity": capacity}
+
+
 #: Recipe name -> (problem, function of seed, first instance, count and size).
 RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "tsp-uniform": ("tsp", uniform_tsp),
     "cvrp-uniform": ("cvrp", uniform_cvrp),
+    "cvrp-mixed": ("cvrp", mixed_cvrp),
+    "knapsack-mixed": ("knapsack", mixed_knapsack),
 }
 
 
@@ -114,12 +153,12 @@ def read_labels(spec: str) -> Labels:
         fields: Arrays = {"tour": loaded}
     else:
         fields = {k: loaded[k] for k in loaded.files}
-    first = 0
+    first, meta_n = 0, None
     if "meta" in fields:
         meta = json.loads(str(fields.pop("meta")))
         if meta.get("format") != 1:
             raise LabelError(f"{path}: label format {meta.get('format')} is not known; update nco")
-        problem, first = meta["problem"], meta.get("first", 0)
+        problem, first, meta_n = meta["problem"], meta.get("first", 0), meta.get("n")
         recipe = recipe or ([meta["recipe"], str(meta["seed"])] if "recipe" in meta else [])
     elif recipe and recipe[0] in RECIPES:
         problem = RECIPES[recipe[0]][0]
@@ -128,13 +167,36 @@ def read_labels(spec: str) -> Labels:
             f"{path}: neither a label file nor given a recipe; write {path}:RECIPE:SEED with "
             f"one of {', '.join(RECIPES)}"
         )
+    count, n = unpack(fields, meta_n)
     if recipe:
         if recipe[0] not in RECIPES or RECIPES[recipe[0]][0] != problem:
             raise LabelError(f"{path}: recipe {recipe[0]!r} for {problem} is not known")
-        count, n = fields["tour"].shape
-        fields |= RECIPES[recipe[0]][1](int(recipe[1]), first, count, n)
+        if not recipe[1].isdecimal():
+            raise LabelError(f"{path}: seed {recipe[1]!r} is not a whole number")
+        drawn = RECIPES[recipe[0]][1](int(recipe[1]), first, count, n)
+        fields = {**drawn, **fields}
     check_labels(path, problem, fields)
     return Labels(problem, fields, digest(problem, fields))
+
+
+def unpack(fields: Arrays, n: int | None) -> tuple[int, int]:
+    """Unpack rows of bits in place; number and size of the instances.
+
+    Parameters
+    ----------
+    fields
+        Arrays of a label file. ``start`` and ``chosen`` may be packed as by
+        ``np.packbits(..., axis=1)``.
+    n
+        Size, where packed bits do not tell it.
+    """
+    main = "tour" if "tour" in fields else "chosen"
+    size = n or fields[main].shape[1]
+    for name in ("start", "chosen"):
+        bits = fields.get(name)
+        if bits is not None and bits.dtype == np.uint8 and bits.shape[1] == -(-size // 8):
+            fields[name] = np.unpackbits(bits, axis=1)[:, :size].astype(bool)
+    return len(fields[main]), size
 
 
 def check_labels(path: str, problem: str, fields: Arrays) -> None:
@@ -145,12 +207,29 @@ def check_labels(path: str, problem: str, fields: Arrays) -> None:
     LabelError
         Naming the first bad instance.
     """
+    for good, what in _checks(problem, fields):
+        if not good.all():
+            raise LabelError(f"{path}: label {int(np.argmin(good))} {what}")
+
+
+def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Truth values [N] that must hold, and what is wrong where one does not."""
     if "tour" in fields:
         tour = fields["tour"]
         shift = 1 if problem == "cvrp" else 0
-        good = (np.sort(tour, 1) == np.arange(shift, tour.shape[1] + shift)).all(1)
-        if not good.all():
-            raise LabelError(f"{path}: label {int(np.argmin(good))} is no permutation of its nodes")
+        good = np.sort(tour, 1) == np.arange(shift, tour.shape[1] + shift)
+        yield good.all(1), "is no permutation of its nodes"
+    if problem == "cvrp":
+        start = fields["start"].astype(bool)
+        yield start[:, 0], "does not begin with a route"
+        demand = np.take_along_axis(fields["demands"], fields["tour"].astype(np.int64), 1)
+        route = start.cumsum(1) - 1
+        load = np.zeros(demand.shape)
+        np.add.at(load, (np.arange(len(load))[:, None], route), demand)
+        yield (load <= fields["capacity"][:, None]).all(1), "overloads a route"
+    if problem == "knapsack":
+        weight = (fields["weights"] * fields["chosen"]).sum(1)
+        yield weight <= fields["capacity"], "exceeds the capacity"
 
 
 def write_labels(path: str | Path, problem: str, fields: Arrays, **meta: Any) -> None:
@@ -165,8 +244,8 @@ def write_labels(path: str | Path, problem: str, fields: Arrays, **meta: Any) ->
     fields
         Solutions, and the instances' arrays where no recipe is given.
     meta
-        ``recipe``, ``seed`` and ``first`` of instances that a recipe redraws; anything
-        else worth keeping (expert, command, quality).
+        ``recipe``, ``seed`` and ``first`` of instances that a recipe redraws; ``n`` where
+        packed bits do not tell it; anything else worth keeping (expert, command).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")

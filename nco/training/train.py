@@ -158,7 +158,7 @@ class Trainer:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         module = load_policy(config.problem)
         self.policy = module.POLICY(**config.policy)
-        self.teacher = module.TEACHER
+        self.teacher = module.TEACHER(**config.teacher)
         self.sources, self.data_digest = self._load(config)
         torch.manual_seed(config.seed)
         shape = NetworkConfig(
@@ -239,7 +239,9 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         tensors, meta = checkpoints.read_checkpoint(path)
-        before, now = meta["config"], self.config.to_dict()
+        # Settings that did not exist yet had the effect of their defaults.
+        now = self.config.to_dict()
+        before = {**TrainConfig(problem=self.config.problem).to_dict(), **meta["config"]}
         free = ("steps", "device", "compile", "log_every", "checkpoint_every", "eval_every", "data")
         changed = [k for k in now if k not in free and before.get(k) != now[k]]
         if changed:

@@ -1,7 +1,7 @@
 """One policy per problem.
 
 A policy ``<name>`` is the module ``nco.bq.policies.<name>`` with the attributes `POLICY`
-(the class; its parameters are the policy's options) and `TEACHER` (its training side), or
+and `TEACHER` (its training side), two classes whose parameters are the options, or
 an entry point of that name in the group ``nco.policies`` that gives such a module.
 """
 

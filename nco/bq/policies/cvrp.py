@@ -244,4 +244,4 @@ class CVRPPolicy(PlaneFrame):
 
 
 POLICY = CVRPPolicy
-TEACHER = CVRPTeacher()
+TEACHER = CVRPTeacher

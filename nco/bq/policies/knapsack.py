@@ -200,4 +200,4 @@ def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:
 
 
 POLICY = KnapsackPolicy
-TEACHER = KnapsackTeacher()
+TEACHER = KnapsackTeacher

@@ -168,4 +168,4 @@ class TSPPolicy(PlaneFrame):
 
 
 POLICY = TSPPolicy
-TEACHER = TSPTeacher()
+TEACHER = TSPTeacher

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nco.instances.knapsack import Knapsack
+from nco.training import label as module
+from nco.training.label import label
+from nco.training.labels import read_labels
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 4)
+
+
+@pytest.mark.parametrize(
+    ("problem", "package", "effort"),
+    [("tsp", "fast_tsp", 0.001), ("cvrp", "hygese", 20), ("knapsack", "numpy", 0)],
+)
+def test_labels_are_made_and_read(
+    problem: str, package: str, effort: float, tmp_path: Path
+) -> None:
+    pytest.importorskip(package)
+    out = tmp_path / "labels.npz"
+    assert label(problem, out, n=12, count=10, seed=3, effort=effort, first=5) == 10
+    labels = read_labels(str(out))
+    assert (len(labels), labels.problem) == (10, problem)
+    assert list(tmp_path.iterdir()) == [out]
+    again = tmp_path / "again.npz"
+    label(problem, again, n=12, count=10, seed=3, effort=effort, first=5)
+    if problem != "tsp":  # fast_tsp has no seed
+        assert read_labels(str(again)).digest == labels.digest
+
+
+def test_knapsack_labels_are_optimal(tmp_path: Path) -> None:
+    label("knapsack", tmp_path / "a.npz", n=9, count=8, seed=1)
+    fields = read_labels(str(tmp_path / "a.npz")).fields
+    every = (np.arange(2**9)[:, None] >> np.arange(9)) & 1
+    for i in range(8):
+        fits = every @ fields["weights"][i] <= fields["capacity"][i]
+        best = (every @ fields["values"][i])[fits].max()
+        instance = Knapsack(
+            values=fields["values"][i], weights=fields["weights"][i],
+            capacity=int(fields["capacity"][i]),
+        )  # fmt: skip
+        chosen = [int(k) for k in np.flatnonzero(fields["chosen"][i])]
+        assert instance.violations(chosen) == []
+        assert instance.objective(chosen) == best
+
+
+def test_a_run_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tmp_path / "whole.npz"
+    label("knapsack", whole, n=10, count=12, seed=2)
+    out = tmp_path / "labels.npz"
+    ran: list[int] = []
+    write = module.write_labels
+
+    def dying(path: Path, *arguments: object, **options: object) -> None:
+        ran.append(len(ran))
+        if path == out and len(ran) == 1:
+            raise KeyboardInterrupt
+        write(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_labels", dying)
+    with pytest.raises(KeyboardInterrupt):  # after all parts, before the file
+        label("knapsack", out, n=10, count=12, seed=2)
+    assert not out.exists()
+    (tmp_path / "labels.npz.parts" / "000000004.npz").unlink()
+    assert label("knapsack", out, n=10, count=12, seed=2) == 12
+    assert read_labels(str(out)).digest == read_labels(str(whole)).digest
+
+
+def test_bad_arguments_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no expert lkh for tsp; known: fast-tsp"):
+        label("tsp", tmp_path / "a.npz", n=5, count=1, seed=0, expert="lkh")
+    with pytest.raises(ValueError, match="recipe 'cvrp-mixed' for tsp is not known"):
+        label("tsp", tmp_path / "a.npz", n=5, count=1, seed=0, recipe="cvrp-mixed")
+    (tmp_path / "a.npz.parts").mkdir()
+    (tmp_path / "a.npz.parts" / "meta.json").write_text("{}")
+    with pytest.raises(ValueError, match="belongs to a call with other arguments"):
+        label("tsp", tmp_path / "a.npz", n=5, count=1, seed=0)
+    with pytest.raises(ValueError, match="not one label was finished"):
+        label("tsp", tmp_path / "b.npz", n=5, count=1, seed=0, minutes=-1.0)
