@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,6 +227,20 @@ class MIP(Instance[dict[str, float]]):
         x = self.vector(solution)
         x = np.where(self.integrality, np.rint(x), x)
         return self.solution(x)
+
+    @classmethod
+    def generate(
+        cls, n: int, *, seed: int, distribution: str = "set-cover", **options: Any
+    ) -> Self:
+        """A random model of a family; distributions as `nco.instances.families`."""
+        from nco.instances import generate
+        from nco.instances.families import FAMILIES
+
+        rng = generate.random(seed, cls.problem, n, distribution)
+        return cls(
+            **generate._draw(FAMILIES, distribution, n, rng, options),
+            name=f"{cls.problem}-{distribution}-n{n}-s{seed}",
+        )
 
     def to_mip(self, start: dict[str, float] | None = None) -> MipView:
         """The model itself."""
