@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,8 @@ from nco.instances.core import (
     better,
     spawn_seed,
 )
+
+logger = logging.getLogger("nco")
 
 PathLike = str | os.PathLike[str]
 Many = Sequence[Instance[Any]]
@@ -85,11 +88,17 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
 
 def supporting(instance: Instance[Any]) -> list[str]:
     """Names of the installed solvers that can solve an instance."""
-    return [
-        entry.name
-        for entry in registry.solvers
-        if entry.installed and entry.load()().supports(instance) is None
-    ]
+    names = []
+    for entry in registry.solvers:
+        if not entry.installed:
+            continue
+        try:
+            if entry.load()().supports(instance) is None:
+                names.append(entry.name)
+        except ImportError as error:
+            # One broken plug-in does not take the others with it.
+            logger.warning("solver %s cannot be imported: %s", entry.name, error)
+    return names
 
 
 def require_support(instance: Instance[Any], solver: Solver) -> None:

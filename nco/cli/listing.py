@@ -78,15 +78,19 @@ def _solvers() -> list[dict[str, Any]]:
     rows = []
     for entry in registry.solvers:
         able: list[str] = []
+        installed = _installed(entry)
         if entry.installed:
-            solver = entry.load()()
-            able = [name for name, i in probes.items() if solver.supports(i) is None]
+            try:
+                solver = entry.load()()
+                able = [name for name, i in probes.items() if solver.supports(i) is None]
+            except ImportError as error:
+                installed = f"broken: {error}"
         rows.append(
             {
                 "name": entry.name,
                 "description": entry.description,
                 "problems": able,
-                "installed": _installed(entry),
+                "installed": installed,
             }
         )
     return rows
