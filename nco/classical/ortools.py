@@ -86,7 +86,7 @@ class ORTools:
         manager = pywrapcp.RoutingIndexManager(n, vehicles, 0)
         model = pywrapcp.RoutingModel(manager)
         model.SetArcCostEvaluatorOfAllVehicles(model.RegisterTransitMatrix(matrix.tolist()))
-        _constrain(view, manager, model, vehicles, matrix, scale)
+        _constrain(view, manager, model, vehicles, scale, _visits(view, tracker.solution))
         parameters = pywrapcp.DefaultRoutingSearchParameters()
         parameters.log_search = False
         first = routing_enums_pb2.FirstSolutionStrategy
@@ -115,7 +115,7 @@ class ORTools:
         def at_solution() -> None:
             nonlocal best
             cost = model.CostVar().Min()
-            if cost < best:
+            if cost < best or view.free:
                 best = cost
                 solution = view.decode(routes())
                 # Scaled lengths may hide a limit broken by rounding.
@@ -148,8 +148,12 @@ def _fleet(view: RoutingView, solution: Any) -> int:
     return min(view.nodes - 1, max(int(np.ceil((4 if windows else 1.3) * needed)) + 3, used))
 
 
+def _visits(view: RoutingView, solution: Any) -> int:
+    return 0 if solution is None else sum(map(len, view.encode(solution)))
+
+
 def _constrain(
-    view: RoutingView, manager: Any, model: Any, vehicles: int, matrix: Any, scale: float
+    view: RoutingView, manager: Any, model: Any, vehicles: int, scale: float, visited: int
 ) -> None:
     """Everything of a problem but the arcs' costs."""
     n = view.nodes
@@ -181,10 +185,11 @@ def _constrain(
     if view.skip_costs is not None:
         unit = scale
         if view.free:
-            # A customer of mean prize is worth a long detour; were prizes worth more, the
-            # penalties on legs that guide the search would be lost beside them.
+            # Prizes worth more than some legs would drown the penalties on legs that guide
+            # the search; its best solutions are kept by prize, not by this cost.
             mean = float(view.skip_costs[1:].mean())
-            unit = 3.0 * float(matrix.max()) / mean if mean > 0 else scale
+            leg = scale * (view.max_length or 0.0) / (visited + 1)
+            unit = 2.5 * leg / mean if mean > 0 else scale
         costs = np.rint(view.skip_costs * unit).astype(np.int64)
         for k in range(1, n):
             model.AddDisjunction([manager.NodeToIndex(k)], int(costs[k]))

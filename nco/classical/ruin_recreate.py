@@ -244,6 +244,8 @@ def _search(
                     waiting[m] = v
                     m += 1
         rule = _random(state)
+        # Now and then insertion is far from greedy, so that no order is out of reach.
+        blink = 0.3 if _random(state) < 0.1 else 0.02
         for k in range(m):
             v = waiting[k]
             key[k] = _random(state)
@@ -260,7 +262,7 @@ def _search(
         for p in order:
             v = waiting[p]
             a, r, extra = _best_place(
-                v, 0.02, False, near, route, after, before, length, load, data, limits, state
+                v, blink, False, near, route, after, before, length, load, data, limits, state
             )
             if a < 0 and not optional:
                 a, r, extra = _best_place(
