@@ -117,11 +117,26 @@ def _table(columns: Sequence[str]) -> Table:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print the final table on stdout."""
-    table = _table(COLUMNS)
-    for row in rows:
-        table.add_row(*row.cells())
-    console().print(table)
+    """Print the final table on stdout, with less in it where it is too wide."""
+    screen = console()
+    lines = [dict(zip(COLUMNS, row.cells(), strict=True)) for row in rows]
+    columns = [c for c in COLUMNS if any(line[c] for line in lines)]
+    for shorten in (None, "status", "solver", "problem"):
+        if shorten == "problem":
+            columns.remove(shorten)
+        elif shorten is not None:
+            for line in lines:
+                line[shorten] = line[shorten].partition(" (")[0]
+        if _width(columns, lines) <= screen.width:
+            break
+    table = _table(columns)
+    for line in lines:
+        table.add_row(*(line[c] for c in columns))
+    screen.print(table)
+
+
+def _width(columns: Sequence[str], lines: Sequence[dict[str, str]]) -> int:
+    return sum(max(len(c), *(len(line[c]) for line in lines)) + 3 for c in columns)
 
 
 def console(*, stderr: bool = False) -> Any:
