@@ -9,6 +9,7 @@ graphs, generalized independent set (D. Hochbaum, A. Pathria 1997) and multiple 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ def multiple_knapsack(
 
 
 #: Distribution name -> generator of the fields of a MIP.
-FAMILIES = {
+FAMILIES: Mapping[str, Callable[..., Fields]] = {
     "set-cover": set_cover,
     "auction": auction,
     "independent-set": independent_set,

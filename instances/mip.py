@@ -178,7 +178,7 @@ class MIP(Instance[dict[str, float]]):
 
     def solution(self, x: NDArray[np.float64]) -> dict[str, float]:
         """Column values [n] as a solution, without zeros."""
-        return {self.columns[k]: float(x[k]) for k in np.flatnonzero(x)}
+        return {self.columns[k]: float(x[k]) for k in np.flatnonzero(x).tolist()}
 
     def value(self, x: NDArray[np.float64]) -> float:
         """Objective of column values [n]."""

@@ -117,7 +117,10 @@ def _from_scip(model: Any) -> MIP:
     variables = model.getVars()
     names = [v.name for v in variables]
     index = {name: k for k, name in enumerate(names)}
-    rows, lower, upper, entries = [], [], [], []
+    rows: list[str] = []
+    lower: list[float] = []
+    upper: list[float] = []
+    entries: list[tuple[int, int, float]] = []
     for constraint in model.getConss():
         kind = constraint.getConshdlrName()
         if kind != "linear":

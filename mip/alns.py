@@ -158,7 +158,7 @@ class Search:
         self._ended = False
         self._lock = threading.RLock()
         self._news: Vector | None = None
-        self._accept = plan.accept()
+        self._accept: Any = None
         self._operators: dict[str, Operator] = {}
         self._sizes: dict[str, float] = {}
         self._adaptive: set[str] = set()
@@ -498,7 +498,8 @@ class Search:
             return True
         self.iterations += 1
         context = self._context()
-        arm = self.bandit.choose(context)
+        hurry = not self.plan.deterministic and self.tracker.budget.left() < SHORT
+        arm = self.bandit.choose(context, hurry=hurry)
         current = self.current
         known = Incumbents(
             self.form,
@@ -543,6 +544,8 @@ class Search:
         candidate = _State(polished, self.form.value(polished))
         with self._lock:
             better = candidate.value < self.current.value
+            if not better and self._accept is None:
+                self._accept = self.plan.accept()
             if better or self._accept(self.rng, self.pool[0], self.current, candidate):
                 self.current = candidate
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
 
 from nco.instances.core import (
     Budget,
@@ -13,7 +15,9 @@ from nco.instances.core import (
     Listener,
     Result,
     Status,
+    Stop,
     Tracker,
+    UnsupportedError,
     spawn_seed,
 )
 from nco.instances.mip import MIP, MipView
@@ -77,18 +81,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def _acceptance(name: str) -> Callable[[], Any]:
+#: Acceptance criteria: class of `alns.accept` and its arguments.
+ACCEPTANCE: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "hill-climbing": ("HillClimbing", ()),
+    "always": ("AlwaysAccept", ()),
+    "simulated-annealing": ("SimulatedAnnealing", (20.0, 1.0, 0.1, "linear")),
+    "record-to-record": ("RecordToRecordTravel", (1.0, 0.0, 0.01)),
+}
+
+
+def _acceptance(name: str) -> Any:
     from alns import accept
 
-    known: dict[str, Callable[[], Any]] = {
-        "hill-climbing": accept.HillClimbing,
-        "always": accept.AlwaysAccept,
-        "simulated-annealing": partial(accept.SimulatedAnnealing, 20.0, 1.0, 0.1, "linear"),
-        "record-to-record": partial(accept.RecordToRecordTravel, 1.0, 0.0, 0.01),
-    }
-    if name not in known:
-        raise ValueError(f"accept = {name!r} not understood; known: {', '.join(known)}.")
-    return known[name]
+    kind, arguments = ACCEPTANCE[name]
+    return getattr(accept, kind)(*arguments)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,10 @@ class Balans:
         iterations then.
     memory
         JSON file that keeps what arms were worth over related instances, or None.
+    jobs
+        Workers in processes of their own, with different engines and policies.
+    share
+        Whether workers hear of each other's solutions and bounds.
 
     Raises
     ------
@@ -140,6 +150,8 @@ class Balans:
     main_share: float = 0.35
     deterministic: bool = False
     memory: str | None = None
+    jobs: int = 1
+    share: bool = True
 
     def __post_init__(self) -> None:
         """Validate, and apply the preset where nothing else was asked for."""
@@ -166,11 +178,16 @@ class Balans:
             raise ValueError(
                 f"policy {self.policy!r} not understood; known: {', '.join(POLICIES)}."
             )
-        _acceptance(self.accept)
+        if self.accept not in ACCEPTANCE:
+            raise ValueError(
+                f"accept = {self.accept!r} not understood; known: {', '.join(ACCEPTANCE)}."
+            )
         for engine in (self.main, self.sub):
             backends.entry(engine)
         if not 0 <= self.main_share <= 1:
             raise ValueError(f"main_share = {self.main_share} outside of [0, 1].")
+        if self.jobs < 1:
+            raise ValueError(f"jobs = {self.jobs} < 1 not understood.")
         if self.sub_seconds is not None and not self.sub_seconds > 0:
             raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
 
@@ -194,7 +211,88 @@ class Balans:
         UnsupportedError
             When the instance has no MIP form.
         """
+        if self.jobs > 1:
+            return self._portfolio(instance, budget, seed, start, on_event)
         return self.search(instance, budget, seed=seed, start=start, on_event=on_event)
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """Parameters of each worker; the first one has this solver's own."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)} | {"jobs": 1}
+        other = {"highs": "scip", "scip": "highs"}
+        variants: list[dict[str, Any]] = [
+            {},
+            {"main": other.get(self.main, self.main), "sub": other.get(self.sub, self.sub)},
+            {"policy": "thompson", "main_share": 0.1},
+            {"sub": other.get(self.sub, self.sub), "policy": "ucb1", "main_share": 0.1},
+        ]
+        out = []
+        for number in range(self.jobs):
+            changed = own | variants[number % len(variants)]
+            # One writer only.
+            changed["memory"] = self.memory if number == 0 else None
+            out.append(changed)
+        return out
+
+    def _portfolio(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        seed: int,
+        start: Any,
+        on_event: Listener | None,
+    ) -> Result:
+        from importlib.metadata import version
+
+        from nco.mip.portfolio import run_portfolio
+
+        reason = self.supports(instance)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        if start is not None and not checked_start(instance, start):
+            tracker.offer(start)
+        if tracker.solution is None and not isinstance(instance, MIP):
+            quick = construct(instance)
+            if quick is not None:
+                tracker.offer(quick, by="constructive")
+        known = tracker.solution if tracker.solution is not None else start
+        view = view_of(instance, tracker.solution)
+        form = Form(view.mip)
+
+        def hear(kind: str, data: bytes, value: float, by: str) -> None:
+            if kind == "solution":
+                offer(tracker, form, view, np.frombuffer(data), by)
+            else:
+                offer_bound(tracker, form, view, value, by)
+
+        with budget.catch_interrupt():
+            results = run_portfolio(
+                self.configurations(),
+                instance,
+                budget,
+                seed=seed,
+                start=known,
+                share=self.share and not self.deterministic,
+                on_event=hear,
+            )
+        outcome = Outcome(stopped=tracker.done() or Stop.FINISHED)
+        for result in results:
+            if result.solution is not None and not instance.violations(result.solution):
+                tracker.offer(result.solution, by=result.solver)
+            if result.bound is not None:
+                tracker.offer_bound(result.bound)
+        for result in results:
+            if result.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED):
+                outcome.status, outcome.stopped = result.status, Stop.PROVED
+                if result.objective is not None:
+                    outcome.objective = form.sign * result.objective
+        if not results and tracker.solution is None:
+            outcome.stopped = tracker.done() or Stop.ERROR
+        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
+        extra = {"workers": [dict(r.extra) for r in results]}
+        return conclude(
+            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
+        )
 
     def search(
         self,
@@ -269,7 +367,7 @@ class Balans:
             return self._settled(outcome, plain, tracker, form, view), {}
         plan = Plan(
             arms=arms,
-            accept=_acceptance(self.accept),
+            accept=partial(_acceptance, self.accept),
             cutoff=self.cutoff,
             sub_seconds=self.sub_seconds,
             sub_nodes=self.sub_nodes,

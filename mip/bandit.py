@@ -96,8 +96,6 @@ class Bandit:
         seed: int = 0,
         memory: Mapping[str, ArmStatistics] | None = None,
     ):
-        from mabwiser.mab import MAB
-
         if not arms or len(set(arms)) != len(arms):
             raise ValueError("arms are missing or come twice.")
         if policy not in POLICIES:
@@ -108,7 +106,8 @@ class Bandit:
         self._contextual = policy == "lin-ucb"
         self._binary = policy == "thompson"
         self._rng = np.random.default_rng(seed)
-        self._mab = MAB(self.arms, _policy(policy, parameter), seed=seed)
+        self._parameter, self._seed = parameter, seed
+        self._mab: Any = None
         self._trials: list[tuple[str, float, list[float]]] = []
         for arm in self.arms:
             known = (memory or {}).get(arm)
@@ -118,7 +117,13 @@ class Bandit:
         self._untried = [arm for arm in self.arms if not any(t[0] == arm for t in self._trials)]
         self._rng.shuffle(self._untried)
 
-    def choose(self, context: Sequence[float] = (), among: Sequence[str] | None = None) -> str:
+    def choose(
+        self,
+        context: Sequence[float] = (),
+        among: Sequence[str] | None = None,
+        *,
+        hurry: bool = False,
+    ) -> str:
         """The next arm; every arm is tried once before the policy decides.
 
         Parameters
@@ -127,14 +132,20 @@ class Bandit:
             Features of the state, for contextual policies.
         among
             The arms that may be chosen now; default all.
+        hurry
+            Choose evenly rather than load MABWiser, which takes a second or two.
         """
         allowed = list(self.arms if among is None else among)
         for k, arm in enumerate(self._untried):
             if arm in allowed:
                 return self._untried.pop(k)
         trials = self._trials[-WINDOW:]
-        if self.policy == "random" or not trials:
+        if self.policy == "random" or not trials or (hurry and self._mab is None):
             return str(self._rng.choice(allowed))
+        if self._mab is None:
+            from mabwiser.mab import MAB
+
+            self._mab = MAB(self.arms, _policy(self.policy, self._parameter), seed=self._seed)
         names = [t[0] for t in trials]
         rewards = [t[1] for t in trials]
         if self._binary:

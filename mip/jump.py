@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numba
 import numpy as np
@@ -189,12 +188,12 @@ def jump(
         violated[:count] = bad
         place = np.full(m, -1, dtype=np.int64)
         place[bad] = np.arange(count)
-        arguments: tuple[Any, ...] = (
+        batch = min(CHUNK, steps - done)
+        _steps(
             A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data,
             columns.indptr.astype(np.int64), columns.indices.astype(np.int64), columns.data,
             low, high, tolerance, form.lower, form.upper, form.whole,
             x, activity, weight, violated, place, count, last,
+            done, batch, (seed + done) % 2**31,
         )  # fmt: skip
-        batch = min(CHUNK, steps - done)
-        _steps(*arguments, done, batch, (seed + done) % 2**31)
         done += batch

@@ -21,7 +21,8 @@ def load_starters() -> None:
     """Import the compiled parts and run them once on a trifle."""
     from nco.instances.mip import MIP
 
-    trifle = MIP(c=[1.0], A=[[1.0]], row_lower=[1.0], upper=[1.0], integrality=[True])
+    one = np.ones(1)
+    trifle = MIP(c=one, A=one[None], row_lower=one, upper=one, integrality=one)
     run_starters(Form(trifle), 0, lambda x, by: None, lambda: False)
 
 

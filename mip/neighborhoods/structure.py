@@ -30,7 +30,7 @@ def structure(incumbents: Incumbents, size: float, rng: np.random.Generator) -> 
     free = np.zeros(form.n, dtype=bool)
     limit = len(groups)
     for _ in range(limit):
-        free[np.concatenate([groups[k] for k in np.flatnonzero(inside)])] = True
+        free[np.concatenate([groups[k] for k in np.flatnonzero(inside).tolist()])] = True
         if (free & form.whole).sum() >= wanted or inside.all():
             break
         before = inside.sum()
