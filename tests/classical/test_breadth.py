@@ -31,6 +31,12 @@ def make(name):
     return entry.load()()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    """Compiling, or loading what is compiled, would use up short time limits."""
+    solvers.load("ruin-recreate")().solve(tiny("tsp", 5, 1), Budget(iterations=1))
+
+
 def pairs(names):
     """Solvers and problems that they support."""
     return [
