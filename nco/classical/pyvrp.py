@@ -215,6 +215,8 @@ def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
     import pyvrp
 
     distances = view.distances
+    matrix: Any
+    durations: Any
     matrix, scale = scaled_costs(distances, LARGEST_COST)
     n = len(matrix)
     points = [(0.0, 0.0)] * n if distances.coords is None else distances.coords[:, :2].tolist()
