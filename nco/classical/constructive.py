@@ -2,178 +2,323 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from nco.classical.routing import check_start, too_few_vehicles
-from nco.instances.core import Budget, Distances, Instance, Listener, Result, Status, Stop, Tracker
+from nco.classical.routing import check_start, length_limit, load_limit, too_few_vehicles
+from nco.instances.core import (
+    Budget,
+    Distances,
+    Instance,
+    Listener,
+    Result,
+    Status,
+    Stop,
+    Tracker,
+    UnsupportedError,
+)
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, ratio_order
 from nco.instances.mis import MIS
 from nco.instances.tsp import TSP
 
-#: Metrics under which the nearest points of a k-d tree are the nearest nodes.
+Indices = NDArray[np.int64]
+
+#: Loops of fewer steps run as they are; longer ones are worth numba's start-up.
+COMPILE_FROM = 400_000
+#: Up to so many nodes neighbours are found in whole rows of costs, above in a k-d tree.
+MOST_ROWS = 3000
+#: Tours of more nodes are left to `nco.classical.local_search`, which takes longer to load.
+NEAREST_BY_ROWS, GREEDY_BY_LISTS = 5000, 20_000
+
+#: Metrics whose nearest nodes are the nearest points of a k-d tree, with its norm.
 _TREE_NORMS = {
     "exact": 2.0, "EUC_2D": 2.0, "EUC_3D": 2.0, "CEIL_2D": 2.0, "ATT": 2.0, "MAN_2D": 1.0,
-    "MAN_3D": 1.0, "MAX_2D": np.inf, "MAX_3D": np.inf, "GEO": 2.0, "XRAY1": 2.0, "XRAY2": 2.0,
+    "MAN_3D": 1.0, "MAX_2D": math.inf, "MAX_3D": math.inf, "GEO": 2.0, "XRAY1": 2.0, "XRAY2": 2.0,
 }  # fmt: skip
 
 
-def neighbor_lists(distances: Distances, k: int) -> NDArray[np.int64]:
+def _spent(budget: Budget | None) -> bool:
+    return budget is not None and (budget.interrupted() or budget.left() <= 0.0)
+
+
+def _check(budget: Budget | None) -> None:
+    if _spent(budget):
+        raise TimeoutError("out of time.")
+
+
+def _run(kernel: Callable[..., Any], steps: float, *arguments: Any) -> Any:
+    """Call a kernel: on lists where its loop is short, else compiled on arrays."""
+    if steps >= COMPILE_FROM:
+        return _compiled(kernel)(*arguments)
+    return kernel(*(a.tolist() if isinstance(a, np.ndarray) else a for a in arguments))
+
+
+@functools.cache
+def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    import numba
+
+    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(kernel)
+    return compiled
+
+
+# --------------------------------------------------------------------------- neighbours
+
+
+def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -> Indices:
     """The ``k`` nearest other nodes of every node [n, min(k, n - 1)], nearest first.
 
-    With coordinates, a k-d tree proposes them and the metric orders them.
+    With many nodes and coordinates, a k-d tree proposes them and the metric orders them.
     """
     n = distances.n
     k = min(k, n - 1)
     if k < 1:
         return np.empty((n, 0), dtype=np.int64)
-    if distances.coords is None:
-        out = np.empty((n, k), dtype=np.int64)
+    near = np.empty((n, k), dtype=np.int64)
+    if distances.coords is None or n <= MOST_ROWS:
         for i in range(n):
-            row = distances.row(i)
+            if i % 256 == 0:
+                _check(budget)
+            row = np.array(distances.row(i))
             row[i] = np.inf
-            near = np.argpartition(row, k - 1)[:k]
-            out[i] = near[np.argsort(row[near], kind="stable")]
-        return out
+            nearest = np.argpartition(row, k - 1)[:k]
+            near[i] = nearest[np.argsort(row[nearest], kind="stable")]
+        return near
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(distances.coords)
-    _, near = tree.query(distances.coords, k + 1, p=_TREE_NORMS[distances.metric])
-    # The node itself is among its neighbours unless k + 1 others share its place.
-    own = near == np.arange(n)[:, None]
-    missing = ~own.any(1)
-    own[missing, -1] = True
-    near = near[~own].reshape(n, k)
+    for begin in range(0, n, 50_000):
+        _check(budget)
+        nodes = np.arange(begin, min(begin + 50_000, n))
+        norm = _TREE_NORMS[distances.metric]
+        _, found = tree.query(distances.coords[nodes], k + 1, p=norm)
+        # The node itself is among its neighbours unless k + 1 others share its place.
+        own = found == nodes[:, None]
+        own[~own.any(1), -1] = True
+        near[nodes] = found[~own].reshape(-1, k)
     if distances.metric not in ("exact", "EUC_2D", "EUC_3D"):
         costs = distances.pairs(np.arange(n)[:, None], near)
         near = np.take_along_axis(near, np.argsort(costs, axis=1, kind="stable"), axis=1)
-    return near.astype(np.int64)
+    return near
 
 
-def nearest_neighbor_tour(distances: Distances, begin: int = 0) -> list[int]:
+def _among(
+    distances: Distances, nodes: Indices, others: Indices, k: int, budget: Budget | None
+) -> tuple[Indices, Indices]:
+    """Pairs of each of some nodes and its ``k`` nearest among others."""
+    if distances.coords is not None:
+        # The same nodes on both sides, as costs from coordinates are symmetric.
+        part = Distances(coords=distances.coords[nodes], metric=distances.metric)
+        near = nodes[neighbor_lists(part, k, budget)]
+    else:
+        k = min(k, len(others))
+        near = np.empty((len(nodes), k), dtype=np.int64)
+        for position, node in enumerate(nodes):
+            if position % 256 == 0:
+                _check(budget)
+            row = distances.pairs(int(node), others)
+            row[others == node] = np.inf
+            near[position] = others[np.argpartition(row, k - 1)[:k]]
+    i, j = np.repeat(nodes, near.shape[1]), near.reshape(-1)
+    return i[i != j], j[i != j]
+
+
+# ---------------------------------------------------------------------- joining fragments
+
+
+def _join(
+    i: Any, j: Any, gain: Any, first: Any, second: Any, other: Any, load: Any, length: Any,
+    capacity: float, limit: float, symmetric: bool,
+) -> Any:  # fmt: skip
+    """Join paths by the arcs ``i -> j`` in the given order.
+
+    A path knows its other end, its load and its length at both of its ends. Links are
+    free while -1; with asymmetric costs ``first`` is the predecessor and ``second`` the
+    successor, otherwise they are any two neighbours.
+    """
+    for e in range(len(i)):
+        a, b = i[e], j[e]
+        if symmetric:
+            if second[a] >= 0 or second[b] >= 0 or other[a] == b:
+                continue
+        elif second[a] >= 0 or first[b] >= 0 or other[a] == b:
+            continue
+        total = load[a] + load[b]
+        reach = length[a] + length[b] - gain[e]
+        if total > capacity or reach > limit:
+            continue
+        if symmetric:
+            if first[a] < 0:
+                first[a] = b
+            else:
+                second[a] = b
+            if first[b] < 0:
+                first[b] = a
+            else:
+                second[b] = a
+        else:
+            second[a] = b
+            first[b] = a
+        p, q = other[a], other[b]
+        other[p], other[q] = q, p
+        load[p] = load[q] = total
+        length[p] = length[q] = reach
+    return first, second, other, load, length
+
+
+def _trace(first: Any, second: Any, order: Any, begins: Any, symmetric: bool) -> Any:
+    """The nodes path by path, and where in that order each path begins."""
+    count, paths = 0, 0
+    for begin in range(len(first)):
+        # Marked by a link to itself when traced.
+        if first[begin] == begin or not (first[begin] < 0 or (symmetric and second[begin] < 0)):
+            continue
+        begins[paths] = count
+        paths += 1
+        previous, node = -1, begin
+        while node >= 0:
+            following = second[node]
+            if following == previous or (following < 0 and first[node] != previous):
+                following = first[node]
+            first[node] = second[node] = node
+            order[count] = node
+            count += 1
+            previous, node = node, following
+    return order, begins, paths
+
+
+@dataclass
+class _Paths:
+    """Paths that grow by joining; at first every node is one."""
+
+    first: Any
+    second: Any
+    other: Any
+    load: Any
+    length: Any
+    symmetric: bool
+
+    @classmethod
+    def of(cls, load: NDArray[Any], length: NDArray[Any], symmetric: bool) -> _Paths:
+        n = len(load)
+        free = np.full(n, -1)
+        return cls(
+            free, free.copy(), np.arange(n), load.astype(np.float64), length.copy(), symmetric
+        )
+
+    def join(
+        self,
+        i: Indices,
+        j: Indices,
+        gain: NDArray[np.float64],
+        capacity: float = math.inf,
+        limit: float = math.inf,
+    ) -> None:
+        state = [
+            np.asarray(a) for a in (self.first, self.second, self.other, self.load, self.length)
+        ]
+        joined = _run(
+            _join, len(i) + len(self.first), i, j, gain, *state, capacity, limit, self.symmetric
+        )
+        self.first, self.second, self.other, self.load, self.length = map(np.asarray, joined)
+
+    def ends(self) -> tuple[Indices, Indices]:
+        """Nodes that an arc may still leave, and those it may enter."""
+        leave = np.flatnonzero(np.asarray(self.second) < 0)
+        if self.symmetric:
+            return leave, leave
+        return leave, np.flatnonzero(np.asarray(self.first) < 0)
+
+    def trace(self) -> list[list[int]]:
+        n = len(self.first)
+        order, begins, paths = _run(
+            _trace, n, np.asarray(self.first), np.asarray(self.second),
+            np.zeros(n, dtype=np.int64), np.zeros(n + 1, dtype=np.int64), self.symmetric,
+        )  # fmt: skip
+        cuts = [*np.asarray(begins)[:paths].tolist(), n]
+        order = np.asarray(order).tolist()
+        return [order[a:b] for a, b in itertools.pairwise(cuts)]
+
+
+# -------------------------------------------------------------------------------- tours
+
+
+def nearest_neighbor_tour(
+    distances: Distances, begin: int = 0, budget: Budget | None = None
+) -> list[int]:
     """Go to the nearest node not yet visited, from ``begin``.
 
-    A row of costs at a time up to 3,000 nodes and for matrices; above, k-d trees of
-    the nodes left, rebuilt as they become few.
+    By rows of costs for a matrix or up to 5,000 nodes, else compiled. What is left when
+    time is up follows in any order.
     """
     n = distances.n
-    left = np.ones(n, dtype=bool)
-    left[begin] = False
+    if distances.coords is not None and n > NEAREST_BY_ROWS:
+        if _spent(budget):
+            return [begin, *(k for k in range(n) if k != begin)]
+        from nco.classical import local_search
+
+        costs = local_search.Costs.of_coords(distances.coords, distances.metric)
+        return local_search.nearest_neighbor(costs, begin).tolist()
+    gone = np.zeros(n)
+    gone[begin] = np.inf
     tour = [begin]
-    if distances.coords is None or n <= 3000:
-        for _ in range(n - 1):
-            row = np.where(left, distances.row(tour[-1]), np.inf)
-            node = int(row.argmin())
-            left[node] = False
-            tour.append(node)
-        return tour
-    alive = np.flatnonzero(left)
     while len(tour) < n:
-        tree = cKDTree(distances.coords[alive])
-        k = min(10, len(alive))
-        _, near = tree.query(distances.coords[alive], k)
-        lists = alive[near.reshape(len(alive), k)]
-        position = np.full(n, -1)
-        position[alive] = np.arange(len(alive))
-        _, first = tree.query(distances.coords[tour[-1]])
-        node = int(alive[first])
-        half = max(1, len(alive) // 2)
-        for _ in range(half):
-            left[node] = False
-            tour.append(node)
-            candidates = [int(c) for c in lists[position[node]] if left[c]]
-            if candidates:
-                node = candidates[0]
-                continue
-            if len(tour) == n:
-                break
-            # All listed neighbours are gone: look further in the same tree.
-            found, reach = -1, k
-            while found < 0 and reach < len(alive):
-                reach = min(4 * reach, len(alive))
-                _, more = tree.query(distances.coords[node], reach)
-                found = next((int(alive[c]) for c in more if left[alive[c]]), -1)
-            if found < 0:
-                break
-            node = found
-        alive = np.flatnonzero(left)
+        if len(tour) % 256 == 1 and _spent(budget):
+            return tour + np.flatnonzero(gone == 0.0).tolist()
+        node = int((distances.row(tour[-1]) + gone).argmin())
+        gone[node] = np.inf
+        tour.append(node)
     return tour
 
 
-def greedy_tour(distances: Distances, k: int = 8) -> list[int]:
-    """Greedy edge: join fragments by the shortest edge between two ends.
+def greedy_tour(distances: Distances, k: int = 8, budget: Budget | None = None) -> list[int]:
+    """Greedy edge: join paths by the cheapest arc that joins two of them.
 
-    Edges are those to ``k`` nearest neighbours; what is left of fragments is joined by
-    the same rule among the ends.
+    J. L. Bentley, Fast algorithms for geometric traveling salesman problems, ORSA Journal
+    on Computing 4 (1992). Arcs are those to ``k`` nearest neighbours; the paths left are
+    joined by the same rule among their ends.
+
+    Raises
+    ------
+    TimeoutError
+        When the budget ends first.
     """
     n = distances.n
-    if n <= 3:
+    if n <= 3 and distances.symmetric:
         return list(range(n))
-    degree = np.zeros(n, dtype=np.int64).tolist()
-    adjacent: list[list[int]] = [[] for _ in range(n)]
-    parent = list(range(n))
+    _check(budget)
+    if distances.coords is not None and n > GREEDY_BY_LISTS:
+        from nco.classical import local_search
 
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    nodes = np.arange(n)
+        costs = local_search.Costs.of_coords(distances.coords, distances.metric)
+        lists = local_search.neighbor_lists(costs, k, stop=lambda: _spent(budget))
+        _check(budget)
+        return local_search.greedy_edge(costs, lists).tolist()
+    paths = _Paths.of(np.zeros(n), np.zeros(n), distances.symmetric)
     while True:
-        near = _among(distances, nodes, k)
-        i = np.repeat(nodes, near.shape[1])
-        j = near.reshape(-1)
-        once = (i < j) | ~(near[np.searchsorted(nodes, j)] == i[:, None]).any(1)
-        i, j = i[once], j[once]
-        order = np.argsort(distances.pairs(i, j), kind="stable")
-        joined = 0
-        for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
-            if degree[a] < 2 and degree[b] < 2:
-                root_a, root_b = find(a), find(b)
-                if root_a != root_b:
-                    parent[root_a] = root_b
-                    degree[a] += 1
-                    degree[b] += 1
-                    adjacent[a].append(b)
-                    adjacent[b].append(a)
-                    joined += 1
-        ends = np.flatnonzero(np.array(degree) < 2)
-        if len(ends) <= 2:
-            break
-        # Ends of one fragment must not fill each other's lists.
-        nodes = ends
-        k = min(len(ends) - 1, k if joined else 4 * k)
-    return _walk(adjacent)
+        leave, enter = paths.ends()
+        if len(leave) <= (2 if paths.symmetric else 1):
+            return paths.trace()[0]
+        i, j = _among(distances, leave, enter, k, budget)
+        cost = distances.pairs(i, j)
+        order = np.argsort(cost, kind="stable")
+        _check(budget)
+        before = len(leave)
+        paths.join(i[order], j[order], -cost[order])
+        # A round may fail only where ends of one path fill each other's lists.
+        if len(paths.ends()[0]) == before:
+            k *= 4
 
 
-def _among(distances: Distances, nodes: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    if len(nodes) == distances.n:
-        return neighbor_lists(distances, k)
-    if distances.coords is not None:
-        part = Distances(coords=distances.coords[nodes], metric=distances.metric)
-    else:
-        part = Distances(matrix=distances.matrix[np.ix_(nodes, nodes)])
-    return nodes[neighbor_lists(part, k)]
-
-
-def _walk(adjacent: list[list[int]]) -> list[int]:
-    begin = next((i for i, a in enumerate(adjacent) if len(a) < 2), 0)
-    tour, previous, node = [begin], -1, begin
-    while True:
-        following = [a for a in adjacent[node] if a != previous]
-        if not following or (len(tour) == len(adjacent)):
-            return tour
-        previous, node = node, following[0]
-        tour.append(node)
-
-
-def hilbert_order(coords: NDArray[np.float64], bits: int = 16) -> NDArray[np.int64]:
+def hilbert_order(coords: NDArray[np.float64], bits: int = 16) -> Indices:
     """Nodes in the order of a Hilbert curve through their bounding square.
 
     L. K. Platzman and J. J. Bartholdi, Spacefilling curves and the planar travelling
@@ -191,150 +336,240 @@ def hilbert_order(coords: NDArray[np.float64], bits: int = 16) -> NDArray[np.int
         key += s * s * ((3 * right) ^ upper)
         turn = ~upper
         flip = turn & right
-        x = np.where(flip, side - 1 - x, x)
-        y = np.where(flip, side - 1 - y, y)
+        x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
         x, y = np.where(turn, y, x), np.where(turn, x, y)
         s >>= 1
     return np.argsort(key, kind="stable")
 
 
-def savings_routes(instance: CVRP, k: int = 100) -> list[list[int]]:
-    """Join routes where that saves most, among ``k`` nearest neighbours.
+def curve_tour(instance: TSP) -> list[int]:
+    """The nodes along a space-filling curve, or in order without coordinates."""
+    if instance.coords is None:
+        return list(range(instance.n))
+    return hilbert_order(instance.coords).tolist()
+
+
+# ------------------------------------------------------------------------------- routes
+
+
+def savings_routes(
+    instance: CVRP, k: int | None = None, budget: Budget | None = None
+) -> list[list[int]]:
+    """Join routes where that saves most.
 
     G. Clarke and J. W. Wright, Scheduling of vehicles from a central depot to a number
     of delivery points, Operations Research 12 (1964).
+
+    Parameters
+    ----------
+    instance
+        What to serve.
+    k
+        Neighbours of a customer that are considered; by default 100, and 40 above
+        20,000 customers. More makes no better routes.
+    budget
+        When it ends, routes stay as far as they are joined.
     """
     distances, n = instance.distances, instance.n
     customers = np.arange(1, n + 1)
-    near = _among(distances, customers, min(k, n - 1)) if n > 1 else np.empty((1, 0), int)
-    i = np.repeat(customers, near.shape[1])
-    j = near.reshape(-1)
-    zero = np.zeros_like(i)
-    saving = distances.pairs(i, zero) + distances.pairs(zero, j) - distances.pairs(i, j)
-    order = np.argsort(-saving, kind="stable")
-    order = order[saving[order] > 0]
-    symmetric = distances.symmetric
-    route_of = list(range(n + 1))
-    routes: list[list[int]] = [[c] for c in range(n + 1)]
-    load = instance.demands.tolist()
-    out, back = distances.row(0).tolist(), distances.pairs(np.arange(n + 1), 0).tolist()
-    length = [out[c] + back[c] + instance.service_time for c in range(n + 1)]
-    limit = np.inf if instance.max_distance is None else instance.max_distance
-    for a, b, gain in zip(
-        i[order].tolist(), j[order].tolist(), saving[order].tolist(), strict=True
-    ):
-        p, q = route_of[a], route_of[b]
-        if p == q or load[p] + load[q] > instance.capacity or length[p] + length[q] - gain > limit:
-            continue
-        first, second = routes[p], routes[q]
-        # a must end the first route and b begin the second; turning needs symmetry.
-        if symmetric:
-            if first[0] == a and len(first) > 1:
-                first.reverse()
-            if second[-1] == b and len(second) > 1:
-                second.reverse()
-        if first[-1] != a or second[0] != b:
-            continue
-        first.extend(second)
-        load[p] += load[q]
-        length[p] += length[q] - gain
-        for c in second:
-            route_of[c] = p
-        routes[q] = []
-    return [route for c, route in enumerate(routes) if c and route]
+    out, back = distances.row(0), distances.pairs(np.arange(n + 1), 0)
+    length = out + back + instance.service_time
+    length[0] = 0.0
+    paths = _Paths.of(instance.demands, length, distances.symmetric)
+    if k is None:
+        k = 100 if n <= 20_000 else 40
+    if n > 1:
+        try:
+            i, j = _among(distances, customers, customers, min(k, n - 1), budget)
+            if distances.symmetric:
+                # Once is enough for what both list.
+                pair = np.unique(np.minimum(i, j) * (n + 1) + np.maximum(i, j))
+                i, j = pair // (n + 1), pair % (n + 1)
+            gain = back[i] + out[j] - distances.pairs(i, j)
+            order = np.argsort(-gain, kind="stable")
+            order = order[gain[order] > 0]
+            _check(budget)
+            paths.join(
+                i[order], j[order], gain[order], load_limit(instance), length_limit(instance)
+            )
+        except TimeoutError:
+            pass  # the routes as far as they are joined
+    return [route for route in paths.trace() if route != [0]]
 
 
-def split(instance: CVRP, order: list[int]) -> list[list[int]]:
+def _split(
+    demand: Any, out: Any, back: Any, legs: Any, best: Any, before: Any,
+    capacity: float, limit: float, service: float, rounds: int, up: int,
+) -> Any:  # fmt: skip
+    """Least cost ``best[r][k]`` of the first k customers of an order with r routes.
+
+    ``before[r][k]`` is where the last of them begins. With ``up`` 0 the number of routes
+    is not counted, and there is one row.
+    """
+    n = len(demand)
+    for r in range(rounds):
+        costs, following, cut = best[r], best[r + up], before[r + up]
+        for i in range(n):
+            if costs[i] == math.inf:
+                continue
+            load = inner = 0.0
+            for j in range(i, n):
+                load += demand[j]
+                if j > i:
+                    inner += legs[j - 1]
+                if load > capacity or inner > limit:
+                    break
+                length = out[i] + inner + back[j]
+                if length + service * (j - i + 1) > limit:
+                    continue
+                if costs[i] + length < following[j + 1]:
+                    following[j + 1] = costs[i] + length
+                    cut[j + 1] = i
+    return best, before
+
+
+def split(instance: CVRP, order: list[int], vehicles: int | None = None) -> list[list[int]] | None:
     """Cut an order of all customers into routes, at the least cost for that order.
 
     C. Prins, A simple and effective evolutionary algorithm for the vehicle routing
     problem, Computers & OR 31 (2004).
 
-    Raises
-    ------
-    ValueError
-        When some customer cannot be served alone within the distance limit.
+    Parameters
+    ----------
+    instance
+        What to serve.
+    order
+        All customers.
+    vehicles
+        The most routes, or None for any number.
+
+    Returns
+    -------
+    The routes, or None where no cut of that order is feasible.
     """
     distances, n = instance.distances, len(order)
     visits = np.array(order)
-    demands = instance.demands[visits].tolist()
-    out = distances.pairs(0, visits).tolist()
-    back = distances.pairs(visits, 0).tolist()
-    legs = [*distances.pairs(visits[:-1], visits[1:]).tolist(), 0.0]
-    limit = np.inf if instance.max_distance is None else instance.max_distance
-    best, before = [0.0] + [np.inf] * n, [0] * (n + 1)
-    for i in range(n):
-        load = inner = 0.0
-        for j in range(i, n):
-            load += demands[j]
-            if load > instance.capacity:
-                break
-            inner += legs[j - 1] if j > i else 0.0
-            length = out[i] + inner + back[j]
-            if length + instance.service_time * (j - i + 1) > limit:
-                if inner > limit:
-                    break
-                continue
-            if best[i] + length < best[j + 1]:
-                best[j + 1], before[j + 1] = best[i] + length, i
-    if best[n] == np.inf:
-        raise ValueError("a customer lies beyond the distance limit.")
+    up = 0 if vehicles is None else 1
+    rounds = 1 if vehicles is None else min(vehicles, n)
+    best = np.full((rounds + up, n + 1), np.inf)
+    best[0, 0] = 0.0
+    mean = max(float(instance.demands.sum()) / n, 1e-300)
+    best, before = _run(
+        _split, rounds * n * min(n, instance.capacity / mean + 1),
+        instance.demands[visits].astype(np.float64), distances.pairs(0, visits),
+        distances.pairs(visits, 0), distances.pairs(visits[:-1], visits[1:]),
+        best, np.full((rounds + up, n + 1), -1),
+        load_limit(instance), length_limit(instance), float(instance.service_time), rounds, up,
+    )  # fmt: skip
+    r = min(range(rounds + up), key=lambda r: best[r][n])
+    if best[r][n] == math.inf:
+        return None
     routes, j = [], n
     while j:
-        routes.append(order[before[j] : j])
-        j = before[j]
+        i = int(before[r][j])
+        routes.append(order[i:j])
+        r, j = r - up, i
     return routes[::-1]
 
 
-def _first_fit(instance: CVRP) -> list[list[int]]:
+def curve_routes(instance: CVRP) -> list[list[int]] | None:
+    """The customers along a space-filling curve, cut at the least cost for that order."""
+    if instance.coords is None:
+        return split(instance, list(range(1, instance.n + 1)))
+    return split(instance, (hilbert_order(instance.coords[1:]) + 1).tolist())
+
+
+def nearest_neighbor_routes(instance: CVRP, budget: Budget | None = None) -> list[list[int]] | None:
+    """Drive to the nearest customer that still fits; return when none does.
+
+    Returns
+    -------
+    The routes, or None where a customer cannot be reached alone.
+
+    Raises
+    ------
+    TimeoutError
+        When the budget ends first.
+    """
+    distances, service = instance.distances, instance.service_time
+    home = distances.pairs(np.arange(instance.nodes), 0)
+    capacity, limit = load_limit(instance), length_limit(instance)
+    left = np.arange(1, instance.nodes)
+    routes: list[list[int]] = []
+    steps = 0
+    while len(left):
+        route: list[int] = []
+        node, load, length = 0, 0.0, 0.0
+        while len(left):
+            steps += 1
+            if steps % 64 == 0:
+                _check(budget)
+            legs = distances.pairs(node, left)
+            fits = load + instance.demands[left] <= capacity
+            if limit < math.inf:
+                fits &= length + legs + service + home[left] <= limit
+            if not fits.any():
+                break
+            position = int(np.where(fits, legs, np.inf).argmin())
+            node = int(left[position])
+            load += float(instance.demands[node])
+            length += float(legs[position]) + service
+            left = np.delete(left, position)
+            route.append(node)
+        if not route:
+            return None
+        routes.append(route)
+    return routes
+
+
+def _first_fit(instance: CVRP) -> list[list[int]] | None:
     """Pack the largest demands first into the fleet, then order each route."""
     assert instance.vehicles is not None
-    rooms = [instance.capacity] * instance.vehicles
-    routes: list[list[int]] = [[] for _ in rooms]
-    for c in sorted(range(1, instance.n + 1), key=lambda c: -instance.demands[c]):
-        fitting = next((v for v, room in enumerate(rooms) if instance.demands[c] <= room), -1)
-        if fitting < 0:
-            return routes
-        rooms[fitting] -= instance.demands[c]
-        routes[fitting].append(c)
+    room = np.full(min(instance.vehicles, instance.n), load_limit(instance))
+    routes: list[list[int]] = [[] for _ in room]
+    for customer in np.argsort(-instance.demands[1:], kind="stable") + 1:
+        fitting = np.flatnonzero(room >= instance.demands[customer])
+        if not len(fitting):
+            return None
+        # The fullest vehicle that has room wastes least of it.
+        vehicle = int(fitting[room[fitting].argmin()])
+        room[vehicle] -= instance.demands[customer]
+        routes[vehicle].append(int(customer))
     ordered = []
     for route in routes:
-        left, node, path = set(route), 0, []
-        while left:
-            at = node
-            node = min(left, key=lambda c: float(instance.distances.pairs(at, c)))
-            left.remove(node)
-            path.append(node)
-        ordered.append(path)
+        nodes = np.array([0, *route])
+        tour = nearest_neighbor_tour(Distances(matrix=_submatrix(instance.distances, nodes)))
+        ordered.append(nodes[tour[1:]].tolist())
     return ordered
 
 
-def nearest_neighbor_routes(instance: CVRP) -> list[list[int]]:
-    """Drive to the nearest customer that still fits; return when none does."""
-    left = np.ones(instance.nodes, dtype=bool)
-    left[0] = False
-    routes: list[list[int]] = []
-    limit = np.inf if instance.max_distance is None else instance.max_distance
-    home = instance.distances.pairs(np.arange(instance.nodes), 0)
-    while left.any():
-        route: list[int] = []
-        node, load, length = 0, 0.0, 0.0
-        while True:
-            row = instance.distances.row(node)
-            reach = length + row + instance.service_time + home
-            fits = left & (load + instance.demands <= instance.capacity) & (reach <= limit)
-            if not fits.any():
-                break
-            following = int(np.where(fits, row, np.inf).argmin())
-            load += instance.demands[following]
-            length += row[following] + instance.service_time
-            left[following] = False
-            route.append(following)
-            node = following
-        if not route:
-            break  # a customer beyond the distance limit: the check will name it
-        routes.append(route)
-    return routes
+def _submatrix(distances: Distances, nodes: Indices) -> NDArray[np.float64]:
+    return distances.pairs(nodes[:, None], nodes[None])
+
+
+def within_fleet(instance: CVRP, routes: list[list[int]] | None) -> list[list[int]] | None:
+    """Routes of the whole fleet at most: as given, cut anew, or packed anew; else None."""
+    if routes is not None and not instance.violations(routes):
+        return routes
+    if instance.vehicles is None:
+        return None
+    orders = []
+    if routes is not None:
+        orders.append([c for route in routes for c in route])
+    if instance.coords is not None:
+        orders.append((hilbert_order(instance.coords[1:]) + 1).tolist())
+    candidates: list[Callable[[], list[list[int]] | None]] = [
+        functools.partial(split, instance, order, instance.vehicles) for order in orders
+    ]
+    candidates.append(functools.partial(_first_fit, instance))
+    for candidate in candidates:
+        found = candidate()
+        if found is not None and not instance.violations(found):
+            return found
+    return None
+
+
+# ---------------------------------------------------------------------- items and graphs
 
 
 def ratio_greedy(instance: Knapsack) -> list[int]:
@@ -348,51 +583,86 @@ def ratio_greedy(instance: Knapsack) -> list[int]:
     return sorted(chosen)
 
 
-def min_degree_greedy(instance: MIS) -> list[int]:
-    """Repeatedly take a node of the largest weight per remaining closed degree."""
+def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
+    """Repeatedly take a node of the largest weight per remaining closed degree.
+
+    S. Sakai, M. Togasaki and K. Yamazaki, A note on greedy algorithms for the maximum
+    weighted independent set problem, Discrete Applied Mathematics 126 (2003), GWMIN. When
+    the budget ends, the nodes chosen so far are returned.
+    """
     indptr, indices = instance.neighbors()
+    bounds, adjacent = indptr.tolist(), indices.tolist()
     degree = np.diff(indptr).tolist()
     weights = instance.weights.tolist()
-    state = bytearray(instance.n)
+    gone = bytearray(instance.n)
     heap = [(-w / (d + 1), i) for i, (w, d) in enumerate(zip(weights, degree, strict=True))]
     heapq.heapify(heap)
-    chosen = []
+    chosen: list[int] = []
     while heap:
         key, node = heapq.heappop(heap)
-        if state[node] or key != -weights[node] / (degree[node] + 1):
+        if gone[node] or key != -weights[node] / (degree[node] + 1):
             continue
-        state[node] = 1
+        gone[node] = 1
         chosen.append(node)
-        for other in indices[indptr[node] : indptr[node + 1]].tolist():
-            if state[other]:
+        if budget is not None and len(chosen) % 1024 == 0 and budget.done():
+            break
+        for other in adjacent[bounds[node] : bounds[node + 1]]:
+            if gone[other]:
                 continue
-            state[other] = 1
-            for further in indices[indptr[other] : indptr[other + 1]].tolist():
-                if not state[further]:
+            gone[other] = 1
+            for further in adjacent[bounds[other] : bounds[other + 1]]:
+                if not gone[further]:
                     degree[further] -= 1
                     heapq.heappush(heap, (-weights[further] / (degree[further] + 1), further))
     return sorted(chosen)
 
 
-def initial_solution(instance: Instance[Any]) -> Any:
-    """A quick feasible solution, or None where none was found."""
+# ------------------------------------------------------------------------------- starts
+
+
+def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
+    """A tour in well under a second: greedy edge, or a curve where that takes longer."""
+    if instance.distances.coords is not None and instance.n > 50_000:
+        return curve_tour(instance)
+    try:
+        return greedy_tour(instance.distances, budget=budget)
+    except TimeoutError:
+        return curve_tour(instance)
+
+
+def initial_routes(instance: CVRP, budget: Budget | None = None) -> list[list[int]] | None:
+    """Routes in well under a second by savings, or None where none within the fleet is found."""
+    return within_fleet(instance, savings_routes(instance, k=40, budget=budget))
+
+
+def initial_solution(instance: Instance[Any], budget: Budget | None = None) -> Any:
+    """A quick feasible solution of a tour, route, knapsack or independent set problem.
+
+    Parameters
+    ----------
+    instance
+        What to solve.
+    budget
+        When it ends, something simpler is returned.
+
+    Returns
+    -------
+    A feasible solution, or None where none was found.
+    """
     if isinstance(instance, TSP):
-        if instance.distances.coords is not None and instance.n > 3000:
-            return hilbert_order(instance.distances.coords).tolist()
-        return nearest_neighbor_tour(instance.distances)
+        return initial_tour(instance, budget)
     if isinstance(instance, CVRP):
-        return _within_fleet(instance, savings_routes(instance))
+        return initial_routes(instance, budget)
     if isinstance(instance, Knapsack):
         return ratio_greedy(instance)
     if isinstance(instance, MIS):
-        return min_degree_greedy(instance)
+        return min_degree_greedy(instance, budget)
     return None
 
 
-def _within_fleet(instance: CVRP, routes: list[list[int]]) -> list[list[int]] | None:
-    if instance.violations(routes) and instance.vehicles is not None:
-        routes = _first_fit(instance)
-    return None if instance.violations(routes) else routes
+# ------------------------------------------------------------------------------ solvers
+
+Heuristic = Callable[[Any, Budget], Any]
 
 
 @dataclass(frozen=True)
@@ -400,9 +670,9 @@ class _Constructive:
     """One heuristic per problem; the subclass names them."""
 
     name: ClassVar[str]
-    heuristics: ClassVar[dict[type[Instance[Any]], Callable[[Any], Any]]]
+    heuristics: ClassVar[dict[type[Instance[Any]], Heuristic]]
 
-    def _heuristic(self, instance: Instance[Any]) -> Callable[[Any], Any] | None:
+    def _heuristic(self, instance: Instance[Any]) -> Heuristic | None:
         return next((f for c, f in self.heuristics.items() if isinstance(instance, c)), None)
 
     def supports(self, instance: Instance[Any]) -> str | None:
@@ -421,24 +691,32 @@ class _Constructive:
         start: Any = None,
         on_event: Listener | None = None,
     ) -> Result:
-        """Construct one solution; a better start is returned instead."""
+        """Construct one solution; a better start is returned instead.
+
+        When time is up first, the order along a curve is returned.
+        """
         check_start(instance, start)
         heuristic = self._heuristic(instance)
-        assert heuristic is not None
+        if heuristic is None:
+            raise UnsupportedError(f"{self.name} {self.supports(instance)}")
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        status = None
+        if isinstance(instance, CVRP) and too_few_vehicles(instance):
+            return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
+        by = self.name
+        try:
+            solution = heuristic(instance, budget)
+        except TimeoutError:
+            by = "space-filling-curve"
+            solution = (
+                curve_routes(instance) if isinstance(instance, CVRP) else curve_tour(instance)
+            )
         if isinstance(instance, CVRP):
-            if too_few_vehicles(instance):
-                status = Status.INFEASIBLE
-            else:
-                routes = _within_fleet(instance, heuristic(instance))
-                if routes is not None:
-                    tracker.offer(routes)
-        else:
-            tracker.offer(heuristic(instance))
-        return tracker.result(tracker.done() or Stop.FINISHED, status=status)
+            solution = within_fleet(instance, solution)
+        if solution is not None:
+            tracker.offer(solution, by=by)
+        return tracker.result(tracker.done() or Stop.FINISHED)
 
 
 class NearestNeighbor(_Constructive):
@@ -446,7 +724,7 @@ class NearestNeighbor(_Constructive):
 
     name = "nearest-neighbor"
     heuristics: ClassVar = {
-        TSP: lambda i: nearest_neighbor_tour(i.distances),
+        TSP: lambda i, b: nearest_neighbor_tour(i.distances, budget=b),
         CVRP: nearest_neighbor_routes,
     }
 
@@ -456,23 +734,17 @@ class Greedy(_Constructive):
 
     name = "greedy"
     heuristics: ClassVar = {
-        TSP: lambda i: greedy_tour(i.distances),
-        Knapsack: ratio_greedy,
+        TSP: lambda i, b: greedy_tour(i.distances, budget=b),
+        Knapsack: lambda i, b: ratio_greedy(i),
         MIS: min_degree_greedy,
     }
-
-    def supports(self, instance: Instance[Any]) -> str | None:
-        """As its heuristics; tours with symmetric costs only."""
-        if isinstance(instance, TSP) and not instance.distances.symmetric:
-            return "needs symmetric costs"
-        return super().supports(instance)
 
 
 class Savings(_Constructive):
     """Clarke and Wright's savings, for routes."""
 
     name = "savings"
-    heuristics: ClassVar = {CVRP: savings_routes}
+    heuristics: ClassVar = {CVRP: lambda i, b: savings_routes(i, budget=b)}
 
 
 class SpaceFillingCurve(_Constructive):
@@ -480,13 +752,13 @@ class SpaceFillingCurve(_Constructive):
 
     name = "space-filling-curve"
     heuristics: ClassVar = {
-        TSP: lambda i: hilbert_order(i.distances.coords).tolist(),
-        CVRP: lambda i: split(i, (hilbert_order(i.distances.coords[1:]) + 1).tolist()),
+        TSP: lambda i, b: curve_tour(i),
+        CVRP: lambda i, b: curve_routes(i),
     }
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """As its heuristics; coordinates only."""
         reason = super().supports(instance)
-        if reason is None and instance.distances.coords is None:  # type: ignore[attr-defined]
+        if reason is None and instance.coords is None:  # type: ignore[attr-defined]
             return "needs coordinates"
         return reason

@@ -9,9 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nco.classical import worker
-from nco.classical.routing import is_symmetric_tsp, version
+from nco.classical.constructive import initial_tour
+from nco.classical.routing import check_start, integer_costs, refuse_tour, version
+from nco.classical.thread import deadline_of, run_thread
 from nco.instances.core import Budget, Distances, Instance, Listener, Result, Stop, Tracker
+from nco.instances.tsp import TSP
+
+#: Seconds of search when nothing limits it.
+DEFAULT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,10 @@ class FastTSP:
     """Adapter to fast_tsp.
 
     Its distances have 16 bits, so costs are scaled and tours re-evaluated. It has no
-    seed; with one thread and a time limit its tours may differ from run to run.
+    seed, no iterations and no warm start: it searches for the time there is, so tours may
+    differ from run to run, and a start is only a floor. A search cannot be stopped
+    midway; after Ctrl-C the tour of a short first search is returned, and the search
+    ends by itself at its deadline.
 
     Parameters
     ----------
@@ -37,7 +45,7 @@ class FastTSP:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Symmetric tours of up to 10,000 nodes."""
-        return is_symmetric_tsp(instance, 10_000)
+        return refuse_tour(instance, 10_000, symmetric=True)
 
     def solve(
         self,
@@ -49,15 +57,17 @@ class FastTSP:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the time limit; 10 s without one."""
-        from nco.classical.constructive import initial_solution
-
+        assert isinstance(instance, TSP)
+        assert isinstance(instance, TSP)
+        check_start(instance, start)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        tracker.offer(initial_solution(instance), by="constructive")
-        if instance.n > 3:
-            tours = search(instance.distances, worker.deadline_of(budget), self.threads)
-            for tour in worker.run_thread(tours, budget):
+        tracker.offer(initial_tour(instance, budget), by="constructive")
+        if instance.n > 3 and not tracker.done():
+            deadline = deadline_of(budget) or time.monotonic() + DEFAULT_SECONDS
+            tours = search(instance.distances, deadline, self.threads)
+            for tour in run_thread(tours, budget, grace=0.25):
                 tracker.offer(tour)
                 if tracker.done():
                     break
@@ -68,7 +78,7 @@ class FastTSP:
         )
 
 
-def search(distances: Distances, deadline: float | None, threads: int) -> Iterator[list[int]]:
+def search(distances: Distances, deadline: float, threads: int) -> Iterator[list[int]]:
     """A short search, then one with all the time left.
 
     Parameters
@@ -76,25 +86,26 @@ def search(distances: Distances, deadline: float | None, threads: int) -> Iterat
     distances
         Symmetric costs.
     deadline
-        In `time.monotonic` seconds, or None.
+        In `time.monotonic` seconds.
     threads
         Threads that search together.
     """
     import fast_tsp
 
     n = distances.n
-    matrix = distances.matrix
-    top = float(matrix.max())
-    scale = 1.0 if distances.integral and top <= 65535 else 65535 / max(top, 1e-300)
-    costs = np.empty((n, n), dtype=np.uint16)
-    for i in range(n):
-        costs[i] = np.rint(matrix[i] * scale)
-    # A search that is given up leaves the tour of the short one.
+    costs, _ = integer_costs(distances, 65535, np.uint16)
+    if n <= 20:
+        yield _tour(fast_tsp.find_tour(costs, 1.0))  # exact, and done in less
+        return
+    # Its time limit, its own preparation included, holds to the millisecond.
+    way_back = 0.01 + 2e-6 * n
     for short in (True, False):
-        left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
-        if left > 0:
-            seconds = min(2.0, 0.1 * left) if short else left
-            tour = fast_tsp.find_tour(costs, seconds, max_threads=threads)
-            yield [int(k) for k in tour]
-        if n <= 20:
-            break
+        left = deadline - time.monotonic() - way_back
+        seconds = min(1.0, 0.1 * left) if short else left
+        # Its preparation takes about 1e-4 s per node.
+        if seconds > (1e-4 * n if short else 0.0):
+            yield _tour(fast_tsp.find_tour(costs, seconds, max_threads=threads))
+
+
+def _tour(nodes: list[int]) -> list[int]:
+    return [int(k) for k in nodes]

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nco.classical import worker
+from nco.classical.constructive import initial_routes
 from nco.classical.routing import check_start, too_few_vehicles, version
+from nco.classical.thread import deadline_of, run_thread
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.cvrp import CVRP
 
@@ -55,20 +56,19 @@ class HGS:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
+        assert isinstance(instance, CVRP)
         check_start(instance, start)
-        from nco.classical.constructive import initial_solution
-
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if too_few_vehicles(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        first = initial_solution(instance)
+        first = initial_routes(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")
-        found = search(instance, worker.deadline_of(budget), self.granular, seed, budget.iterations)
+        found = search(instance, deadline_of(budget), self.granular, seed, budget.iterations)
         grace = 0.25 + 0.03 * min(budget.left(), 60.0)
-        for routes in worker.run_thread(found, budget, grace=grace):
+        for routes in run_thread(found, budget, grace=grace):
             # Without a feasible solution the library hands out its best infeasible one.
             if not instance.violations(routes):
                 tracker.offer(routes)

@@ -9,8 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nco.classical import worker
-from nco.classical.routing import distances_of, integer_matrix, space_arrays, version
+from nco.classical.constructive import initial_tour
+from nco.classical.routing import (
+    check_start,
+    distances_of,
+    integer_costs,
+    refuse_tour,
+    space_arrays,
+    version,
+)
+from nco.classical.worker import Worker
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.tsp import TSP
 
@@ -42,9 +50,7 @@ class LKH:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Tours of up to 10,000 nodes, symmetric or not."""
-        if not isinstance(instance, TSP):
-            return f"solves tsp and atsp, not {instance.problem}"
-        return None if instance.n <= 10_000 else "needs n <= 10000"
+        return refuse_tour(instance, 10_000)
 
     def solve(
         self,
@@ -56,26 +62,29 @@ class LKH:
         on_event: Listener | None = None,
     ) -> Result:
         """Run until the budget is used up."""
-        from nco.classical.constructive import initial_solution
-
+        assert isinstance(instance, TSP)
+        check_start(instance, start)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
-        tracker.offer(initial_solution(instance), by="constructive")
+        limited = budget.iterations is not None
+        unlimited = budget.time_limit is None and not limited
+        runs = budget.iterations if limited else self.runs if unlimited else None
         stopped = Stop.FINISHED
-        if instance.n > 3:
-            limited = budget.iterations is not None
-            unlimited = budget.time_limit is None and not limited
-            runs = budget.iterations if limited else self.runs if unlimited else None
-            params = {"seed": seed, "runs": runs}
-            answers = worker.run("nco.classical.lkh:search", space_arrays(instance), params, budget)
-            for tour in answers:
-                tracker.offer(tour)
-                if tracker.done():
-                    break
-            else:
-                stopped = Stop.ITERATIONS if limited else Stop.FINISHED
-        return tracker.result(tracker.done() or stopped, versions=version("elkai"))
+        target = "nco.classical.lkh:search"
+        params = {"seed": seed, "runs": runs}
+        with Worker(target, space_arrays(instance), params, budget) as worker:
+            if start is not None:
+                tracker.offer(start, by="start")
+            tracker.offer(initial_tour(instance, budget), by="constructive")
+            if instance.n > 3 and not tracker.done():
+                for tour in worker:
+                    tracker.offer(tour)
+                    if tracker.done():
+                        break
+                else:
+                    stopped = Stop.ITERATIONS if limited else Stop.FINISHED
+        return tracker.result(
+            tracker.done() or stopped, params={"runs": self.runs}, versions=version("elkai")
+        )
 
 
 def search(
@@ -86,7 +95,7 @@ def search(
 
     distances = distances_of(arrays)
     n = distances.n
-    costs, _ = integer_matrix(distances, LARGEST_COST)
+    costs, _ = integer_costs(distances, LARGEST_COST)
     kind = "TSP" if distances.symmetric else "ATSP"
     problem = (
         f"TYPE : {kind}\nDIMENSION : {n}\nEDGE_WEIGHT_TYPE : EXPLICIT\n"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import Distances, Instance, SpatialInstance
+from nco.instances.core import FLOAT_TOLERANCE, METRICS, Distances, Instance, SpatialInstance
 from nco.instances.cvrp import CVRP
 from nco.instances.tsp import TSP
+
+#: Metrics that grow with both coordinate differences, so that a box bounds them.
+_PLANAR = frozenset(METRICS) - {"GEO", "XRAY1", "XRAY2"}
 
 
 def space_arrays(instance: SpatialInstance[Any]) -> dict[str, NDArray[Any]]:
@@ -28,18 +32,85 @@ def distances_of(arrays: dict[str, NDArray[Any]]) -> Distances:
     return Distances(coords=arrays["coords"], metric=str(arrays["metric"]))
 
 
-def integer_matrix(distances: Distances, largest: float) -> tuple[NDArray[np.int64], float]:
+def cost_rows(distances: Distances, begin: int, end: int) -> NDArray[np.float64]:
+    """Costs [end - begin, n] from some nodes to all; 0 from a node to itself."""
+    rows = np.arange(begin, end)
+    block = distances.pairs(rows[:, None], np.arange(distances.n)[None])
+    block[np.arange(end - begin), rows] = 0.0
+    return block
+
+
+def largest_cost(distances: Distances, *, exact: bool = False) -> float:
+    """The largest cost between two nodes, or a quick upper bound on it within a factor of 2."""
+    if distances.coords is not None and distances.metric in _PLANAR and not exact:
+        box = Distances(
+            coords=np.stack([distances.coords.min(0), distances.coords.max(0)]),
+            metric=distances.metric,
+        )
+        return float(box.pairs(0, 1))
+    blocks = range(0, distances.n, 32)
+    return max(float(cost_rows(distances, b, min(b + 32, distances.n)).max()) for b in blocks)
+
+
+def cost_scale(distances: Distances, largest: float) -> float:
+    """The factor that brings costs to integers of up to ``largest``.
+
+    It is 1 for integral costs that fit.
+    """
+    top = largest_cost(distances)
+    if distances.integral and top > largest:
+        top = largest_cost(distances, exact=True)
+    if distances.integral and top <= largest:
+        return 1.0
+    return largest / top if top > 0 else 1.0
+
+
+def integer_costs(
+    distances: Distances, largest: float, dtype: Any = np.int64
+) -> tuple[NDArray[Any], float]:
     """Costs as integers [n, n] and the factor they were multiplied with.
 
-    Integral costs stay as they are where they fit; others are scaled so that the
-    largest becomes ``largest``.
+    Integral costs stay as they are where they fit; others are scaled by `cost_scale` and
+    rounded. No float matrix is made beside the result.
     """
-    matrix = distances.matrix
-    top = float(matrix.max()) if matrix.size else 0.0
-    if distances.integral and top <= largest:
-        return matrix.astype(np.int64), 1.0
-    scale = largest / top if top > 0 else 1.0
-    return np.rint(matrix * scale).astype(np.int64), scale
+    n = distances.n
+    scale = cost_scale(distances, largest)
+    costs = np.empty((n, n), dtype=dtype)
+    for begin in range(0, n, 32):
+        end = min(begin + 32, n)
+        costs[begin:end] = np.rint(cost_rows(distances, begin, end) * scale)
+    return costs, scale
+
+
+def load_limit(instance: CVRP) -> float:
+    """Largest load that the instance's own check surely accepts."""
+    if instance.integral_demands:
+        return float(instance.capacity)
+    return instance.capacity + 0.5 * FLOAT_TOLERANCE * max(1.0, instance.capacity)
+
+
+def length_limit(instance: CVRP) -> float:
+    """Largest route length, service included, that the check surely accepts; may be inf."""
+    if instance.max_distance is None:
+        return math.inf
+    return instance.max_distance * (1 + 0.5 * FLOAT_TOLERANCE)
+
+
+def integer_loads(instance: CVRP) -> tuple[NDArray[np.int64], int]:
+    """Demands [n + 1] and capacity as integers; what fits after scaling fits before.
+
+    Decimal demands are scaled exactly; others are rounded up on a grid of 10^7 steps.
+    """
+    demands = instance.demands.astype(np.float64)
+    for factor in (1.0, 10.0, 100.0, 1000.0, 1e4, 1e5, 1e6):
+        scaled = demands * factor
+        whole = np.rint(scaled)
+        if (np.abs(scaled - whole) <= 1e-9 * np.maximum(1.0, scaled)).all():
+            # The same slack as the instance's check gives to sums of floats.
+            slack = 0.0 if instance.integral_demands else 1e-9
+            return whole.astype(np.int64), math.floor(instance.capacity * factor * (1 + slack))
+    factor = 1e7 / instance.capacity
+    return np.ceil(demands * factor).astype(np.int64), 10**7
 
 
 def version(package: str) -> dict[str, str]:
@@ -62,19 +133,34 @@ def check_start(instance: Instance[Any], start: Any) -> None:
 
 
 def too_few_vehicles(instance: CVRP) -> bool:
-    """Whether the fleet surely cannot carry the demand."""
-    return (
-        instance.vehicles is not None
-        and float(instance.demands.sum()) > instance.vehicles * instance.capacity
-    )
+    """Whether the fleet surely cannot carry the demand.
+
+    The total must fit, and so must the customers that take more than half a vehicle, of
+    which no two share one.
+    """
+    if instance.vehicles is None:
+        return False
+    demands = instance.demands.astype(np.float64)
+    most = float(instance.capacity)
+    if not instance.integral_demands:
+        # Nothing is called a proof that the check's tolerance could refute.
+        most += 4 * FLOAT_TOLERANCE * max(1.0, most)
+    total = math.fsum(demands)
+    return total > instance.vehicles * most or int((demands > most / 2).sum()) > instance.vehicles
 
 
-def is_symmetric_tsp(instance: Instance[Any], most: int) -> str | None:
-    """The reason why a symmetric tour solver with n^2 memory cannot take an instance."""
+def refuse_tour(instance: Instance[Any], most: int, *, symmetric: bool = False) -> str | None:
+    """The reason why a tour solver for up to ``most`` nodes cannot take an instance."""
     if not isinstance(instance, TSP):
-        return f"solves tsp, not {instance.problem}"
-    if not instance.distances.symmetric:
+        kinds = "tsp" if symmetric else "tsp and atsp"
+        return f"solves {kinds}, not {instance.problem}"
+    if symmetric and not instance.distances.symmetric:
         return "needs symmetric costs"
-    if instance.n > most:
-        return f"needs n <= {most}"
-    return None
+    return None if instance.n <= most else f"needs n <= {most}"
+
+
+def refuse_routing(instance: Instance[Any], most: int) -> str | None:
+    """The reason why a solver of tours and routes cannot take an instance."""
+    if not isinstance(instance, (TSP, CVRP)):
+        return f"solves tsp, atsp and cvrp, not {instance.problem}"
+    return None if instance.nodes <= most else f"needs n <= {most}"

@@ -1,13 +1,19 @@
 """Constructive heuristics."""
 
+import itertools
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nco.classical import constructive
 from nco.classical.constructive import (
+    curve_routes,
     greedy_tour,
     hilbert_order,
+    initial_solution,
     min_degree_greedy,
     nearest_neighbor_routes,
     nearest_neighbor_tour,
@@ -15,8 +21,9 @@ from nco.classical.constructive import (
     ratio_greedy,
     savings_routes,
     split,
+    within_fleet,
 )
-from nco.instances.core import METRICS, Budget, Distances
+from nco.instances.core import METRICS, Budget, Distances, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.mis import MIS
@@ -26,6 +33,13 @@ from nco.instances.tsp import TSP
 POINTS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=40).map(
     lambda p: np.array(p, dtype=float)
 )
+NAMES = ["nearest-neighbor", "greedy", "savings", "space-filling-curve"]
+
+
+@pytest.fixture
+def many_nodes(monkeypatch):
+    """Make the code for many nodes run on few."""
+    monkeypatch.setattr(constructive, "MOST_ROWS", 5)
 
 
 @given(POINTS)
@@ -40,23 +54,68 @@ def test_tours_are_permutations(points):
         assert sorted(tour) == list(range(len(points)))
 
 
-def test_large_nearest_neighbor_equals_row_by_row(monkeypatch):
-    """The k-d tree version visits what the plain version visits."""
-    points = np.random.default_rng(0).random((3500, 2))
-    by_tree = nearest_neighbor_tour(Distances(coords=points))
-    node, left, tour = 0, np.ones(3500, dtype=bool), [0]
+@given(POINTS, st.integers(0, 1000))
+def test_tours_are_permutations_by_trees_and_by_matrix(points, seed):
+    """The code for many nodes, and for asymmetric costs."""
+    matrix = np.random.default_rng(seed).integers(0, 9, (len(points), len(points)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST_ROWS", "NEAREST_BY_ROWS", "GREEDY_BY_LISTS"):
+            patch.setattr(constructive, name, 5)
+        for distances in (Distances(coords=points), Distances(matrix=matrix)):
+            for tour in (nearest_neighbor_tour(distances), greedy_tour(distances)):
+                assert sorted(tour) == list(range(len(points)))
+
+
+def plain_nearest_neighbor(points):
+    node, left, tour = 0, np.ones(len(points), dtype=bool), [0]
     left[0] = False
-    for _ in range(3499):
+    for _ in range(len(points) - 1):
         gap = np.where(left, ((points - points[node]) ** 2).sum(1), np.inf)
         node = int(gap.argmin())
         left[node] = False
         tour.append(node)
-    assert by_tree == tour
+    return tour
 
 
+def plain_greedy(matrix):
+    """Kruskal's way: every pair, cheapest first."""
+    n = len(matrix)
+    links = {k: [] for k in range(n)}
+    color = list(range(n))
+    for _, a, b in sorted((matrix[a, b], a, b) for a, b in itertools.combinations(range(n), 2)):
+        if len(links[a]) < 2 and len(links[b]) < 2 and color[a] != color[b]:
+            links[a].append(b)
+            links[b].append(a)
+            color = [color[a] if c == color[b] else c for c in color]
+    return sum(matrix[a, b] for a in links for b in links[a]) / 2
+
+
+@pytest.mark.parametrize("rows", [5, 3000])
+def test_nearest_neighbor_equals_its_definition(monkeypatch, rows):
+    """Row by row and compiled."""
+    monkeypatch.setattr(constructive, "NEAREST_BY_ROWS", rows)
+    points = np.random.default_rng(0).random((700, 2))
+    assert nearest_neighbor_tour(Distances(coords=points)) == plain_nearest_neighbor(points)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("rows", [5, 3000])
+def test_greedy_equals_its_definition(monkeypatch, rows, compiled):
+    """All pairs give Kruskal's path, and short neighbour lists lose little."""
+    monkeypatch.setattr(constructive, "MOST_ROWS", rows)
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 0 if compiled else 10**9)
+    points = np.random.default_rng(1).random((150, 2))
+    distances = Distances(coords=points)
+    path = plain_greedy(distances.matrix)
+    assert distances.path_length(greedy_tour(distances, k=149)) == pytest.approx(path)
+    assert distances.path_length(greedy_tour(distances)) <= 1.02 * path
+
+
+@pytest.mark.parametrize("rows", [5, 3000])
 @pytest.mark.parametrize("metric", [m for m, (_, d, _) in METRICS.items() if d == 2])
-def test_neighbor_lists_are_sorted_and_without_self(metric):
+def test_neighbor_lists_are_sorted_and_without_self(monkeypatch, metric, rows):
     """Nearest first under the instance's own metric."""
+    monkeypatch.setattr(constructive, "MOST_ROWS", rows)
     points = np.random.default_rng(1).random((60, 2)) * 80
     distances = Distances(coords=points, metric=metric)
     near = neighbor_lists(distances, 9)
@@ -64,6 +123,14 @@ def test_neighbor_lists_are_sorted_and_without_self(metric):
     assert (near != np.arange(60)[:, None]).all()
     costs = distances.pairs(np.arange(60)[:, None], near)
     assert (np.diff(costs, axis=1) >= 0).all()
+    if metric == "exact":
+        assert near.tolist() == np.argsort(distances.matrix, axis=1)[:, 1:10].tolist()
+
+
+def test_neighbor_lists_of_equal_points(many_nodes):
+    """Never the node itself, even where all are at one place."""
+    near = neighbor_lists(Distances(coords=np.zeros((20, 2))), 3)
+    assert (near != np.arange(20)[:, None]).all()
 
 
 @settings(max_examples=60)
@@ -90,13 +157,50 @@ def test_routes_are_feasible(n, seed, limited, asymmetric):
         savings_routes(instance),
         nearest_neighbor_routes(instance),
         split(instance, list(range(1, n + 1))),
+        curve_routes(instance),
     ):
         assert instance.violations(routes) == []
 
 
-def test_split_is_optimal_for_its_order():
+@pytest.mark.parametrize("asymmetric", [False, True])
+def test_savings_equal_their_definition(asymmetric):
+    """Against merging lists, with every pair."""
+    rng = np.random.default_rng(5)
+    n = 30
+    coords = rng.random((n + 1, 2))
+    matrix = Distances(coords=coords).matrix
+    if asymmetric:
+        matrix = matrix * (1 + 0.3 * rng.random((n + 1, n + 1)))
+    instance = CVRP(matrix=matrix, demands=np.r_[0, rng.integers(1, 9, n)], capacity=30)
+    routes = [[c] for c in range(1, n + 1)]
+    pairs = sorted(
+        (
+            (matrix[i, 0] + matrix[0, j] - matrix[i, j], i, j)
+            for i, j in itertools.permutations(range(1, n + 1), 2)
+            if asymmetric or i < j
+        ),
+        reverse=True,
+    )
+    for gain, i, j in pairs:
+        first = next(r for r in routes if i in r)
+        second = next(r for r in routes if j in r)
+        if gain <= 0 or first is second or instance.demands[[*first, *second]].sum() > 30:
+            continue
+        a, b = list(first), list(second)
+        if not asymmetric:
+            a = a[::-1] if a[-1] != i else a
+            b = b[::-1] if b[0] != j else b
+        if a[-1] == i and b[0] == j:
+            routes = [r for r in routes if r is not first and r is not second] + [a + b]
+    assert instance.objective(savings_routes(instance)) == pytest.approx(instance.objective(routes))
+
+
+@pytest.mark.parametrize("vehicles", [None, 3, 4, 5])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_split_is_optimal_for_its_order(monkeypatch, compiled, vehicles):
     """Against all ways to cut an order of eight customers."""
-    instance = CVRP.generate(8, seed=3, capacity=15)
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 0 if compiled else 10**9)
+    instance = CVRP.generate(8, seed=3, capacity=15).replace(vehicles=vehicles)
     order = list(range(1, 9))
     best = np.inf
     for cuts in range(2**7):
@@ -109,7 +213,31 @@ def test_split_is_optimal_for_its_order():
         routes.append(route)
         if not instance.violations(routes):
             best = min(best, instance.objective(routes))
-    assert instance.objective(split(instance, order)) == pytest.approx(best)
+    found = split(instance, order, vehicles)
+    if best == np.inf:
+        assert found is None
+    else:
+        assert instance.objective(found) == pytest.approx(best)
+
+
+def test_fleet_is_kept_by_packing_anew():
+    """No cut of the orders fits three vehicles, but packing does."""
+    demands = [0, 6, 6, 4, 4, 5, 5]
+    coords = np.array([[0, 0], [0, 1], [0, 2], [9, 1], [9, 2], [5, 1], [5, 9]], dtype=float)
+    instance = CVRP(coords=coords, demands=demands, capacity=10, vehicles=3)
+    routes = within_fleet(instance, savings_routes(instance))
+    assert routes is not None
+    assert instance.violations(routes) == []
+
+
+def test_unreachable_customer_leaves_it_open():
+    """No solution is found, and none is claimed impossible."""
+    instance = CVRP(
+        coords=[[0, 0], [1, 0], [50, 0]], demands=[0, 1, 1], capacity=9, max_distance=10
+    )
+    for name in ("nearest-neighbor", "savings", "space-filling-curve"):
+        result = solvers.load(name)().solve(instance, Budget())
+        assert (result.status, result.stopped) == (Status.UNKNOWN, Stop.FINISHED)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=30))
@@ -141,13 +269,61 @@ def test_hilbert_neighbours_touch():
     assert np.abs(np.diff(path, axis=0)).sum(1).max() == 1
 
 
-@pytest.mark.parametrize("name", ["nearest-neighbor", "greedy", "savings", "space-filling-curve"])
+@pytest.mark.parametrize("name", NAMES)
 def test_as_solvers(name):
     """Registered, checked, and never worse than a given start."""
     solver = solvers.load(name)()
-    for instance in (TSP.generate(30, seed=1), CVRP.generate(30, seed=1)):
+    for instance in (
+        TSP.generate(30, seed=1),
+        TSP.generate(1, seed=1),
+        CVRP.generate(30, seed=1),
+        CVRP.generate(1, seed=1),
+    ):
         if solver.supports(instance) is None:
             first = solver.solve(instance, Budget())
             again = solver.solve(instance, Budget(), start=first.solution)
             assert again.objective == first.objective
             assert again.trajectory[0].by == "start"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rows", [5, 3000])
+def test_used_up_budget_gives_something_simpler(monkeypatch, name, rows):
+    """Interrupted from the first moment on, a feasible solution still comes back."""
+    for limit in ("MOST_ROWS", "NEAREST_BY_ROWS", "GREEDY_BY_LISTS"):
+        monkeypatch.setattr(constructive, limit, rows)
+    solver = solvers.load(name)()
+    for instance in (TSP.generate(300, seed=1), CVRP.generate(300, seed=1)):
+        if solver.supports(instance) is None:
+            budget = Budget(60.0)
+            budget.interrupt()
+            result = solver.solve(instance, budget)
+            assert result.feasible
+            assert result.stopped is Stop.INTERRUPTED
+
+
+def test_interrupted_midway():
+    """From another thread."""
+    budget = Budget(60.0)
+    timer = threading.Timer(0.05, budget.interrupt)
+    instance = CVRP.generate(5000, seed=1)
+    timer.start()
+    result = solvers.load("nearest-neighbor")().solve(instance, budget)
+    timer.cancel()
+    assert result.feasible
+    assert result.stopped is Stop.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        TSP.generate(50, seed=1),
+        CVRP.generate(50, seed=1),
+        Knapsack.generate(20, seed=1),
+        MIS.generate(20, seed=1),
+    ],
+    ids=lambda i: i.problem,
+)
+def test_initial_solutions(instance):
+    """Every problem with a heuristic has a start."""
+    assert instance.violations(initial_solution(instance)) == []
