@@ -107,7 +107,7 @@ class Balans:
         A key of `PRESETS`, whose values replace the defaults of the others.
     arms
         Operators with a fixed size (``"rins:0.25"``) or an adaptive one (``"rins"``);
-        None for the preset's.
+        None for the preset's. A string joins them by "+".
     policy, policy_parameter
         Of the bandit, see `nco.mip.bandit`.
     accept
@@ -138,7 +138,7 @@ class Balans:
 
     name: ClassVar[str] = "balans"
     preset: str = "default"
-    arms: tuple[str, ...] | None = None
+    arms: tuple[str, ...] | str | None = None
     policy: str = "softmax"
     policy_parameter: float | None = None
     accept: str = "hill-climbing"
@@ -162,7 +162,8 @@ class Balans:
             if getattr(self, key) == defaults[key]:
                 object.__setattr__(self, key, value)
         if self.arms is not None:
-            object.__setattr__(self, "arms", tuple(self.arms))
+            named = self.arms.split("+") if isinstance(self.arms, str) else self.arms
+            object.__setattr__(self, "arms", tuple(named))
             if not self.arms:
                 raise ValueError("arms = () not understood; name at least one operator.")
             for arm in self.arms:
@@ -355,7 +356,7 @@ class Balans:
             return made
 
         memory = load_memory(self.memory) if self.memory else {}
-        arms = self.arms or (ARMS + (STRUCTURE_ARMS if len(view.groups) > 2 else ()))
+        arms = tuple(self.arms or ()) or (ARMS + (STRUCTURE_ARMS if len(view.groups) > 2 else ()))
         if not len(form.integers):
             # A linear program: the main solve is all there is to do.
             plain = engine(self.main, 0)

@@ -318,6 +318,16 @@ class ScipEngine:
         return outcome
 
 
+#: SCIP parameters of ``lns=True``.
+LNS: Mapping[str, Any] = {
+    "heuristics/alns/freq": 5,
+    "heuristics/alns/nodesquot": 0.3,
+    "heuristics/rins/freq": 12,
+    "heuristics/rens/freq": 0,
+    "heuristics/crossover/freq": 15,
+}
+
+
 def _limits(values: Vector) -> list[float | None]:
     return [None if abs(v) >= INFINITY else v for v in np.asarray(values, dtype=float).tolist()]
 
@@ -334,6 +344,9 @@ class SCIP(EngineSolver):
         Threads of the LP solver, where it has any.
     params
         Further SCIP parameters, name -> value.
+    lns
+        Whether SCIP's own adaptive large-neighbourhood search (G. Hendel, 2018) runs four
+        times as often and with more nodes, and its other LNS heuristics twice as often.
 
     Raises
     ------
@@ -344,6 +357,7 @@ class SCIP(EngineSolver):
     name: ClassVar[str] = "scip"
     threads: int = 1
     params: Mapping[str, Any] = field(default_factory=dict)
+    lns: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -351,10 +365,13 @@ class SCIP(EngineSolver):
             raise ValueError(f"threads = {self.threads} < 1 not understood.")
 
     def _engine(self, form: Form, seed: int) -> ScipEngine:
-        return ScipEngine(form, seed=seed, threads=self.threads, params=self.params)
+        return ScipEngine(form, seed=seed, threads=self.threads, params=self._all())
+
+    def _all(self) -> Mapping[str, Any]:
+        return {**(LNS if self.lns else {}), **self.params}
 
     def _params(self) -> Mapping[str, Any]:
-        return {"threads": self.threads, **self.params}
+        return {"threads": self.threads, "lns": self.lns, **self.params}
 
     def _versions(self) -> Mapping[str, str]:
         from importlib.metadata import version

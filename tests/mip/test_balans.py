@@ -194,3 +194,7 @@ def test_unknown_names():
 
 def test_default_arms_are_registered():
     assert Balans(arms=ARMS).arms == ARMS
+
+
+def test_arms_as_text():
+    assert Balans(arms="rins:0.25+mutation").arms == ("rins:0.25", "mutation")
