@@ -345,7 +345,12 @@ class Search:
 
     def _from_main(self, x: Vector, by: str) -> None:
         before = self.pool[0].value if self.pool else None
-        if self.offer(x, by) and before is not None:
+        if not self.offer(x, by):
+            return
+        with self._lock:
+            # It knows its own solution.
+            self._news = None
+        if before is not None:
             self.main_gain += before - self.pool[0].value
 
     def _suggest(self) -> Vector | None:
