@@ -65,8 +65,8 @@ class Model:
         """A copy for inference on a device, its layers in bfloat16 if asked."""
         network = copy.deepcopy(self.network).to(device).eval().requires_grad_(False)
         if bf16:
-            for name, module in network.named_children():
-                if name != "embed":
+            for name, module in network.named_modules():
+                if isinstance(module, torch.nn.Linear) and name != "embed":
                     module.bfloat16()
         return replace(self, network=network)
 

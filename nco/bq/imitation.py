@@ -46,7 +46,13 @@ class Teacher(Protocol):
         ...
 
     def examples(
-        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
     ) -> Examples:
         """A batch of examples drawn from solved instances.
 
@@ -61,7 +67,9 @@ class Teacher(Protocol):
         augment
             Whether to turn and flip the plane at random.
         generator
-            Source of all randomness, on the device of the fields.
+            Source of the randomness on the device of the fields.
+        host
+            Source of the numbers that decide shapes, so that no device is waited for.
         """
         ...
 
@@ -98,7 +106,13 @@ class TSPTeacher:
         return fields
 
     def examples(
-        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
     ) -> Examples:
         """As `Teacher.examples`; fields are ``coords`` [N, n, 2] and ``tour`` [N, n]."""
         coords, tour = fields["coords"], fields["tour"]
@@ -107,8 +121,7 @@ class TSPTeacher:
         which = uniform_int(0, count - 1, size, generator)
         begin = uniform_int(0, n - 1, size, generator)[:, None]
         way = 2 * uniform_int(0, 1, size, generator)[:, None] - 1
-        # One number per micro-batch, on the host: it decides the shape.
-        r = int(torch.randint(2, n, (1,), generator=generator, device=device))
+        r = int(torch.randint(2, n, (1,), generator=host))
         if r <= k:
             place = torch.arange(r + 2, device=device).expand(size, -1)
         else:
@@ -196,7 +209,13 @@ class CVRPTeacher:
         return {**fields, "tour": tour, "start": start}
 
     def examples(
-        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
     ) -> Examples:
         """As `Teacher.examples`, from the fields that `prepare` gave."""
         coords, tour = fields["coords"], fields["tour"]
@@ -214,7 +233,7 @@ class CVRPTeacher:
         tour = tour.gather(1, torch.where(flip, first + last - place, place))
         # Customers already served; as for the TSP, one number per micro-batch where it
         # decides the shape, else one per example.
-        remain = int(torch.randint(2, n + 1, (1,), generator=generator, device=device))
+        remain = int(torch.randint(2, n + 1, (1,), generator=host))
         if remain <= k:
             served = torch.full((size, 1), n - remain, device=device)
             place = place[:, :remain] + served
@@ -324,7 +343,13 @@ class KnapsackTeacher:
         }
 
     def examples(
-        self, fields: Fields, size: int, k: int, augment: bool, generator: torch.Generator
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
     ) -> Examples:
         """As `Teacher.examples`, from the fields that `prepare` gave; nothing to augment."""
         count, n = fields["item"].shape

@@ -33,6 +33,10 @@ class NetworkConfig:
         Logits per node.
     layers, width, heads, ff
         Number of layers, model width, attention heads, width of the hidden layer.
+    norm
+        "none": the layers' input as it is (the paper's). "rms": divided by its root mean
+        square in front of every layer and of the head, which keeps large learning rates and
+        Muon stable.
     head
         "linear": one linear map per node (the paper's). "pointer": scaled products of a
         query of the first token with a key of every node; the same products between all
@@ -42,8 +46,8 @@ class NetworkConfig:
     Raises
     ------
     ValueError
-        When a number is not positive, ``heads`` does not divide ``width``, or ``head``
-        is unknown.
+        When a number is not positive, ``heads`` does not divide ``width``, or ``norm``
+        or ``head`` is unknown.
     """
 
     node_dim: int
@@ -53,6 +57,7 @@ class NetworkConfig:
     width: int = 192
     heads: int = 12
     ff: int = 512
+    norm: str = "none"
     head: str = "linear"
 
     def __post_init__(self) -> None:
@@ -62,6 +67,8 @@ class NetworkConfig:
                 raise ValueError(f"{field} = {getattr(self, field)} not understood; at least 1.")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}.")
+        if self.norm not in ("none", "rms"):
+            raise ValueError(f"norm {self.norm!r} not understood; none or rms.")
         if self.head not in ("linear", "pointer"):
             raise ValueError(f"head {self.head!r} not understood; linear or pointer.")
         if self.head == "pointer" and self.markers < 1:
@@ -102,12 +109,13 @@ class Block(nn.Module):
     """One layer: attention and a feed-forward part, both added with a learned scale.
 
     ReZero (Bachlechner et al., 2020): the scales start at zero, so a fresh network is the
-    identity; nothing is normalised.
+    identity. The sum stays in float32, whatever the layers compute in.
     """
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.heads = config.heads
+        self.norm = config.norm == "rms"
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.up = nn.Linear(config.width, config.ff)
@@ -117,11 +125,18 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map tokens [b, n, width]."""
         b, n, width = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, width // self.heads).unbind(2)
+        dtype = self.qkv.weight.dtype
+        h = normalised(x, self.norm).to(dtype)
+        q, k, v = self.qkv(h).view(b, n, 3, self.heads, width // self.heads).unbind(2)
         y = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
-        scale = self.scale.to(y.dtype)
-        x = x + scale[0] * self.out(y.transpose(1, 2).reshape(b, n, width))
-        return x + scale[1] * self.down(F.relu(self.up(x)))
+        x = x + self.scale[0] * self.out(y.transpose(1, 2).reshape(b, n, width))
+        h = normalised(x, self.norm).to(dtype)
+        return x + self.scale[1] * self.down(F.relu(self.up(h)))
+
+
+def normalised(x: Tensor, wanted: bool) -> Tensor:
+    """Tokens divided by their root mean square, if wanted."""
+    return F.rms_norm(x, x.shape[-1:]) if wanted else x
 
 
 class Network(nn.Module):
@@ -145,11 +160,6 @@ class Network(nn.Module):
             self.query = nn.Linear(config.width, config.actions_per_node * config.width)
             self.key = nn.Linear(config.width, config.width)
 
-    @property
-    def trunk_dtype(self) -> torch.dtype:
-        """Precision of the layers."""
-        return next(self.blocks.parameters()).dtype
-
     def encode(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
         """Tokens [b, n, width] of features [b, n, node_dim].
 
@@ -163,22 +173,18 @@ class Network(nn.Module):
         # Coordinates keep float32 on their way in; eight bits would merge close nodes.
         with torch.autocast(features.device.type, enabled=False):
             x = self.embed(features.float())
-        if torch.is_autocast_enabled(features.device.type):
-            x = x.to(torch.get_autocast_dtype(features.device.type))
-        else:
-            x = x.to(self.trunk_dtype)
         markers = self.config.markers
         if markers:
-            x = torch.cat([x[:, :markers] + self.marks.to(x.dtype), x[:, markers:]], 1)
+            x = torch.cat([x[:, :markers] + self.marks, x[:, markers:]], 1)
         mask = None if filled is None else filled[:, None, None, :]
         for block in self.blocks:
             x = block(x, mask)
-        return x
+        return normalised(x, self.config.norm == "rms")
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Logits [b, n, actions_per_node] of the first token's actions, in float32."""
         if self.config.head == "linear":
-            return self.head(tokens).float()
+            return self.head(tokens.to(self.head.weight.dtype)).float()
         return self.pairs(tokens, 1)[:, 0]
 
     def pairs(self, tokens: Tensor, first: int | None = None) -> Tensor:
@@ -193,12 +199,14 @@ class Network(nn.Module):
         """
         b, n, width = tokens.shape
         actions = self.config.actions_per_node
-        key = self.key(tokens)
-        query = self.query(tokens[:, :first])
+        tokens = tokens.to(self.key.weight.dtype)
+        # The products are large numbers that differ little: they need float32.
+        key = self.key(tokens).float()
+        query = self.query(tokens[:, :first]).float() * width**-0.5
         m = query.shape[1]
-        score = query.reshape(b, m * actions, width) @ key.transpose(1, 2)
-        score = score.view(b, m, actions, n).transpose(2, 3)
-        return score.float() * width**-0.5
+        with torch.autocast(tokens.device.type, enabled=False):
+            score = query.reshape(b, m * actions, width) @ key.transpose(1, 2)
+        return score.view(b, m, actions, n).transpose(2, 3)
 
     def forward(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
         """Logits [b, n * actions_per_node], not masked, in float32."""

@@ -30,7 +30,7 @@ class TrainConfig:
         Share of each source in the micro-batches; empty for equal shares.
     held_out
         Instances kept from the end of every source for validation.
-    layers, width, heads, ff, head
+    layers, width, heads, ff, norm, head
         The network, see `nco.bq.network.NetworkConfig`.
     edges
         Weight of the loss on the label's edges (pointer head only).
@@ -80,6 +80,7 @@ class TrainConfig:
     width: int = 192
     heads: int = 12
     ff: int = 512
+    norm: str = "none"
     head: str = "linear"
     edges: float = 0.0
     k: int = 100

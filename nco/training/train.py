@@ -34,6 +34,7 @@ from nco.bq.policies import load_policy
 from nco.training import checkpoints
 from nco.training.config import TrainConfig
 from nco.training.labels import Labels, read_labels
+from nco.training.muon import Muon
 
 log = logging.getLogger("nco")
 
@@ -169,6 +170,7 @@ class Trainer:
             width=config.width,
             heads=config.heads,
             ff=config.ff,
+            norm=config.norm,
             head=config.head,
         )
         self.network = Network(shape).to(self.device)
@@ -210,14 +212,22 @@ class Trainer:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         config = self.config
-        matrices: list[torch.nn.Parameter] = []
-        others: list[torch.nn.Parameter] = []
+        kinds: dict[str, list[torch.nn.Parameter]] = {
+            "qkv": [],
+            "matrix": [],
+            "other": [],
+            "vector": [],
+        }
         for name, parameter in self.network.named_parameters():
-            inner = name.startswith("blocks.") and parameter.ndim == 2
-            (matrices if inner and config.optimizer == "muon" else others).append(parameter)
+            if parameter.ndim < 2:
+                kinds["vector"].append(parameter)
+            elif config.optimizer != "muon" or not name.startswith("blocks."):
+                kinds["other"].append(parameter)
+            else:
+                kinds["qkv" if ".qkv." in name else "matrix"].append(parameter)
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in others if p.ndim > 1]},
-            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": kinds["other"]},
+            {"params": kinds["vector"], "weight_decay": 0.0},
         ]
         out: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(
@@ -228,13 +238,9 @@ class Trainer:
                 fused=self.device.type == "cuda",
             )
         }
-        if matrices:
-            out["muon"] = torch.optim.Muon(
-                matrices,
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
+        if config.optimizer == "muon":
+            matrices = [{"params": kinds["qkv"], "parts": 3}, {"params": kinds["matrix"]}]
+            out["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
         return out
 
     def _resume(self, path: Path) -> None:
@@ -273,8 +279,14 @@ class Trainer:
         """Seed of this step and rank; there is no other randomness to keep."""
         return (self.config.seed * 1_000_003 + step) * 4096 + self.rank
 
-    def update(self) -> Tensor:
-        """One optimiser step; loss, action loss, gradient norm and tokens, on the device."""
+    def update(self) -> tuple[Tensor, float, float]:
+        """One optimiser step.
+
+        Returns
+        -------
+        Loss, action loss and gradient norm [3], still on the device; tokens per example;
+        and floating-point operations of this process.
+        """
         config = self.config
         self.generator.manual_seed(self._seed(self.step))
         host = torch.Generator().manual_seed(self._seed(self.step))
@@ -291,7 +303,7 @@ class Trainer:
             source = self.sources[int(torch.multinomial(share, 1, generator=host))]
             k = int(torch.randint(low, config.k + 1, (1,), generator=host))
             examples = self.teacher.examples(
-                source.train, config.batch // parts, k, config.augment, self.generator
+                source.train, config.batch // parts, k, config.augment, self.generator, host
             )
             with self._autocast():
                 loss, action = self.loss(self.network, self.policy, examples, config.edges)
@@ -306,8 +318,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        counts = torch.tensor([tokens, flops * config.batch], device=self.device)
-        return torch.cat([total, norm.detach().float()[None], counts])
+        return torch.cat([total, norm.detach().float()[None]]), tokens, flops * config.batch
 
     def _autocast(self) -> Any:
         if not self.config.bf16:
@@ -398,17 +409,20 @@ class Trainer:
             )  # fmt: skip
         begin = saved = mark = time.monotonic()
         window: list[Tensor] = []
+        tokens = flops = 0.0
         while self.step < config.steps and not self.stop.is_set():
-            window.append(self.update())
+            values, seen, spent = self.update()
+            window.append(values)
+            tokens, flops = tokens + seen, flops + spent
             now = time.monotonic()
             out_of_time = now - begin > minutes * 60
             if self.device.type == "cpu" or len(window) >= config.log_every or out_of_time:
                 self._check_finite(window)
             if len(window) >= config.log_every:
                 now = time.monotonic()
-                self._report(window, now - mark, peak)
+                self._report(window, tokens / len(window), flops, now - mark, peak)
                 self.seconds += now - mark
-                mark, window = now, []
+                mark, window, tokens, flops = now, [], 0.0, 0.0
             if self.step % config.eval_every == 0 or self.step == config.steps:
                 gap = self.validate()
                 self.record({"step": self.step, "gap": gap})
@@ -434,8 +448,7 @@ class Trainer:
         return bool(flag.item())
 
     def _check_finite(self, window: Sequence[Tensor]) -> None:
-        values = torch.stack(list(window))
-        bad = ~torch.isfinite(values[:, :3]).all(1)
+        bad = ~torch.isfinite(torch.stack(list(window))).all(1)
         if bool(bad.any()):
             step = self.step - len(window) + int(bad.int().argmax())
             found = checkpoints.checkpoints(self.out)
@@ -444,10 +457,12 @@ class Trainer:
                 f"loss is not finite in the batch of step {step} (seed {self._seed(step)}); {kept}"
             )
 
-    def _report(self, window: Sequence[Tensor], seconds: float, peak: float) -> None:
+    def _report(
+        self, window: Sequence[Tensor], tokens: float, flops: float, seconds: float, peak: float
+    ) -> None:
         mean = torch.stack(list(window)).mean(0).tolist()
         rate = self.config.batch * self.world * len(window) / seconds
-        speed = mean[4] * self.world * len(window) / seconds
+        speed = flops * self.world / seconds
         self.record(
             {
                 "step": self.step,
@@ -463,7 +478,7 @@ class Trainer:
         log.info(
             "step %d: loss %.4f (action %.4f), grad %.3f, %.0f suffixes/s of %.0f tokens, "
             "%.3g TFLOP/s (%.0f %% of peak)",
-            self.step, mean[0], mean[1], mean[2], rate, mean[3], speed / 1e12,
+            self.step, mean[0], mean[1], mean[2], rate, tokens, speed / 1e12,
             100.0 * speed / peak / self.world,
         )  # fmt: skip
 

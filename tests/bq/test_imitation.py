@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nco.bq.imitation import CVRPTeacher, Examples, KnapsackTeacher, TSPTeacher
+from nco.bq.policies.cvrp import CVRPPolicy
+from nco.bq.policies.knapsack import KnapsackPolicy
+from nco.bq.policies.tsp import TSPPolicy
+
+
+def draws(teacher: TSPTeacher | CVRPTeacher | KnapsackTeacher, fields: dict, k: int, times: int):  # type: ignore[no-untyped-def, type-arg]
+    prepared = teacher.prepare(fields)
+    for seed in range(times):
+        generator, host = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+        yield teacher.examples(prepared, 16, k, False, generator, host)
+
+
+def tsp_fields(n: int = 11) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    tours = rng.permuted(np.tile(np.arange(n), (6, 1)), axis=1)
+    return {"coords": torch.as_tensor(rng.random((6, n, 2)).astype(np.float32)),
+            "tour": torch.as_tensor(tours.astype(np.uint8))}  # fmt: skip
+
+
+def on_label(examples: Examples, fields: dict[str, torch.Tensor], row: int) -> int:
+    """Which instance an example comes from, by its points."""
+    nodes, index = examples.state.nodes[row, :, :2], examples.state.index[row]
+    same = [(fields["coords"][i][index] == nodes).all() for i in range(len(fields["coords"]))]
+    return int(np.argmax(same)) if any(same) else -1
+
+
+@pytest.mark.parametrize("k", [4, 99])
+def test_tsp_examples_are_parts_of_tours(k: int) -> None:
+    fields = tsp_fields()
+    policy, widths, first = TSPPolicy(), set(), 0
+    for examples in draws(TSPTeacher(), fields, k, 60):
+        state = examples.state
+        widths.add(state.width)
+        assert state.width <= min(k, 10) + 2
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        for row in range(16):
+            which = on_label(examples, fields, row)
+            assert which >= 0
+            tour = fields["tour"][which].long().tolist()
+            place = [tour.index(int(node)) for node in state.index[row]]
+            first += place[0] == place[1]
+            chosen = examples.target[row].nonzero()[:, 0].tolist()
+            if k > 11:  # nothing is left out: a contiguous path, and its second node next
+                assert len(chosen) == 1
+                way = (place[chosen[0]] - place[0]) % 11
+                assert way in (1, 10)
+                inner = sorted((way * (p - place[0])) % 11 for p in place[2:])
+                assert inner == list(range(1, len(inner) + 1))
+                assert (way * (place[1] - place[0])) % 11 == (len(inner) + 1) % 11
+            links = (examples.position[row, :, None] - examples.position[row, None]).abs() == 1
+            for i, j in links.nonzero().tolist():
+                assert (place[i] - place[j]) % 11 in (1, 10)
+    assert widths == ({4, 5, 6} if k == 4 else set(range(4, 13)))
+    assert first > 0  # the first decision, of which the reference code trains none
+
+
+def test_the_nearest_candidates_are_kept() -> None:
+    fields = tsp_fields()
+    seen = 0
+    for examples in draws(TSPTeacher(), fields, 4, 20):
+        if examples.state.width < 6:
+            continue
+        for row in range(16):
+            which = on_label(examples, fields, row)
+            tour, index = fields["tour"][which].long().tolist(), examples.state.index[row].tolist()
+            place, coords = examples.position[row].tolist(), fields["coords"][which]
+            here = tour.index(index[0])
+            (way,) = [
+                w for w in (1, -1)
+                if all(tour[(here + w * p) % 11] == node for p, node in zip(place, index, strict=True))
+            ]  # fmt: skip
+            inner = [tour[(here + way * p) % 11] for p in range(1, place[1])]
+            near = sorted(inner, key=lambda i: float((coords[i] - coords[index[0]]).norm()))
+            assert sorted(index[2:]) == sorted(near[:4])
+            seen += 1
+    assert seen > 50
+
+
+def test_augmentation_keeps_distances() -> None:
+    fields = tsp_fields()
+    a = TSPTeacher().examples(
+        fields, 8, 99, False, torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    )
+    b = TSPTeacher().examples(
+        fields, 8, 99, True, torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(a.state.index, b.state.index)
+    assert not torch.allclose(a.state.nodes, b.state.nodes)
+    assert torch.allclose(
+        torch.cdist(a.state.nodes, a.state.nodes),
+        torch.cdist(b.state.nodes, b.state.nodes),
+        atol=1e-5,
+    )
+
+
+def cvrp_fields(n: int = 9) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    count = 6
+    tour = rng.permuted(np.tile(np.arange(1, n + 1), (count, 1)), axis=1)
+    start = rng.random((count, n)) < 0.35
+    start[:, 0] = True
+    demands = rng.integers(1, 10, (count, n + 1))
+    demands[:, 0] = 0
+    return {
+        "coords": torch.as_tensor(rng.random((count, n + 1, 2)).astype(np.float32)),
+        "demands": torch.as_tensor(demands), "capacity": torch.full((count,), 90),
+        "tour": torch.as_tensor(tour.astype(np.uint8)), "start": torch.as_tensor(start),
+    }  # fmt: skip
+
+
+def routes_of(tour: torch.Tensor, start: torch.Tensor) -> list[list[int]]:
+    out: list[list[int]] = []
+    for node, begins in zip(tour.tolist(), start.tolist(), strict=True):
+        if begins:
+            out.append([])
+        out[-1].append(node)
+    return out
+
+
+@pytest.mark.parametrize("order", ["fullest", "sweep"])
+def test_routes_are_put_in_order_whole(order: str) -> None:
+    fields = cvrp_fields()
+    prepared = CVRPTeacher(order).prepare(fields)
+    for i in range(6):
+        before = routes_of(fields["tour"][i], fields["start"][i])
+        after = routes_of(prepared["tour"][i], prepared["start"][i])
+        assert sorted(before) == sorted(after)
+        loads = [int(fields["demands"][i][route].sum()) for route in after]
+        assert loads[0] == max(loads)
+        if order == "fullest":
+            assert loads == sorted(loads, reverse=True)
+    assert torch.allclose(CVRPTeacher(order).cost(prepared), CVRPTeacher().cost(fields))
+
+
+@pytest.mark.parametrize("k", [4, 99])
+def test_cvrp_examples_are_what_remains_of_a_label(k: int) -> None:
+    fields = cvrp_fields()
+    prepared = CVRPTeacher().prepare(fields)
+    policy, starts, kinds = CVRPPolicy(), 0, set()
+    for examples in draws(CVRPTeacher(), fields, k, 60):
+        state = examples.state
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        for row in range(16):
+            which = on_label(examples, fields, row)
+            routes = routes_of(prepared["tour"][which], prepared["start"][which])
+            current, left = int(state.index[row, 0]), float(state.scalar[row, 0])
+            chosen = examples.target[row].nonzero()[:, 0].tolist()
+            starts += current == 0
+            if not chosen:
+                assert k == 4
+                continue
+            node, via = int(state.index[row, chosen[0] // 2]), chosen[0] % 2
+            kinds.add(via)
+            (at,) = [r for r in routes if node in r]
+            if via:
+                assert node in (at[0], at[-1])
+            else:  # in a route of its own direction, with what it has loaded so far
+                way = at if at.index(current) < at.index(node) else at[::-1]
+                assert way.index(node) == way.index(current) + 1
+                load = int(fields["demands"][which][way[: way.index(node)]].sum())
+                assert left == 90 - load
+            if current == 0:
+                assert left == 90
+                assert node in (routes[0][0], routes[0][-1])
+    assert starts > 0
+    assert kinds == {0, 1}
+
+
+def test_knapsack_targets_are_optimal_for_what_remains() -> None:
+    rng = np.random.default_rng(0)
+    values, weights = rng.integers(1, 50, (2, 5, 8))
+    capacity = weights.sum(1) // 2
+    every = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    chosen = []
+    for v, w, c in zip(values, weights, capacity, strict=True):
+        worth = np.where(every @ w <= c, every @ v, -1)
+        chosen.append(every[worth.argmax()].astype(bool))
+    fields = {
+        "values": torch.as_tensor(values), "weights": torch.as_tensor(weights),
+        "capacity": torch.as_tensor(capacity), "chosen": torch.as_tensor(np.stack(chosen)),
+    }  # fmt: skip
+    policy = KnapsackPolicy()
+    for examples in draws(KnapsackTeacher(), fields, 99, 20):
+        state = examples.state
+        assert bool((state.nodes[..., 1] <= state.scalar)[state.index >= 0].all())
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        for row in range(16):
+            known = state.index[row] >= 0
+            v, w = state.nodes[row, known, 0].double(), state.nodes[row, known, 1].double()
+            subsets = torch.as_tensor((np.arange(2 ** len(v))[:, None] >> np.arange(len(v))) & 1)
+            fits = subsets.double() @ w <= float(state.scalar[row, 0])
+            best = (subsets.double() @ v)[fits].max()
+            target = examples.target[row, known]
+            assert float(v[target > 0].sum()) == pytest.approx(float(best), rel=1e-5)
+            assert float(target.sum()) == pytest.approx(1.0)
+            assert target[target > 0].unique().numel() == 1
