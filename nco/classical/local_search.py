@@ -60,7 +60,7 @@ _MATRIX = 12
 _XRAY_SPEEDS = {10: (1.0, 1.0, 1.0), 11: (1.25, 1.5, 1.15)}
 
 #: No single move of the search reverses more nodes (Johnson and McGeoch's value).
-MAX_REVERSAL = 50_000
+MAX_REVERSAL = 1_000_000
 #: Nodes reversed by one step that may have to be taken back.
 MAX_TRIAL_REVERSAL = 1_000
 #: Kicks in one neighbourhood before the search moves elsewhere, and its size in nodes.
@@ -274,6 +274,15 @@ class Costs:
             return np.inf
         return 1.0 if self.code in (7, 8) else 2.0
 
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """The nodes [n] along a Hilbert curve, or as numbered for an explicit matrix.
+
+        Neighbours on the plane are mostly neighbours in this order: what walks through
+        the nodes in it finds its data in the processor's cache.
+        """
+        return np.arange(self.n) if self.explicit else space_filling_curve(self.points)
+
     def take(self, order: NDArray[Any]) -> Costs:
         """The costs with node ``order[k]`` renamed to ``k``; for coordinates only."""
         return Costs(_read_only(self.coords[order]), self.matrix, self.code)
@@ -312,7 +321,8 @@ def neighbor_lists(
     if k == 0:
         return neighbors, lengths
     if not costs.explicit:
-        tree = cKDTree(costs.points, balanced_tree=False, compact_nodes=False)
+        points = costs.points[costs.order]
+        tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
     rows = max(1, 20_000_000 // n) if costs.explicit else 50_000
     for begin in range(0, n, rows):
         if stop is not None and stop():
@@ -323,11 +333,11 @@ def neighbor_lists(
             block[np.arange(len(own)), own] = np.inf
             neighbors[own] = _smallest(block, k)
             continue
-        _, found = tree.query(costs.points[own], k + 1, p=costs.power)
+        _, found = tree.query(points[own], k + 1, p=costs.power)
         # The node itself is among its nearest, unless too many coincide with it.
         itself = found == own[:, None]
         itself[~itself.any(1), k] = True
-        neighbors[own] = found[~itself].reshape(len(own), k)
+        neighbors[costs.order[own]] = costs.order[found[~itself].reshape(len(own), k)]
     _candidate_costs(costs.coords, costs.matrix, costs.code, neighbors, lengths)
     return neighbors, lengths
 
@@ -663,7 +673,7 @@ def nearest_neighbor(costs: Costs, start: int = 0) -> Ints:
     if costs.explicit:
         _nearest_by_matrix(costs.matrix, start, tour)
         return tour
-    order = space_filling_curve(costs.points)
+    order = costs.order
     points = np.ascontiguousarray(costs.points[order])
     lows, highs, counts = [points], [points], [np.ones(n, dtype=np.int64)]
     while len(counts[-1]) > 1:
@@ -891,6 +901,8 @@ def _basis_move(  # type: ignore[no-untyped-def]
                 if t5 == t3:
                     continue
                 r5 = _steps(position, base, t5, forward)
+                short5 = min(r5, n - r5)
+                between = min(abs(r3 - r5), n - abs(r3 - r5))
                 if near:
                     after = r5 < r3
                     kinds = 0 if t5 == t2 else 1
@@ -900,11 +912,11 @@ def _basis_move(  # type: ignore[no-untyped-def]
                 for k in range(kinds):
                     if near:
                         kind = 4 if after else 3
-                        work = short3 + (r3 - r5 if after else min(r5, n - r5))
+                        work = short3 + (between if after else short5)
                     else:
                         kind = k + 1
                         after = k == 0
-                        work = 2 * short3 if after else short3
+                        work = short5 + between + (short3 if after else 0)
                         if k == 1 and t5 == t2:
                             break
                     t6 = _next(tour, position, t5, forward == after)
@@ -1138,7 +1150,7 @@ def _search(  # type: ignore[no-untyped-def]
                 values[1] = values[0]
                 for k in range(n):
                     best[k] = tour[k]
-        if kicks <= 0:
+        if kicks <= 0 or counts[_WORK] >= limit:
             return
         _kick(
             coords, matrix, code, tour, position, queue, queued, log, counts, values, random,
@@ -1203,21 +1215,16 @@ class LocalSearch:
         if neighbors is None:
             neighbors = neighbor_lists(costs)
             assert neighbors is not None
-        self._costs = costs
-        self._order: NDArray[np.intp] | None = None
+        self._order = costs.order
         lists, lengths = neighbors
         if not costs.explicit:
-            # Renamed along the curve, neighbours lie close in memory as well.
-            self._order = space_filling_curve(costs.points)
             name_of = np.empty(n, dtype=np.int32)
             name_of[self._order] = np.arange(n, dtype=np.int32)
             costs = costs.take(self._order)
             lists = name_of[lists[self._order]]
             lengths = lengths[self._order]
             start = name_of[start]
-        nodes = np.ascontiguousarray(start, dtype=np.int32)
-        if nodes is tour:
-            nodes = nodes.copy()
+        nodes = np.array(start, dtype=np.int32)
         position = np.empty(n, dtype=np.int32)
         position[nodes] = np.arange(n, dtype=np.int32)
         length = costs.tour_length(nodes) if n else 0.0
@@ -1275,8 +1282,6 @@ class LocalSearch:
         """The best tour [n], in the caller's node numbers."""
         current, best = self._state.values[:2]
         nodes = self._state.tour if current <= best else self._state.best
-        if self._order is None:
-            return nodes.copy()
         return self._order[nodes].astype(np.int32)
 
     def descend(self, work: int = 1 << 60) -> bool:
@@ -1313,7 +1318,7 @@ class LocalSearch:
         -------
         Kicks done; 0 for instances with one tour only.
         """
-        if self._trivial or self._costs.n < 4:
+        if self._trivial or self._order.size < 4:
             self.descend(work)
             return 0
         done = self.kicks
