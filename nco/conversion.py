@@ -88,7 +88,8 @@ def generate(
     shapes = [
         {k: v.shape for k, v in i.data().items() if isinstance(v, np.ndarray)} for i in instances
     ]
-    if all(shape == shapes[0] for shape in shapes) and problem != "mip":
+    stackable = instances[0].data().keys() <= cls.schema().keys()
+    if stackable and all(shape == shapes[0] for shape in shapes):
         return Batch.of(instances, name=name)
     return [i.replace(name=f"{name}[{k}]") for k, i in enumerate(instances)]
 

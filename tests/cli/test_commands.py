@@ -144,7 +144,6 @@ def test_generate_presets(nco, here):
         (("tsp", "--n", "5", "--seed", "-1"), "seed"),
         (("tsp", "--n", "5", "--param", "colour=red"), "colour"),
         (("tsp",), "--n"),
-        (("mip", "--n", "5"), "mip"),
     ],
 )
 def test_generate_refuses(nco, here, one_error, args, text):
