@@ -59,7 +59,7 @@ class Worker:
         Seconds after the deadline before the child is killed, for an answer on its way.
     poll
         Called about every ``interval`` seconds while the child runs, and once after it
-        has ended or been killed.
+        has ended or been killed; True ends the answers.
     interval
         Seconds between two calls of ``poll``.
 
@@ -77,7 +77,7 @@ class Worker:
         budget: Budget,
         *,
         grace: float = 0.05,
-        poll: Callable[[], None] | None = None,
+        poll: Callable[[], bool] | None = None,
         interval: float = 0.1,
     ):
         if not sys.executable:
@@ -90,6 +90,8 @@ class Worker:
         self._poll = poll
         self._interval = interval
         self._closed = False
+        #: Whether the child came to its own end, without an error.
+        self.ended = False
         values = {key: np.asarray(a) for key, a in arrays.items()}
         header = {
             "target": target,
@@ -142,8 +144,9 @@ class Worker:
             while True:
                 now = time.monotonic()
                 if self._poll is not None and now - polled >= self._interval:
-                    self._poll()
-                    polled = now
+                    if self._poll():
+                        return
+                    polled = time.monotonic()
                 try:
                     line = self._answers.get(timeout=0.02)
                 except queue.Empty:
@@ -160,6 +163,7 @@ class Worker:
                 tail = b"".join(self._errors).decode(errors="replace").strip().splitlines()
                 what = tail[-1] if tail else f"exit code {code}"
                 raise CheckError(f"{self._target} failed: {what}")
+            self.ended = True
         finally:
             self.close()
 

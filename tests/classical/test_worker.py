@@ -62,6 +62,7 @@ def test_answers_come_back():
     arrays = {"x": np.arange(3), "word": np.array("EUC_2D"), "empty": np.zeros((0, 2))}
     with Worker("test_worker:echo", arrays, {"factor": 2}, Budget()) as worker:
         assert list(worker) == [[0, 2, 4], [True, "EUC_2D", [0, 2]]]
+        assert worker.ended
 
 
 def test_failure_is_quoted():
@@ -108,13 +109,20 @@ def test_leaving_early_kills():
 def test_poll_is_called_at_the_end():
     """Also after the child was killed."""
     calls = []
-    budget = Budget()
-    with Worker(
-        "test_worker:sleep", {}, {}, budget, poll=lambda: calls.append(1), interval=1e9
-    ) as worker:
-        next(iter(worker))
-        budget.interrupt()
+    poll = lambda: bool(calls.append(1))  # noqa: E731
+    with Worker("test_worker:sleep", {}, {}, Budget(), poll=poll, interval=1e9) as worker:
+        answers = iter(worker)
+        next(answers)
+        assert calls == []
     assert calls == [1]
+
+
+def test_poll_may_end_it():
+    """Without an answer from the child."""
+    poll = lambda: True  # noqa: E731
+    with Worker("test_worker:sleep", {}, {}, Budget(), poll=poll, interval=0.0) as worker:
+        assert len(list(worker)) <= 1
+        assert not worker.ended
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
