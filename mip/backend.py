@@ -573,7 +573,7 @@ def conclude(
         stopped = Stop.PROVED
     else:
         reason = tracker.done()
-        if status is not Status.UNBOUNDED and reason is not None and stopped is not Stop.ERROR:
+        if reason is not None and stopped is not Stop.ERROR:
             stopped = reason
     if status in (Status.FEASIBLE, Status.INFEASIBLE) and known is None:
         status = Status.INFEASIBLE if status is Status.INFEASIBLE else Status.UNKNOWN

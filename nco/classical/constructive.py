@@ -101,6 +101,7 @@ def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -
         norm = _TREE_NORMS[distances.metric]
         _, found = tree.query(distances.coords[nodes], k + 1, p=norm)
         # The node itself is among its neighbours unless k + 1 others share its place.
+        found = np.asarray(found)
         own = found == nodes[:, None]
         own[~own.any(1), -1] = True
         near[nodes] = found[~own].reshape(-1, k)
@@ -709,6 +710,7 @@ class _Constructive:
             solution = heuristic(instance, budget)
         except TimeoutError:
             by = "space-filling-curve"
+            assert isinstance(instance, (TSP, CVRP))
             solution = (
                 curve_routes(instance) if isinstance(instance, CVRP) else curve_tour(instance)
             )

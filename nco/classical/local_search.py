@@ -334,6 +334,7 @@ def neighbor_lists(
             neighbors[own] = _smallest(block, k)
             continue
         _, found = tree.query(points[own], k + 1, p=costs.power)
+        found = np.asarray(found)
         # The node itself is among its nearest, unless too many coincide with it.
         itself = found == own[:, None]
         itself[~itself.any(1), k] = True
@@ -804,7 +805,7 @@ def _exchange(tour, position, log, counts, a, b, c, d):  # type: ignore[no-untyp
             return
         i, j = j + 1, i - 1
         if i == n:
-            i = 0
+            i = 0  # type: ignore[assignment]
         if j < 0:
             j = n - 1
     _reverse_logged(tour, position, log, counts, i, j)

@@ -108,7 +108,7 @@ def bound(instance: TSP, budget: Budget, iterations: int = 1000) -> float | None
         step = factor * max(upper - value, 1e-6 * abs(upper)) / norm
         # Volgenant and Jonker's mix of the last two directions damps zigzagging.
         pi += step * (0.7 * slope + 0.3 * previous)
-        previous = slope
+        previous[:] = slope
     # Sums of n rounded numbers: far more slack than their errors can reach.
     slack = 1e-9 * (abs(best) + float(np.abs(pi).sum()) + 1.0)
     return math.ceil(best - slack) if instance.distances.integral else best - slack

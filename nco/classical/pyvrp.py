@@ -131,7 +131,7 @@ class PyVRP:
                 tracker.offer(found)
             return fine
 
-        class Callbacks(sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchCallbacks):  # type: ignore[misc, name-defined]
+        class Callbacks(sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchCallbacks):  # type: ignore[misc]
             def on_best(self, best: Any) -> None:
                 if best.is_feasible():
                     offer(best)

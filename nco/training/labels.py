@@ -226,7 +226,7 @@ def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], s
         route = start.cumsum(1) - 1
         load = np.zeros(demand.shape)
         np.add.at(load, (np.arange(len(load))[:, None], route), demand)
-        yield (load <= fields["capacity"][:, None]).all(1), "overloads a route"
+        yield np.asarray((load <= fields["capacity"][:, None]).all(1)), "overloads a route"
     if problem == "knapsack":
         weight = (fields["weights"] * fields["chosen"]).sum(1)
         yield weight <= fields["capacity"], "exceeds the capacity"

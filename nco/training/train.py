@@ -239,7 +239,10 @@ class Trainer:
             )
         }
         if config.optimizer == "muon":
-            matrices = [{"params": kinds["qkv"], "parts": 3}, {"params": kinds["matrix"]}]
+            matrices: list[dict[str, Any]] = [
+                {"params": kinds["qkv"], "parts": 3},
+                {"params": kinds["matrix"]},
+            ]
             out["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
         return out
 
@@ -307,7 +310,7 @@ class Trainer:
             )
             with self._autocast():
                 loss, action = self.loss(self.network, self.policy, examples, config.edges)
-            (loss / parts).backward()
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
             total += torch.stack([loss.detach(), action.detach()]).float() / parts
             tokens += examples.state.width / parts
             flops += 3.0 * self.network.config.flops(examples.state.width) / parts

@@ -73,9 +73,12 @@ def test_the_nearest_candidates_are_kept() -> None:
             place, coords = examples.position[row].tolist(), fields["coords"][which]
             here = tour.index(index[0])
             (way,) = [
-                w for w in (1, -1)
-                if all(tour[(here + w * p) % 11] == node for p, node in zip(place, index, strict=True))
-            ]  # fmt: skip
+                w
+                for w in (1, -1)
+                if all(
+                    tour[(here + w * p) % 11] == node for p, node in zip(place, index, strict=True)
+                )
+            ]
             inner = [tour[(here + way * p) % 11] for p in range(1, place[1])]
             near = sorted(inner, key=lambda i: float((coords[i] - coords[index[0]]).norm()))
             assert sorted(index[2:]) == sorted(near[:4])
