@@ -174,7 +174,7 @@ formats = Registry(
 bounds = Registry(
     "bound",
     "nco.bounds",
-    Entry("tsp", "nco.classical.one_tree:bound", "Held-Karp 1-tree ascent", "numba"),
+    Entry("tsp", "nco.classical.one_tree:bound", "Held-Karp 1-tree ascent"),
     Entry("knapsack", "nco.instances.knapsack:dantzig_bound", "Dantzig's LP bound"),
     Entry("mip", "nco.mip.relaxation:bound", "LP relaxation", "highspy"),
 )

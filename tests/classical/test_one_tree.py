@@ -7,31 +7,86 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nco.classical.one_tree import bound
-from nco.instances.core import Budget
+from nco.classical.one_tree import bound, one_tree
+from nco.instances.core import Budget, Distances
 from nco.instances.tsp import TSP
 
 
-@settings(max_examples=40, deadline=None)
+def best_tour(instance):
+    return min(instance.objective([0, *p]) for p in itertools.permutations(range(1, instance.n)))
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.integers(3, 7), st.integers(0, 10_000), st.sampled_from(["exact", "EUC_2D", "ATT"]))
 def test_never_above_the_optimum(n, seed, metric):
     """Against all tours; and close to it, as for such small instances it must be."""
     instance = TSP(coords=np.random.default_rng(seed).random((n, 2)) * 100, metric=metric)
-    optimum = min(instance.objective([0, *p]) for p in itertools.permutations(range(1, instance.n)))
+    optimum = best_tour(instance)
     value = bound(instance, Budget(5.0))
     assert value <= optimum
-    assert value >= 0.8 * optimum - 1
+    assert value >= 0.9 * optimum - 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 6), st.integers(0, 10_000))
+def test_any_multipliers_are_valid(n, seed):
+    """The 1-tree is the cheapest connected graph with one cycle through node 0."""
+    rng = np.random.default_rng(seed)
+    half = np.triu(rng.integers(0, 50, (n, n)), 1)
+    matrix = half + half.T
+    pi = rng.normal(0, 30, n)
+    value, i, j = one_tree(Distances(matrix=matrix), pi)
+    reduced = matrix + pi[:, None] + pi[None]
+    trees = []
+    for edges in itertools.combinations(itertools.combinations(range(1, n), 2), n - 2):
+        color = list(range(n))
+        for a, b in edges:
+            color = [color[b] if c == color[a] else c for c in color]
+        if len(set(color[1:])) == 1:
+            trees.append(sum(reduced[a, b] for a, b in edges))
+    expected = min(trees) + sum(sorted(reduced[0, 1:])[:2]) - 2 * pi.sum()
+    assert value == pytest.approx(expected, abs=1e-9)
+    assert reduced[i, j].sum() - 2 * pi.sum() == pytest.approx(value, abs=1e-9)
+    assert value <= best_tour(TSP(matrix=matrix)) + 1e-9
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_rounding_is_on_the_safe_side(scale):
+    """Where every tour has the same length, the bound may not pass it."""
+    instance = TSP(coords=np.random.default_rng(1).random((3, 2)) * scale)
+    value = bound(instance, Budget(1.0))
+    assert value <= instance.objective([0, 1, 2])
+    assert value == pytest.approx(instance.objective([0, 1, 2]), rel=1e-6)
 
 
 def test_refuses_what_it_cannot_bound():
-    """Asymmetric costs and fewer than three nodes."""
+    """Asymmetric costs, fewer than three nodes, and too many."""
     assert bound(TSP(matrix=[[0, 1, 2], [2, 0, 1], [1, 2, 0]]), Budget(1.0)) is None
     assert bound(TSP(coords=np.zeros((2, 2))), Budget(1.0)) is None
+    assert bound(TSP(coords=np.zeros((5001, 2))), Budget(1.0)) is None
 
 
-def test_proves_berlin52(shared_data):
-    """Its Held-Karp bound equals its optimum."""
+def test_nodes_at_one_place():
+    """Zero, and no endless ascent."""
+    assert bound(TSP(coords=np.zeros((40, 2)), metric="EUC_2D"), Budget(60.0)) == 0
+
+
+def test_used_up_budget_still_gives_a_bound():
+    """The minimum 1-tree without an ascent."""
+    instance = TSP.generate(300, seed=1)
+    value = bound(instance, Budget(0.0))
+    assert 0.5 * instance.objective(list(range(300))) > value > 8.0
+    budget = Budget(5.0)
+    budget.interrupt()
+    assert bound(instance, budget) == value
+
+
+@pytest.mark.parametrize(
+    ("file", "optimum"), [("berlin52", 7542), ("gr202", 40160), ("lin318", 42029)]
+)
+def test_comes_close_on_real_files(shared_data, file, optimum):
+    """Within 1 % of the optimum."""
     from nco.instances import io
 
-    instance = io.read(shared_data / "routing" / "lib" / "berlin52.tsp")
-    assert bound(instance, Budget(10.0)) == pytest.approx(7542, abs=75)
+    instance = io.read(shared_data / "routing" / "lib" / f"{file}.tsp")
+    assert 0.99 * optimum <= bound(instance, Budget(20.0)) <= optimum
