@@ -88,7 +88,8 @@ def _work(
     budget = Budget(left, **limits)
 
     def watch() -> None:
-        while not stop.wait(0.1):
+        while not stop.value:
+            time.sleep(0.1)
             if budget.left() <= 0:
                 return
         budget.interrupt()
@@ -135,7 +136,8 @@ def run_portfolio(
         bytes) or "bound"; value is minimised.
     """
     context = multiprocessing.get_context("spawn")
-    up, stop = context.Queue(), context.Event()
+    # A plain byte: an Event waits for its sleepers, and a killed worker never answers.
+    up, stop = context.Queue(), context.RawValue("b", 0)
     downs = [context.Queue() for _ in configurations]
     end = time.monotonic() + budget.left()
     workers = []
@@ -156,7 +158,7 @@ def run_portfolio(
     try:
         while waiting and time.monotonic() < end + GRACE:
             if budget.interrupted():
-                stop.set()
+                stop.value = 1
             try:
                 kind, number, data, value = up.get(timeout=CHECK)
             except queue.Empty:
@@ -166,7 +168,7 @@ def run_portfolio(
                 results.append(Result.from_json(data))
                 waiting.discard(number)
                 if results[-1].stopped in (Stop.PROVED, Stop.TARGET, Stop.GAP):
-                    stop.set()
+                    stop.value = 1
             elif kind == "failure":
                 logger.warning("a worker failed: %s", data)
                 waiting.discard(number)
@@ -181,7 +183,7 @@ def run_portfolio(
                         if other != number:
                             down.put((kind, data, value))
     finally:
-        stop.set()
+        stop.value = 1
         for worker in workers:
             worker.join(0.05)
             if worker.is_alive():
