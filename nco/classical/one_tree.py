@@ -179,7 +179,7 @@ class _Ascent:
             # Volgenant and Jonker's mix of the last two directions damps zigzagging.
             step = factor * max(0.95 * self.upper - value, 1e-3 * self.upper) / norm
             pi = pi + step * (0.7 * slope + 0.3 * previous)
-            previous = slope
+            previous = slope  # type: ignore[assignment]
         # Further runs start near the top.
         self.factor = 0.2
         return self.pi
