@@ -711,7 +711,7 @@ class _State(NamedTuple):
     lengths: Floats  # [n, k]
     tour: Ints  # [n]
     position: Ints  # [n]; tour[position[i]] == i
-    best: Ints  # [n], the best tour seen, as of the last snapshot
+    best: Ints  # [n], the best tour before `tour` was allowed to get worse
     queue: Ints  # [n], a ring of nodes to look at
     queued: NDArray[np.bool_]  # [n]
     log: Ints  # [capacity, 2], reversals by position since the kick
@@ -1089,17 +1089,28 @@ def _kick(  # type: ignore[no-untyped-def]
 
 
 @_kernel()
+def _keep(tour, position, log, counts, best):  # type: ignore[no-untyped-def]
+    """Save the tour as it was before the kick, which is about to be left for a worse one."""
+    logged = counts[_LOGGED]
+    _undo(tour, position, log, counts, np.int64(0))
+    for k in range(tour.shape[0]):
+        best[k] = tour[k]
+    for k in range(logged):
+        _reverse(tour, position, np.int64(log[k, 0]), np.int64(log[k, 1]))
+
+
+@_kernel()
 def _search(  # type: ignore[no-untyped-def]
     coords, matrix, code, directed, neighbors, lengths, tour, position, best, queue, queued, log,
     move, counts, values, random,
-    least, breadth, depth, reach, segment, kicks, begin, horizon, heat, work,
+    least, breadth, depth, reach, segment, kicks, horizon, heat, work,
 ):  # fmt: skip
     """Settle the queue; then kick, settle, and undo what is worse than allowed.
 
     Ends when the queue is empty after ``kicks`` kicks, or after ``work``, but never with a
     kick undecided. The temperature
-    falls linearly from ``heat`` times the mean of the edges that a kick removes, at kick
-    ``begin``, to 0 at kick ``horizon``.
+    falls linearly from ``heat`` times the mean of the edges that a kick removes to 0 at
+    kick ``horizon``.
     """
     n = tour.shape[0]
     limit = counts[_WORK] + work
@@ -1137,20 +1148,20 @@ def _search(  # type: ignore[no-untyped-def]
             counts[_KICKED] = 0
             allowed = -least
             if counts[_KICKS] < horizon and heat > 0.0:
-                left = (horizon - counts[_KICKS]) / (horizon - begin)
+                left = 1.0 - counts[_KICKS] / horizon
                 uniform = (np.float64(_random(random)) + 1.0) / 4294967296.0
                 allowed += heat * left * 0.25 * values[3] * np.log(uniform)
             if values[2] < allowed:
                 _undo(tour, position, log, counts, np.int64(0))
-            else:
+            elif values[2] > least:
+                values[0] -= values[2]
+            elif values[2] < -least:
+                if values[0] < values[1]:
+                    _keep(tour, position, log, counts, best)
+                    values[1] = values[0]
                 values[0] -= values[2]
             counts[_KICKS] += 1
             kicks -= 1
-            # Copying the tour must stay cheap beside the kicks.
-            if counts[_KICKS] % max(1, n // 64) == 0 and values[0] < values[1] - least:
-                values[1] = values[0]
-                for k in range(n):
-                    best[k] = tour[k]
         if kicks <= 0 or counts[_WORK] >= limit:
             return
         _kick(
@@ -1298,20 +1309,19 @@ class LocalSearch:
         Whether the local optimum is reached.
         """
         if not self.settled:
-            self._run(0, 0, 0, work)
-            self._snapshot()
+            self._run(0, 0, work)
         return self.settled
 
-    def perturb(self, kicks: int, *, begin: int = 0, horizon: int = 0, work: int = 1 << 60) -> int:
+    def perturb(self, kicks: int, *, horizon: int = 0, work: int = 1 << 60) -> int:
         """Kick and repair, keeping what is better, or little worse while it is hot.
 
         Parameters
         ----------
         kicks
             Kicks to do.
-        begin, horizon
-            The temperature falls from ``heat`` at kick ``begin`` to 0 at kick
-            ``horizon``, counted over the life of the search; it is 0 from there on.
+        horizon
+            The kick, counted over the life of the search, from which on the temperature
+            is 0; it falls linearly from ``heat`` at the first one.
         work
             Units of work after which to stop early, between kicks.
 
@@ -1323,19 +1333,14 @@ class LocalSearch:
             self.descend(work)
             return 0
         done = self.kicks
-        self._run(kicks, begin, horizon, work)
+        self._run(kicks, horizon, work)
         return self.kicks - done
 
-    def _run(self, kicks: int, begin: int, horizon: int, work: int) -> None:
+    def _run(self, kicks: int, horizon: int, work: int) -> None:
         _search(
             *self._state, self._least, self._breadth, self._depth, MAX_REVERSAL, self._segment,
-            kicks, begin, horizon, self._heat, work,
+            kicks, horizon, self._heat, work,
         )  # fmt: skip
-
-    def _snapshot(self) -> None:
-        if self._state.values[0] < self._state.values[1]:
-            self._state.values[1] = self._state.values[0]
-            self._state.best[:] = self._state.tour
 
 
 def compile_kernels() -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from nco.classical.constructive import curve_tour, initial_tour
 from nco.classical.routing import check_start
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.tsp import TSP
 
-#: Seconds between two looks at clock and Ctrl-C, and least seconds between two events.
-SLICE, NEWS = 0.02, 0.1
+if TYPE_CHECKING:
+    from nco.classical.local_search import Costs, LocalSearch
+
+logger = logging.getLogger("nco")
+
+#: Seconds of search between two looks at the clock and at Ctrl-C.
+SLICE = 0.02
+#: Reporting a tour takes at most this share of the time.
+NEWS = 0.05
 #: Kicks when nothing limits the search, per node.
 KICKS_PER_NODE = 100
+#: Seconds that checking and returning a tour takes, per node.
+WAY_BACK = 1.5e-6
+#: The kernels' own limit.
+MAX_DEPTH = 10
 
 
 @dataclass(frozen=True)
@@ -24,23 +36,33 @@ class OrOpt:
     """Iterated local search in numba; see `nco.classical.local_search`.
 
     Iterations of a budget are kicks: under such a limit the same seed gives the same
-    tour. Compilation, once per machine, counts against the time limit.
+    tour. Compilation, once per machine, counts against the time limit; if it would take
+    longer, a constructive tour is returned, and the compilation ends in the background.
 
     Parameters
     ----------
     neighbors
         Candidates per node.
+    breadth
+        How many of them are tried for the last edge of a 3-opt move.
     depth
-        Trial steps of a Lin-Kernighan-style move beyond its basis move.
+        Trial steps of a Lin-Kernighan-style move beyond that; at most 10.
     segment
-        Longest segment of a kick.
+        Longest segment of a kick, in nodes.
     heat
-        Initial temperature, in mean edge lengths; 0 accepts no worse tour.
+        Initial temperature, in mean lengths of the edges that a kick removes; 0 accepts
+        no worse tour.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is out of its range.
     """
 
     name: ClassVar[str] = "or-opt"
 
     neighbors: int = 8
+    breadth: int = 5
     depth: int = 3
     segment: int = 50
     heat: float = 0.2
@@ -49,9 +71,11 @@ class OrOpt:
         for field in ("neighbors", "segment"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} < 1 not understood.")
-        for field in ("depth", "heat"):
+        for field in ("breadth", "depth", "heat"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field} < 0 not understood.")
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"depth > {MAX_DEPTH} not understood.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Tours of any size, symmetric or not."""
@@ -67,97 +91,165 @@ class OrOpt:
         on_event: Listener | None = None,
     ) -> Result:
         """Descend, then kick until the budget is used up."""
-        from nco.classical import local_search as ls
-        from nco.classical.constructive import initial_tour
-
         assert isinstance(instance, TSP)
         check_start(instance, start)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        if instance.n <= 3 or tracker.done() or not _compiled(budget):
+        few = 3 if instance.distances.symmetric else 2
+        if instance.n <= few or tracker.done():
             tracker.offer(initial_tour(instance, budget), by="constructive")
-            late = instance.n > 3 and not budget.interrupted()
-            stopped = tracker.done() or (Stop.TIME if late else Stop.FINISHED)
-            return tracker.result(stopped, params=self._params())
-        distances = instance.distances
-        costs = (
-            ls.Costs.of_matrix(distances.matrix)
-            if distances.explicit
-            else ls.Costs.of_coords(np.asarray(distances.coords), distances.metric)
-        )
-        lists = ls.neighbor_lists(costs, min(self.neighbors, instance.n - 1))
-        tour = ls.greedy_edge(costs, lists) if start is None else np.asarray(start)
-        tracker.offer(tour.tolist(), by="constructive")
-        search = ls.LocalSearch(
+            return self._result(tracker, tracker.done() or Stop.FINISHED)
+        if not _compiled(tracker):
+            return self._result(tracker, tracker.done() or Stop.TIME)
+        search = self._prepare(tracker, seed, start)
+        if search is None:
+            tracker.offer(curve_tour(instance), by="constructive")
+            return self._result(tracker, tracker.done() or Stop.TIME)
+        return self._result(tracker, _run(search, tracker))
+
+    def _prepare(self, tracker: Tracker[list[int]], seed: int, start: Any) -> LocalSearch | None:
+        """The search from the start or from greedy edge, or None if time is up first."""
+        from nco.classical import local_search
+
+        budget = tracker.budget
+        costs = _costs(tracker.instance)
+
+        def stop() -> bool:
+            return budget.interrupted() or _left(budget, costs.n) <= 0.0
+
+        lists = local_search.neighbor_lists(costs, self.neighbors, stop=stop)
+        if lists is None or stop():
+            return None
+        tour = local_search.greedy_edge(costs, lists) if start is None else start
+        return local_search.LocalSearch(
             costs,
             tour,
             seed=seed,
             neighbors=lists,
+            breadth=self.breadth,
             depth=self.depth,
             segment=self.segment,
             heat=self.heat,
         )
-        return tracker.result(_run(search, tracker), params=self._params())
 
-    def _params(self) -> dict[str, Any]:
-        return {
-            "neighbors": self.neighbors,
-            "depth": self.depth,
-            "segment": self.segment,
-            "heat": self.heat,
-        }
+    def _result(self, tracker: Tracker[list[int]], stopped: Stop) -> Result:
+        return tracker.result(
+            stopped,
+            params={
+                "neighbors": self.neighbors,
+                "breadth": self.breadth,
+                "depth": self.depth,
+                "segment": self.segment,
+                "heat": self.heat,
+            },
+            versions={"numba": importlib.metadata.version("numba")},
+        )
 
 
-def _compiled(budget: Budget) -> bool:
-    """Compile the kernels, or load them; False if that outlasts the budget.
+def _left(budget: Budget, n: int) -> float:
+    """Seconds left for the search itself."""
+    return budget.left() - WAY_BACK * n
 
-    Numba cannot be stopped, so it goes on in a thread and fills its cache for later.
+
+def _costs(instance: Any) -> Costs:
+    from nco.classical.local_search import Costs
+
+    distances = instance.distances
+    if distances.explicit:
+        return Costs.of_matrix(distances.matrix)
+    return Costs.of_coords(distances.coords, distances.metric)
+
+
+def _compiled(tracker: Tracker[list[int]]) -> bool:
+    """Compile the kernels, or load them; False, with a tour, if time is up first.
+
+    Numba cannot be stopped. Its thread is no daemon: the interpreter waits for it in the
+    end, so that the work is not lost and the next call finds the kernels compiled.
     """
-    from nco.classical import local_search
+    errors: list[BaseException] = []
 
-    thread = threading.Thread(target=local_search.compile_kernels, daemon=True)
+    def compile_kernels() -> None:
+        try:
+            from nco.classical import local_search
+
+            local_search.compile_kernels()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=compile_kernels, name="nco-compile")
     thread.start()
+    budget, instance = tracker.budget, tracker.instance
+    thread.join(min(0.3, budget.left()))
+    if thread.is_alive():
+        tracker.offer(initial_tour(instance, budget), by="constructive")  # type: ignore[arg-type]
     while thread.is_alive():
-        thread.join(0.02)
-        # What follows needs a moment, too.
-        if budget.interrupted() or budget.left() < 0.05:
+        if tracker.done() or _left(budget, instance.n) <= 0.0:
+            logger.warning("or-opt: its kernels are still being compiled, once per machine")
             return False
+        thread.join(0.02)
+    if errors:
+        raise errors[0]
     return True
 
 
-def _run(search: Any, tracker: Tracker[list[int]]) -> Stop:
-    budget = tracker.budget
+def _run(search: LocalSearch, tracker: Tracker[list[int]]) -> Stop:
+    """Search in slices; the way to slice has no influence on the tours."""
+    budget, n = tracker.budget, tracker.instance.n
     iterations = budget.iterations
     if iterations is None and budget.time_limit is None:
-        iterations = KICKS_PER_NODE * tracker.instance.n
-    # Under a time limit the annealing horizon follows the pace of the kicks.
-    work, told, known = 100_000, budget.elapsed(), search.length
-    horizon = iterations or 0
-    stop: Stop | None = None
-    begin_kicks = budget.elapsed()
-    while stop is None:
-        before = time.perf_counter()
-        if not search.settled and search.kicks == 0:
+        iterations = KICKS_PER_NODE * n
+    news = _News(search, tracker)
+    work = 100_000
+    begin = budget.elapsed()
+    while True:
+        now = time.monotonic()
+        if not search.settled:
             search.descend(work)
-            begin_kicks = budget.elapsed()
+            begin = budget.elapsed()
         else:
-            most = 1 << 40 if iterations is None else iterations - search.kicks
-            if iterations is None and search.kicks:
-                spent = max(1e-9, budget.elapsed() - begin_kicks)
-                horizon = int(search.kicks * (1.0 + budget.left() / spent))
-            if search.perturb(most, horizon=horizon, work=work) == 0:
+            kicks = iterations - search.kicks if iterations is not None else 1 << 40
+            # Under a time limit the temperature follows the pace of the kicks.
+            pace = search.kicks / max(1e-9, budget.elapsed() - begin)
+            horizon = (
+                iterations
+                if iterations is not None
+                else search.kicks + int(pace * _left(budget, n))
+            )
+            if not search.perturb(kicks, horizon=horizon, work=work):
                 stop = Stop.FINISHED
-        took = time.perf_counter() - before
-        work = int(np.clip(work * SLICE / max(took, 1e-9), work / 4, work * 4)) + 1000
-        # An O(n) look at the tour costs more than a slice where there are many nodes.
-        now = budget.elapsed()
-        if search.length < known and now - told >= NEWS + 4e-7 * tracker.instance.n:
-            known, told = search.length, now
-            tracker.offer(search.tour.tolist())
-        if stop is None:
-            stop = tracker.done()
-            if iterations is not None and search.kicks >= iterations and stop is None:
-                stop = Stop.ITERATIONS if budget.iterations is not None else Stop.FINISHED
-    tracker.offer(search.tour.tolist())
+                break
+        seconds = time.monotonic() - now
+        work = max(1000, int(work * min(4.0, max(0.25, SLICE / max(seconds, 1e-9)))))
+        news.tell()
+        if _left(budget, n) <= 0.0:
+            stop = Stop.TIME
+            break
+        kicked = search.kicks if search.settled else -1
+        limit = tracker.done(kicked)
+        if limit is not None:
+            stop = limit
+            break
+        if iterations is not None and kicked >= iterations:
+            stop = Stop.FINISHED
+            break
+    news.tell(last=True)
     return stop
+
+
+class _News:
+    """Offer the search's tour when it is better, but not so often that it takes long."""
+
+    def __init__(self, search: LocalSearch, tracker: Tracker[list[int]]):
+        self._search = search
+        self._tracker = tracker
+        self._known = float("inf")
+        self._next = 0.0
+
+    def tell(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._search.length >= self._known or (now < self._next and not last):
+            return
+        self._known = self._search.length
+        self._tracker.offer(self._search.tour.tolist())
+        self._next = time.monotonic() + (time.monotonic() - now) / NEWS
