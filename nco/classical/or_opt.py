@@ -27,6 +27,8 @@ NEWS = 0.05
 KICKS_PER_NODE = 100
 #: Seconds that checking and returning a tour takes, per node.
 WAY_BACK = 1.5e-6
+#: Up to so many nodes, costs that are slow to compute are kept in a matrix.
+LOOK_UP = 3000
 #: The kernels' own limit.
 MAX_DEPTH = 10
 
@@ -156,7 +158,8 @@ def _costs(instance: Any) -> Costs:
     from nco.classical.local_search import Costs
 
     distances = instance.distances
-    if distances.explicit:
+    # Great circles take many times as long to compute as to look up.
+    if distances.explicit or (distances.metric == "GEO" and distances.n <= LOOK_UP):
         return Costs.of_matrix(distances.matrix)
     return Costs.of_coords(distances.coords, distances.metric)
 
