@@ -1206,10 +1206,10 @@ class LocalSearch:
         *,
         seed: int = 0,
         neighbors: tuple[Ints, Floats] | None = None,
-        breadth: int = 5,
+        breadth: int = 8,
         depth: int = 3,
         segment: int = 50,
-        heat: float = 0.2,
+        heat: float = 0.3,
     ):
         n = costs.n
         start = np.asarray(tour)

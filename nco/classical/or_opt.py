@@ -64,10 +64,10 @@ class OrOpt:
     name: ClassVar[str] = "or-opt"
 
     neighbors: int = 8
-    breadth: int = 5
+    breadth: int = 8
     depth: int = 3
     segment: int = 50
-    heat: float = 0.2
+    heat: float = 0.3
 
     def __post_init__(self) -> None:
         for field in ("neighbors", "segment"):
@@ -120,7 +120,7 @@ class OrOpt:
         def stop() -> bool:
             return budget.interrupted() or _left(budget, costs.n) <= 0.0
 
-        lists = local_search.neighbor_lists(costs, self.neighbors, stop=stop)
+        lists = None if stop() else local_search.neighbor_lists(costs, self.neighbors, stop=stop)
         if lists is None or stop():
             return None
         tour = local_search.greedy_edge(costs, lists) if start is None else start
@@ -180,17 +180,20 @@ def _compiled(tracker: Tracker[list[int]]) -> bool:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=compile_kernels, name="nco-compile")
-    thread.start()
     budget, instance = tracker.budget, tracker.instance
-    thread.join(min(0.3, budget.left()))
-    if thread.is_alive():
-        tracker.offer(initial_tour(instance, budget), by="constructive")  # type: ignore[arg-type]
-    while thread.is_alive():
-        if tracker.done() or _left(budget, instance.n) <= 0.0:
-            logger.warning("or-opt: its kernels are still being compiled, once per machine")
-            return False
-        thread.join(0.02)
+    ours = threading.Thread(target=compile_kernels, name="nco-compile")
+    # An earlier call may have left its compilation running: one at a time is enough.
+    for thread in [*(t for t in threading.enumerate() if t.name == ours.name), ours]:
+        if thread is ours:
+            thread.start()
+        thread.join(min(0.3, budget.left()))
+        if thread.is_alive():
+            tracker.offer(initial_tour(instance, budget), by="constructive")  # type: ignore[arg-type]
+        while thread.is_alive():
+            if tracker.done() or _left(budget, instance.n) <= 0.0:
+                logger.warning("or-opt: its kernels are still being compiled, once per machine")
+                return False
+            thread.join(0.02)
     if errors:
         raise errors[0]
     return True
