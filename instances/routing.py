@@ -6,13 +6,15 @@ A problem with ``to_routing()`` is solved by every routing solver that knows the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import Distances
+from nco.instances.core import FLOAT_TOLERANCE, Distances
 
 Routes = list[list[int]]
 
@@ -77,8 +79,22 @@ class RoutingView:
             self.vehicles is not None
             and self.demands is not None
             and self.skip_costs is None
-            and float(self.demands.sum()) > self.vehicles * self.capacity
+            and fleet_too_small(self.demands, self.capacity, self.vehicles)
         )
+
+
+def fleet_too_small(demands: NDArray[Any], capacity: float, vehicles: int) -> bool:
+    """Whether so many vehicles surely cannot carry the demands.
+
+    The total must fit, and so must those that take more than half a vehicle, of which no
+    two share one.
+    """
+    most = float(capacity)
+    if not np.issubdtype(demands.dtype, np.integer):
+        # Nothing is called a proof that a check's tolerance could refute.
+        most += 4 * FLOAT_TOLERANCE * max(1.0, most)
+    loads = demands.astype(np.float64)
+    return math.fsum(loads) > vehicles * most or int((loads > most / 2).sum()) > vehicles
 
 
 def tour_view(distances: Distances) -> RoutingView:

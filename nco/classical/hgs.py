@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +11,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical.constructive import initial_routes
-from nco.classical.routing import check_start, too_few_vehicles, version
-from nco.classical.thread import deadline_of, run_thread
+from nco.classical.routing import (
+    check_start,
+    distances_of,
+    length_limit,
+    load_limit,
+    space_arrays,
+    too_few_vehicles,
+    version,
+)
+from nco.classical.worker import Worker
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.cvrp import CVRP
+
+#: Seconds of search when nothing limits it.
+DEFAULT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -21,8 +33,10 @@ class HGS:
     """Adapter to HGS-CVRP.
 
     T. Vidal, Hybrid genetic search for the CVRP: open-source implementation and SWAP*
-    neighborhood, Computers & OR 140 (2022). Iterations of a budget are its iterations
-    without improvement.
+    neighborhood, Computers & OR 140 (2022). It works in a child process, as it cannot be
+    stopped; after Ctrl-C the routes of a short first search are returned. Iterations of a
+    budget are its iterations without improvement, and it has no warm start: a start is
+    only a floor.
 
     Parameters
     ----------
@@ -40,11 +54,11 @@ class HGS:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Symmetric CVRP of up to 10,000 nodes."""
-        if not isinstance(instance, CVRP):
+        if not isinstance(instance, CVRP) or instance.problem != "cvrp":
             return f"solves cvrp, not {instance.problem}"
         if not instance.distances.symmetric:
             return "needs symmetric costs"
-        return None if instance.nodes <= 10_000 else "needs n < 10000"
+        return None if instance.nodes <= 10_000 else "needs n < 10,000"
 
     def solve(
         self,
@@ -63,84 +77,107 @@ class HGS:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
+        arrays = space_arrays(instance) | {"demands": instance.demands}
+        if instance.coords is not None:
+            # Polar angles around the depot serve its SWAP* neighbourhood.
+            arrays["points"] = instance.coords
+        params = {
+            "capacity": load_limit(instance),
+            "limit": None if instance.max_distance is None else length_limit(instance),
+            "service": instance.service_time,
+            "granular": self.granular,
+            "seed": seed,
+            "iterations": budget.iterations,
+        }
+        if budget.time_limit is None and budget.iterations is None:
+            budget = budget.reserve(0.0)
+            budget.time_limit = budget.elapsed() + DEFAULT_SECONDS
         first = initial_routes(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")
-        found = search(instance, deadline_of(budget), self.granular, seed, budget.iterations)
-        grace = 0.25 + 0.03 * min(budget.left(), 60.0)
-        for routes in run_thread(found, budget, grace=grace):
-            # Without a feasible solution the library hands out its best infeasible one.
-            if not instance.violations(routes):
-                tracker.offer(routes)
-            if tracker.done():
-                break
+        params["vehicles"] = instance.vehicles or _fleet(instance, first)
+        ended = False
+        if not tracker.done():
+            with Worker("nco.classical.hgs:search", arrays, params, budget) as worker:
+                for routes in worker:
+                    # Without a feasible solution the library gives its best infeasible one.
+                    if not instance.violations(routes):
+                        tracker.offer(routes)
+                    if tracker.done():
+                        break
+                ended = worker.ended and budget.iterations is not None
         return tracker.result(
-            tracker.done() or Stop.FINISHED,
+            tracker.done() or (Stop.ITERATIONS if ended else Stop.TIME),
             params={"granular": self.granular},
             versions=version("hygese"),
         )
 
 
-def search(
-    instance: CVRP, deadline: float | None, granular: int, seed: int, iterations: int | None
-) -> Iterator[list[list[int]]]:
-    """A short search, then one with all the time left.
+def _fleet(instance: CVRP, routes: list[list[int]] | None) -> int:
+    """Enough vehicles for a free fleet: the library's own count knows no length limit."""
+    needed = float(instance.demands.sum()) / max(instance.capacity, 1e-300)
+    return min(instance.n, math.ceil(1.3 * max(needed, len(routes or ()))) + 3)
 
-    Parameters
-    ----------
-    instance
-        Symmetric routes.
-    deadline
-        In `time.monotonic` seconds, or None.
-    granular, seed, iterations
-        As in the library.
-    """
+
+def search(
+    arrays: dict[str, Any],
+    deadline: float | None,
+    capacity: float,
+    limit: float | None,
+    service: float,
+    vehicles: int,
+    granular: int,
+    seed: int,
+    iterations: int | None,
+) -> Iterator[list[list[int]]]:
+    """Worker side: a short search, then one with all the time left."""
     import hygese
 
-    matrix = instance.distances.matrix
+    matrix = distances_of(arrays).matrix
     n = len(matrix)
-    demands = instance.demands.astype(np.float64)
-    capacity, service_time = instance.capacity, instance.service_time
+    demands = arrays["demands"].astype(np.float64)
     if not matrix.any():
         return  # every solution costs nothing
     # The library refuses costs and loads that are all tiny or huge.
     scale = 1.0 if 10.0 <= matrix.max() <= 50_000.0 else 10_000.0 / float(matrix.max())
-    matrix, service_time = matrix * scale, service_time * scale
     if not demands.any():
         demands[1:], capacity = 1.0, float(n)
     unit = 1.0 if 1.0 <= demands.max() <= 50_000.0 else 10_000.0 / float(demands.max())
     data = {
-        "distance_matrix": matrix,
+        "distance_matrix": matrix * scale,
         "demands": demands * unit,
-        "vehicle_capacity": float(capacity) * unit,
-        "service_times": np.r_[0.0, np.full(n - 1, float(service_time))],
+        "vehicle_capacity": capacity * unit,
+        "service_times": np.r_[0.0, np.full(n - 1, service * scale)],
+        "num_vehicles": vehicles,
     }
-    if instance.coords is not None:
-        # Polar angles around the depot serve its SWAP* neighbourhood.
-        points = instance.coords - instance.coords.min(0)
+    if limit is not None:
+        data["duration_limit"] = limit * scale
+    if "points" in arrays:
+        points = arrays["points"] - arrays["points"].min(0)
         data["x_coordinates"], data["y_coordinates"] = points[:, 0], points[:, 1]
-    if instance.max_distance is not None:
-        data["duration_limit"] = float(instance.max_distance) * scale
-    if instance.vehicles is not None:
-        data["num_vehicles"] = instance.vehicles
-    # Its clock counts the CPU time of the process: the short search shows how much of it
-    # a second brings, and a search that is given up leaves its solution.
-    pace = 1.0
-    for short in (True, False):
-        left = 10.0 if deadline is None else deadline - time.monotonic() - 0.02 - 2e-6 * n
-        if left <= 0 or (iterations is not None and short):
-            continue
-        limit = min(2.0, 0.1 * left) if short else 0.97 * pace * left
-        if iterations is not None and deadline is None:
-            limit = 0.0
+
+    def run(seconds: float, steps: int) -> list[list[int]]:
         parameters = hygese.AlgorithmParameters(
-            timeLimit=limit,
-            nbIter=2**31 - 1 if iterations is None else max(1, iterations),
+            timeLimit=seconds,
+            nbIter=steps,
             seed=seed % 2**31,
             nbGranular=granular,
-            useSwapStar=instance.coords is not None,
+            useSwapStar="points" in arrays,
         )
-        wall, cpu = time.monotonic(), time.process_time()
         solution = hygese.Solver(parameters=parameters, verbose=False).solve_cvrp(data)
-        pace = min(1.0, (time.process_time() - cpu) / max(1e-9, time.monotonic() - wall))
-        yield [[int(k) for k in route] for route in solution.routes]
+        return [[int(k) for k in route] for route in solution.routes]
+
+    if iterations is not None or deadline is None:
+        yield run(0.0, max(1, iterations or 1))
+        return
+    # Its limit is in CPU seconds: the short search shows how many a second brings.
+    way_back = 0.02 + 1e-5 * n
+    begin, spent = time.monotonic(), time.process_time()
+    yield run(max(0.01, min(2.0, 0.1 * (deadline - begin))), 2**31 - 1)
+    pace = min(1.0, (time.process_time() - spent) / max(1e-9, time.monotonic() - begin))
+    # One that is not fed evenly may end early; what is left is worth another seed.
+    for share in (0.97, 0.9):
+        left = deadline - time.monotonic() - way_back
+        if left > 0.02:
+            yield run(share * pace * left, 2**31 - 1)
+        seed += 1

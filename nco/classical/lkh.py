@@ -91,6 +91,8 @@ class LKH:
                 ended = self._search(instance, tracker, {"seed": seed, "runs": runs}, folder)
             if ended:
                 stopped = Stop.ITERATIONS if limited else Stop.FINISHED
+            if ended and runs is None and not instance.distances.symmetric:
+                stopped = Stop.TIME  # too little of it for one more run
         return tracker.result(
             tracker.done() or stopped, params={"runs": self.runs}, versions=version("elkai")
         )

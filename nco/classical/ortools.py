@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical.insertion import first_solution
-from nco.classical.routing import check_start, version
+from nco.classical.routing import check_start, integer_loads, version
 from nco.classical.views import (
     cannot_route,
     routing_view,
     scaled_costs,
-    scaled_loads,
     scaled_times,
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
@@ -70,8 +69,9 @@ class ORTools:
             tracker.offer(first, by="constructive")
         if view.nodes > 2 and not tracker.done():
             self._search(view, tracker)
+        limited = budget.iterations is not None
         return tracker.result(
-            tracker.done() or Stop.FINISHED,
+            tracker.done() or (Stop.ITERATIONS if limited else Stop.FINISHED),
             params={"metaheuristic": self.metaheuristic},
             versions=version("ortools"),
         )
@@ -158,7 +158,7 @@ def _constrain(
     """Everything of a problem but the arcs' costs."""
     n = view.nodes
     if view.demands is not None:
-        demands, capacity = scaled_loads(view, 1e9)
+        demands, capacity = integer_loads(view.demands, view.capacity)
         load = model.RegisterUnaryTransitVector(demands.tolist())
         model.AddDimensionWithVehicleCapacity(load, 0, [capacity] * vehicles, True, "load")
     service = np.zeros(n) if view.service is None else view.service * scale

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.insertion import first_solution
-from nco.classical.routing import check_start, version
+from nco.classical.routing import check_start, integer_loads, version
 from nco.classical.views import (
     cannot_route,
     enough_prize,
     routing_view,
     scaled_costs,
-    scaled_loads,
     scaled_times,
     whole_factor,
 )
@@ -30,6 +29,9 @@ LARGEST_NODES = 10_000
 #: Largest scaled cost of one leg. PyVRP's penalties are bounded at 1e5 per unit of load;
 #: costs of this size keep them effective with unit loads and short routes alike.
 LARGEST_COST = 20_000
+#: Up to so many nodes, the first penalty of a unit of load too much is so many mean costs
+#: of a unit of load. With more nodes searches were better off near feasible solutions.
+PRICED_NODES, LOAD_PRICE = 201, 3.0
 
 
 @dataclass(frozen=True)
@@ -147,17 +149,20 @@ class PyVRP:
                 return budget.elapsed() > end
             return stopped is not None
 
+        initial = None
+        # Its own start descends from a random solution: worse where loads are priced, and
+        # long for many nodes.
+        given = any(event.by == "start" for event in tracker.trajectory)
+        priced = view.demands is not None and view.nodes <= PRICED_NODES
+        if tracker.solution is not None and (priced or view.nodes > 500 or given):
+            initial = pyvrp.Solution(data, _visits(view, tracker.solution))
         params = pyvrp.SolveParams(
+            penalty=_penalties(data, initial),
             ils=sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchParams(
                 callbacks=Callbacks()
             ),
             neighbourhood=NeighbourhoodParams(num_neighbours=self.neighbors),
         )
-        initial = None
-        # Its own start descends from a random solution, which takes long for many nodes.
-        given = any(event.by == "start" for event in tracker.trajectory)
-        if tracker.solution is not None and (view.nodes > 500 or given):
-            initial = pyvrp.Solution(data, _visits(view, tracker.solution))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = pyvrp.solve(
@@ -171,6 +176,28 @@ class PyVRP:
             )
         enough = result.best.is_feasible() and offer(result.best)
         return stopped or Stop.FINISHED, enough
+
+
+def _penalties(data: Any, solution: Any | None) -> Any:
+    """Penalty parameters that begin near where PyVRP's control of them settles.
+
+    Its own begin at half of their maximum, 5e4 per unit, whatever the costs are, and take
+    some 20,000 iterations to come down from there.
+    """
+    import pyvrp
+
+    load = sum(client.delivery[0] for client in data.clients() if client.delivery)
+    few = data.num_locations <= PRICED_NODES
+    if solution is None or not few or load == 0 or solution.distance() == 0:
+        return pyvrp.PenaltyParams()
+    price = LOAD_PRICE * solution.distance() / load
+
+    class Penalties(pyvrp.PenaltyParams):  # type: ignore[misc]
+        def midpoint_penalties(self, data: Any) -> tuple[list[float], float, float]:
+            loads, duration, distance = super().midpoint_penalties(data)
+            return [price] * len(loads), duration, distance
+
+    return Penalties(min_penalty=min(0.1, 0.01 * price), max_penalty=max(1e5, 1e3 * price))
 
 
 def _compatible(view: RoutingView) -> str | None:
@@ -223,7 +250,7 @@ def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
     vehicle: dict[str, Any] = {"num_available": view.vehicles or n - 1}
     clients: dict[str, list[Any]] = {}
     if view.demands is not None and view.demands.any():
-        demands, capacity = scaled_loads(view, 1e6)
+        demands, capacity = integer_loads(view.demands, view.capacity)
         clients["delivery"] = [[d] for d in demands.tolist()]
         vehicle["capacity"] = [capacity]
     durations = np.zeros((n, n), dtype=np.int64)

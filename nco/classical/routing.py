@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nco.instances.core import FLOAT_TOLERANCE, METRICS, Distances, Instance, SpatialInstance
 from nco.instances.cvrp import CVRP
+from nco.instances.routing import fleet_too_small
 from nco.instances.tsp import TSP
 
 #: Metrics that grow with both coordinate differences, so that a box bounds them.
@@ -96,20 +97,21 @@ def length_limit(instance: CVRP) -> float:
     return instance.max_distance * (1 + 0.5 * FLOAT_TOLERANCE)
 
 
-def integer_loads(instance: CVRP) -> tuple[NDArray[np.int64], int]:
-    """Demands [n + 1] and capacity as integers; what fits after scaling fits before.
+def integer_loads(demands: NDArray[Any], capacity: float) -> tuple[NDArray[np.int64], int]:
+    """Demands and capacity as integers; what fits after scaling fits before.
 
     Decimal demands are scaled exactly; others are rounded up on a grid of 10^7 steps.
     """
-    demands = instance.demands.astype(np.float64)
+    integral = np.issubdtype(demands.dtype, np.integer)
+    demands = demands.astype(np.float64)
     for factor in (1.0, 10.0, 100.0, 1000.0, 1e4, 1e5, 1e6):
         scaled = demands * factor
         whole = np.rint(scaled)
         if (np.abs(scaled - whole) <= 1e-9 * np.maximum(1.0, scaled)).all():
             # The same slack as the instance's check gives to sums of floats.
-            slack = 0.0 if instance.integral_demands else 1e-9
-            return whole.astype(np.int64), math.floor(instance.capacity * factor * (1 + slack))
-    factor = 1e7 / instance.capacity
+            slack = 0.0 if integral else FLOAT_TOLERANCE
+            return whole.astype(np.int64), math.floor(capacity * factor * (1 + slack))
+    factor = 1e7 / capacity
     return np.ceil(demands * factor).astype(np.int64), 10**7
 
 
@@ -133,34 +135,17 @@ def check_start(instance: Instance[Any], start: Any) -> None:
 
 
 def too_few_vehicles(instance: CVRP) -> bool:
-    """Whether the fleet surely cannot carry the demand.
-
-    The total must fit, and so must the customers that take more than half a vehicle, of
-    which no two share one.
-    """
-    if instance.vehicles is None:
-        return False
-    demands = instance.demands.astype(np.float64)
-    most = float(instance.capacity)
-    if not instance.integral_demands:
-        # Nothing is called a proof that the check's tolerance could refute.
-        most += 4 * FLOAT_TOLERANCE * max(1.0, most)
-    total = math.fsum(demands)
-    return total > instance.vehicles * most or int((demands > most / 2).sum()) > instance.vehicles
+    """Whether the fleet surely cannot carry the demand."""
+    return instance.vehicles is not None and fleet_too_small(
+        instance.demands, instance.capacity, instance.vehicles
+    )
 
 
 def refuse_tour(instance: Instance[Any], most: int, *, symmetric: bool = False) -> str | None:
     """The reason why a tour solver for up to ``most`` nodes cannot take an instance."""
-    if not isinstance(instance, TSP):
+    if not isinstance(instance, TSP) or instance.problem not in ("tsp", "atsp"):
         kinds = "tsp" if symmetric else "tsp and atsp"
         return f"solves {kinds}, not {instance.problem}"
     if symmetric and not instance.distances.symmetric:
         return "needs symmetric costs"
-    return None if instance.n <= most else f"needs n <= {most}"
-
-
-def refuse_routing(instance: Instance[Any], most: int) -> str | None:
-    """The reason why a solver of tours and routes cannot take an instance."""
-    if not isinstance(instance, (TSP, CVRP)):
-        return f"solves tsp, atsp and cvrp, not {instance.problem}"
-    return None if instance.nodes <= most else f"needs n <= {most}"
+    return None if instance.n <= most else f"needs n <= {most:,}"

@@ -85,16 +85,6 @@ def whole_factor(values: NDArray[Any], most: float = 1e6) -> float | None:
     return None
 
 
-def scaled_loads(view: RoutingView, largest: float) -> tuple[NDArray[np.int64], int]:
-    """Demands [nodes] and the capacity as integers; what fits as such fits as it was."""
-    assert view.demands is not None
-    demands, capacity = view.demands, float(view.capacity)
-    if demands.dtype == np.int64 and capacity.is_integer():
-        return demands, int(capacity)
-    factor = largest / max(capacity, 1e-300)
-    return np.ceil(demands * factor).astype(np.int64), int(capacity * factor)
-
-
 def enough_prize(view: RoutingView, routes: list[list[int]]) -> list[list[int]]:
     """One route, with customers added where they cost least per prize, until it suffices."""
     assert view.prizes is not None
