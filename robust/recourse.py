@@ -1,0 +1,404 @@
+"""Exact second stages of the knapsack family, compiled.
+
+The recourse of the two-stage knapsack and of capital budgeting, with and without loans,
+is a knapsack in which each item offers nothing, a first or a second option. One kernel
+solves it: Lagrangian bound of the linear relaxation, then dynamic programming over the
+items in order of what leaving their choice in the relaxation costs (D. Pisinger, A minimal
+algorithm for the multiple-choice knapsack problem, EJOR 83, 1995).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+Vector = NDArray[np.float64]
+
+#: Relative improvement below which two values are the same.
+_SAME = 1e-12
+
+
+@njit(cache=True, nogil=True)
+def _hull(v1, w1, v2, w2):
+    """Increments of the items' upper hulls: slope, value, weight, item, option reached."""
+    n = len(v1)
+    slope = np.empty(2 * n)
+    dv = np.empty(2 * n)
+    dw = np.empty(2 * n)
+    item = np.empty(2 * n, dtype=np.int64)
+    option = np.empty(2 * n, dtype=np.int64)
+    m = 0
+    for i in range(n):
+        a, b = v1[i] > 0.0, v2[i] > 0.0
+        # An option that is no better than a lighter one is never needed.
+        if a and b:
+            if w2[i] <= w1[i] and v2[i] >= v1[i]:
+                a = False
+            elif w1[i] <= w2[i] and v1[i] >= v2[i]:
+                b = False
+        if a and b:
+            first, second = 1, 2
+            fv, fw, sv, sw = v1[i], w1[i], v2[i], w2[i]
+            if w2[i] < w1[i]:
+                first, second = 2, 1
+                fv, fw, sv, sw = v2[i], w2[i], v1[i], w1[i]
+            one = fv / fw if fw > 0.0 else np.inf
+            two = (sv - fv) / (sw - fw)
+            if two < one:
+                slope[m], dv[m], dw[m], item[m], option[m] = one, fv, fw, i, first
+                slope[m + 1], dv[m + 1], dw[m + 1] = two, sv - fv, sw - fw
+                item[m + 1], option[m + 1] = i, second
+                m += 2
+                continue
+            a, b = second == 1, second == 2
+        if a:
+            slope[m] = v1[i] / w1[i] if w1[i] > 0.0 else np.inf
+            dv[m], dw[m], item[m], option[m] = v1[i], w1[i], i, 1
+            m += 1
+        elif b:
+            slope[m] = v2[i] / w2[i] if w2[i] > 0.0 else np.inf
+            dv[m], dw[m], item[m], option[m] = v2[i], w2[i], i, 2
+            m += 1
+    return slope[:m], dv[:m], dw[:m], item[:m], option[:m]
+
+
+@njit(cache=True, nogil=True)
+def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
+    """Merge two lists of states by weight; keep those worth more than any lighter one."""
+    i = j = k = 0
+    best = -np.inf
+    while i < count or j < count_new:
+        if j >= count_new or (
+            i < count and (w[i] < w_new[j] or (w[i] == w_new[j] and v[i] >= v_new[j]))
+        ):
+            weight, value, history = w[i], v[i], h[i]
+            i += 1
+        else:
+            weight, value, history = w_new[j], v_new[j], h_new[j]
+            j += 1
+        if value > best:
+            best = value
+            w_out[k], v_out[k], h_out[k] = weight, value, history
+            k += 1
+    return k
+
+
+@njit(cache=True, nogil=True)
+def _solve(v1, w1, v2, w2, capacity, choice):
+    """Best value within the capacity; ``choice`` [n] becomes the options taken."""
+    n = len(v1)
+    choice[:] = 0
+    slope, dv, dw, item, option = _hull(v1, w1, v2, w2)
+    order = np.argsort(-slope, kind="mergesort")
+    base = np.zeros(n, dtype=np.int64)
+    base_value = base_weight = 0.0
+    place = len(order)
+    for position in range(len(order)):
+        k = order[position]
+        if base_weight + dw[k] > capacity:
+            place = position
+            break
+        base_weight += dw[k]
+        base_value += dv[k]
+        base[item[k]] = option[k]
+    best = base_value
+    choice[:] = base
+    if place == len(order):
+        return best
+    # A quick incumbent: whatever still fits, in order of slope.
+    weight, value = base_weight, base_value
+    closed = np.zeros(n, dtype=np.bool_)
+    for position in range(place, len(order)):
+        k = order[position]
+        i = item[k]
+        if not closed[i] and weight + dw[k] <= capacity:
+            weight += dw[k]
+            value += dv[k]
+            choice[i] = option[k]
+        else:
+            closed[i] = True
+    best = value
+    rate = slope[order[place]]
+    bound = base_value + (capacity - base_weight) * rate
+    # What each item loses, at the price `rate` of capacity, by another option.
+    loss = np.full((n, 3), np.inf)
+    least = np.full(n, np.inf)
+    for i in range(n):
+        b = base[i]
+        vb = 0.0 if b == 0 else (v1[i] if b == 1 else v2[i])
+        wb = 0.0 if b == 0 else (w1[i] if b == 1 else w2[i])
+        for o in range(3):
+            if o == b or (o == 1 and v1[i] <= 0.0) or (o == 2 and v2[i] <= 0.0):
+                continue
+            vo = 0.0 if o == 0 else (v1[i] if o == 1 else v2[i])
+            wo = 0.0 if o == 0 else (w1[i] if o == 1 else w2[i])
+            loss[i, o] = max(0.0, (vb - rate * wb) - (vo - rate * wo))
+            least[i] = min(least[i], loss[i, o])
+    ranks = np.argsort(least, kind="mergesort")
+    size = 64
+    w, v, h = np.empty(size), np.empty(size), np.empty(size, dtype=np.int64)
+    w_alt, v_alt, h_alt = np.empty(size), np.empty(size), np.empty(size, dtype=np.int64)
+    w_out, v_out, h_out = np.empty(size), np.empty(size), np.empty(size, dtype=np.int64)
+    before = np.empty(256, dtype=np.int64)
+    move = np.empty(256, dtype=np.int64)
+    past = 0
+    w[0], v[0], h[0] = base_weight, base_value, -1
+    count = 1
+    winner = -2
+    for position in range(n):
+        i = ranks[position]
+        slack = _SAME * max(1.0, abs(best))
+        if not bound - least[i] > best + slack:
+            break
+        following = least[ranks[position + 1]] if position + 1 < n else np.inf
+        b = base[i]
+        vb = 0.0 if b == 0 else (v1[i] if b == 1 else v2[i])
+        wb = 0.0 if b == 0 else (w1[i] if b == 1 else w2[i])
+        old = count
+        # States as they were; the two alternatives are merged in one after the other.
+        w_old, v_old, h_old = w[:old].copy(), v[:old].copy(), h[:old].copy()
+        for o in range(3):
+            if not np.isfinite(loss[i, o]):
+                continue
+            vo = 0.0 if o == 0 else (v1[i] if o == 1 else v2[i])
+            wo = 0.0 if o == 0 else (w1[i] if o == 1 else w2[i])
+            if len(w_alt) < old:
+                w_alt, v_alt = np.empty(2 * old), np.empty(2 * old)
+                h_alt = np.empty(2 * old, dtype=np.int64)
+            made = 0
+            for s in range(old):
+                weight, value = w_old[s] + wo - wb, v_old[s] + vo - vb
+                # The state's own bound: value and remaining capacity at the price.
+                if not value + (capacity - weight) * rate > best + slack:
+                    continue
+                if past == len(before):
+                    longer = np.empty(2 * past, dtype=np.int64)
+                    longer[:past] = before
+                    before = longer
+                    longer = np.empty(2 * past, dtype=np.int64)
+                    longer[:past] = move
+                    move = longer
+                before[past], move[past] = h_old[s], 3 * i + o
+                w_alt[made], v_alt[made], h_alt[made] = weight, value, past
+                if weight <= capacity and value > best + slack:
+                    best = value
+                    slack = _SAME * max(1.0, abs(best))
+                    winner = past
+                past += 1
+                made += 1
+            if len(w_out) < count + made:
+                size = 2 * (count + made)
+                w_out, v_out = np.empty(size), np.empty(size)
+                h_out = np.empty(size, dtype=np.int64)
+            count = _merge(w, v, h, count, w_alt, v_alt, h_alt, made, w_out, v_out, h_out)
+            w, w_out = w_out, w
+            v, v_out = v_out, v
+            h, h_out = h_out, h
+        # Any further gain costs at least the next item's loss.
+        kept = 0
+        for s in range(count):
+            if v[s] + (capacity - w[s]) * rate - following > best + slack:
+                w[kept], v[kept], h[kept] = w[s], v[s], h[s]
+                kept += 1
+        count = kept
+        if count == 0:
+            break
+    if winner >= 0:
+        choice[:] = base
+        while winner >= 0:
+            choice[move[winner] // 3] = move[winner] % 3
+            winner = before[winner]
+    return best
+
+
+def choose_options(
+    v1: ArrayLike, w1: ArrayLike, v2: ArrayLike, w2: ArrayLike, capacity: float
+) -> tuple[float, NDArray[np.int64]]:
+    """The most valuable choice of no, the first or the second option of every item.
+
+    Parameters
+    ----------
+    v1, w1, v2, w2
+        Values and weights of the options [n]; one with a value <= 0 is never taken.
+    capacity
+        Largest total weight.
+
+    Returns
+    -------
+    The value and the options taken [n], 0, 1 or 2.
+
+    Raises
+    ------
+    ValueError
+        When the capacity or a weight is negative, or a number is not finite.
+    """
+    arrays = [np.ascontiguousarray(a, dtype=np.float64) for a in (v1, w1, v2, w2)]
+    if not all(np.isfinite(a).all() for a in arrays) or not np.isfinite(capacity):
+        raise ValueError("values, weights and capacity must be finite.")
+    if capacity < 0 or (arrays[1] < 0).any() or (arrays[3] < 0).any():
+        raise ValueError("weights and capacity must not be negative.")
+    choice = np.zeros(len(arrays[0]), dtype=np.int64)
+    value = _solve(arrays[0], arrays[1], arrays[2], arrays[3], float(capacity), choice)
+    return float(value), choice
+
+
+@njit(cache=True, nogil=True)
+def _knapsack(f, d, c, t, capacity, x, xi, values, y, r):
+    n = len(f)
+    choice = np.empty(n, dtype=np.int64)
+    v1, w1, v2, w2 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    for a in range(len(x)):
+        for b in range(len(xi)):
+            for i in range(n):
+                on = 1.0 if x[a, i] > 0.5 else 0.0
+                v1[i], w1[i] = on * (f[i] - d[i] * xi[b, i]), on * c[i]
+                # Without a loss to repair, the second option is never better.
+                again = on if xi[b, i] > 0.0 else 0.0
+                v2[i], w2[i] = again * f[i], again * (c[i] + t[i])
+            values[a, b] = _solve(v1, w1, v2, w2, capacity, choice)
+            for i in range(n):
+                y[a, b, i] = choice[i] > 0
+                r[a, b, i] = choice[i] == 2
+
+
+def knapsack_recourse(
+    f: ArrayLike,
+    d: ArrayLike,
+    c: ArrayLike,
+    t: ArrayLike,
+    capacity: float,
+    x: ArrayLike,
+    xi: ArrayLike,
+) -> tuple[Vector, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Second stages of the two-stage knapsack, for all pairs of first stage and scenario.
+
+    Maximise ``sum (f - d xi) y + d xi r`` over ``sum c y + t r <= C, r <= y <= x`` (A. Arslan
+    and B. Detienne, INFORMS J. Computing 34, 2022, section 5.1).
+
+    Parameters
+    ----------
+    f, d, c, t
+        Outsourcing costs, largest degradations, weights and repair weights [n].
+    capacity
+        C.
+    x, xi
+        First stages [a, n] and scenarios [b, n].
+
+    Returns
+    -------
+    Values [a, b], and y and r [a, b, n].
+    """
+    data = [np.ascontiguousarray(v, dtype=np.float64) for v in (f, d, c, t)]
+    x, xi = np.atleast_2d(np.asarray(x, dtype=float)), np.atleast_2d(np.asarray(xi, dtype=float))
+    n = len(data[0])
+    shape = (len(x), len(xi))
+    values = np.empty(shape)
+    y, r = np.empty((*shape, n), dtype=np.bool_), np.empty((*shape, n), dtype=np.bool_)
+    _knapsack(*data, float(capacity), np.ascontiguousarray(x), np.ascontiguousarray(xi),
+              values, y, r)  # fmt: skip
+    return values, y, r
+
+
+@njit(cache=True, nogil=True)
+def _budget(value, weight, capacity, x, values, y):
+    """One knapsack per first stage and scenario over what is not in x; NaN: no room."""
+    n = value.shape[1]
+    choice = np.empty(n, dtype=np.int64)
+    v1, w1, zero = np.empty(n), np.empty(n), np.zeros(n)
+    for a in range(len(x)):
+        for b in range(len(value)):
+            room = capacity[a]
+            for i in range(n):
+                on = x[a, i] > 0.5
+                room -= weight[b, i] if on else 0.0
+                v1[i] = 0.0 if on else value[b, i]
+                w1[i] = weight[b, i]
+            if room < -1e-9 * max(1.0, abs(capacity[a])):
+                values[a, b] = np.nan
+                y[a, b] = False
+                continue
+            values[a, b] = _solve(v1, w1, zero, zero, max(0.0, room), choice)
+            for i in range(n):
+                y[a, b, i] = choice[i] > 0
+
+
+def budget_recourse(
+    value: ArrayLike, weight: ArrayLike, capacity: ArrayLike, x: ArrayLike
+) -> tuple[Vector, NDArray[np.bool_]]:
+    """Second stages of capital budgeting, for all pairs of first stage and scenario.
+
+    Maximise ``value y`` over ``weight (x + y) <= B, x + y <= 1`` (A. Subramanyam,
+    C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2).
+
+    Parameters
+    ----------
+    value, weight
+        What late projects bring and projects cost in every scenario [b, n].
+    capacity
+        Budget of every first stage [a], or one for all.
+    x
+        First stages [a, n].
+
+    Returns
+    -------
+    Values [a, b], NaN where x alone exceeds the budget, and y [a, b, n].
+    """
+    v = np.atleast_2d(np.ascontiguousarray(value, dtype=np.float64))
+    w = np.atleast_2d(np.ascontiguousarray(weight, dtype=np.float64))
+    first = np.atleast_2d(np.ascontiguousarray(x, dtype=np.float64))
+    rooms = np.ascontiguousarray(np.broadcast_to(np.asarray(capacity, float), len(first)))
+    values = np.empty((len(first), len(v)))
+    y = np.empty((len(first), len(v), v.shape[1]), dtype=np.bool_)
+    _budget(v, w, rooms, first, values, y)
+    return values, y
+
+
+def loans_recourse(
+    value: ArrayLike,
+    cost: ArrayLike,
+    budget: float,
+    loan: tuple[float, float, float],
+    x: ArrayLike,
+    x0: ArrayLike,
+) -> tuple[Vector, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Second stages of capital budgeting with loans, for all pairs as above.
+
+    Maximise ``value y - l2 y0`` over ``cost (x + y) <= B + C1 x0 + C2 y0, x + y <= 1``
+    (A. Arslan and B. Detienne, INFORMS J. Computing 34, 2022, section 5.2).
+
+    Parameters
+    ----------
+    value
+        What late projects bring in every scenario [b, n].
+    cost
+        Costs [n].
+    budget, loan
+        B, and C1, C2 and l2.
+    x, x0
+        First stages [a, n] and whether they take the early loan [a].
+
+    Returns
+    -------
+    Values [a, b], y [a, b, n] and y0 [a, b].
+    """
+    early, late, price = loan
+    v = np.atleast_2d(np.asarray(value, dtype=np.float64))
+    weight = np.broadcast_to(np.asarray(cost, dtype=np.float64), v.shape)
+    room = budget + early * np.atleast_1d(np.asarray(x0, dtype=np.float64))
+    without, y_without = budget_recourse(v, weight, room, x)
+    with_loan, y_with = budget_recourse(v, weight, room + late, x)
+    with_loan = with_loan - price
+    # NaN where there is no room: a comparison with it is False.
+    take = (with_loan > without) | (np.isnan(without) & ~np.isnan(with_loan))
+    values = np.where(take, with_loan, without)
+    return values, np.where(take[:, :, None], y_with, y_without), take
+
+
+def warm_up() -> None:
+    """Compile, so that timings and labels start at full speed."""
+    one: Any = np.ones(1)
+    knapsack_recourse(one, one, one, one, 1.0, one, one)
+    budget_recourse(one, one, 1.0, one)
