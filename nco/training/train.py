@@ -91,7 +91,11 @@ def matmul_peak(device: torch.device, bf16: bool) -> float:
 
 
 def example_loss(
-    network: Network, policy: Any, examples: Examples, edges: float
+    network: Network,
+    policy: Any,
+    examples: Examples,
+    edges: float,
+    encode: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Loss to minimise, and the cross-entropy of the expert's next action in it.
 
@@ -103,10 +107,13 @@ def example_loss(
         A batch.
     edges
         Weight of the mean cross-entropy of every node's neighbours in the label.
+    encode
+        The network's `encode`, compiled, or None.
     """
     state = examples.state
     filled = state.index >= 0
-    tokens = network.encode(policy.features(state), None if state.dense else filled)
+    encode = encode or network.encode
+    tokens = encode(policy.features(state), None if state.dense else filled)
     mask = policy.mask(state)
     known = examples.target.sum(1)
     pairs = network.pairs(tokens) if edges else None
@@ -184,10 +191,9 @@ class Trainer:
             self._resume(found[-1])
         elif config.init_from:
             self._transfer(Path(config.init_from))
-        self.loss: Callable[..., tuple[Tensor, Tensor]] = example_loss
+        self.encode: Callable[..., Tensor] = self.network.encode
         if config.compile:
-            torch._dynamo.config.cache_size_limit = 256
-            self.network.encode = torch.compile(self.network.encode, dynamic=True)  # type: ignore[method-assign]
+            self.encode = torch.compile(self.network.encode, dynamic=True)
         self.generator = torch.Generator(self.device)
 
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
@@ -309,7 +315,9 @@ class Trainer:
                 source.train, config.batch // parts, k, config.augment, self.generator, host
             )
             with self._autocast():
-                loss, action = self.loss(self.network, self.policy, examples, config.edges)
+                loss, action = example_loss(
+                    self.network, self.policy, examples, config.edges, self.encode
+                )
             (loss / parts).backward()  # type: ignore[no-untyped-call]
             total += torch.stack([loss.detach(), action.detach()]).float() / parts
             tokens += examples.state.width / parts

@@ -160,6 +160,13 @@ def test_a_folder_of_another_run_is_refused(labels: str, whole: Path, tmp_path: 
         Trainer(settings(str(other)), whole)
 
 
+@pytest.mark.slow
+def test_compiling_changes_little(labels: str, whole: Path, tmp_path: Path) -> None:
+    Trainer(settings(labels, compile=True), tmp_path).run()
+    a, b = weights(tmp_path), weights(whole)
+    assert all(torch.allclose(a[k], b[k], atol=2e-2) for k in a if k.startswith("model."))
+
+
 def test_a_trunk_is_transferred(labels: str, whole: Path, tmp_path: Path) -> None:
     start = checkpoints(whole)[-1]
     config = settings(labels, init_from=str(start), head="linear", edges=0.0)
