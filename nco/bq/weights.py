@@ -44,6 +44,8 @@ def read_model(path: str | Path, problem: str | None = None) -> Model:
     card = read_card(path)
     if problem is not None and card["problem"] != problem:
         raise WeightsError(f"{path}: weights for {card['problem']}, not for {problem}")
+    if card["architecture"] != ARCHITECTURE:
+        raise WeightsError(f"{path}: a value network, not a policy; use it with neur2ro")
     expected = manifest(path.parent).get(path.stem)
     if expected is None:
         raise WeightsError(

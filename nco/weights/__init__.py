@@ -17,6 +17,8 @@ FORMAT = 1
 #: Name of the network's construction; changes whenever old weights would compute
 #: something else.
 ARCHITECTURE = "bq-1"
+#: The same for value networks of two-stage problems.
+VALUE_ARCHITECTURE = "value-1"
 
 
 class WeightsError(ValueError):
@@ -89,9 +91,10 @@ def read_card(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path}: weights format {form}, this version reads {FORMAT}; update nco or retrain"
         )
-    if architecture != ARCHITECTURE:
+    known = (ARCHITECTURE, VALUE_ARCHITECTURE)
+    if architecture not in known:
         raise WeightsError(
-            f"{path}: architecture {architecture!r} is not known here (known: {ARCHITECTURE}); "
+            f"{path}: architecture {architecture!r} is not known here (known: {', '.join(known)}); "
             "update nco or retrain"
         )
     return card

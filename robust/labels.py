@@ -1,0 +1,373 @@
+"""Labels for the value network: exact second-stage values of drawn pairs.
+
+``python -m nco.robust.labels two-stage-knapsack --instances 8000 --seed 1 --out FILE.npz``.
+Each instance gets ``a`` first stages and ``b`` scenarios, and all ``a b`` pairs a label. Half
+of either is drawn blindly; the rest is like what the learned solver will ask about: greedy
+first stages, and scenarios that hurt them. Finished chunks stay beside the file until all
+are there; a run that was stopped goes on with the missing ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.robust.encoding import ENCODERS, encoder_of
+from nco.robust.recourse import budget_recourse, knapsack_recourse
+
+log = logging.getLogger("nco")
+
+Vector = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+FORMAT = 1
+#: Instances in a chunk: what a kill can lose, per process.
+CHUNK = 100
+
+
+def project_budget(xi: Vector, budget: float) -> Vector:
+    """The points of ``0 <= xi <= 1, sum xi <= budget`` nearest to the rows of xi [b, n]."""
+    out = np.clip(xi, 0.0, 1.0)
+    over = out.sum(1) > budget + 1e-12
+    if over.any():
+        low, high = np.zeros(int(over.sum())), xi[over].max(1)
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            heavy = np.clip(xi[over] - middle[:, None], 0.0, 1.0).sum(1) > budget
+            low, high = np.where(heavy, middle, low), np.where(heavy, high, middle)
+        out[over] = np.clip(xi[over] - high[:, None], 0.0, 1.0)
+    return out
+
+
+def _rounded(xi: Vector) -> Vector:
+    # Stored in half precision; the labels are those of the stored numbers.
+    return xi.astype(np.float16).astype(np.float64)
+
+
+# --------------------------------------------------------------------------- knapsack
+
+
+def _knapsack_instance(n: int, seed: int, rng: np.random.Generator) -> Any:
+    from nco.instances.two_stage_knapsack import TwoStageKnapsack
+
+    return TwoStageKnapsack.generate(
+        n,
+        seed=seed,
+        distribution=str(rng.choice(["UN", "WC", "ASC", "SC"])),
+        h=int(rng.integers(30, 90)),
+        budget_factor=float(rng.uniform(0.05, 0.3)),
+        delta=float(rng.choice([0.1, 0.5, 1.0])),
+    )
+
+
+def _greedy_first_stages(
+    p: Vector, d: Vector, c: Vector, capacity: float, count: int, rng: np.random.Generator
+) -> Vector:
+    """Accepted orders by noisy efficiency until a random multiple of the capacity."""
+    theta = rng.uniform(0.0, 1.0, (count, 1))
+    noise = np.exp(rng.normal(0.0, rng.uniform(0.0, 0.5, (count, 1)), (count, len(p))))
+    score = (p - theta * d) / c * noise
+    order = np.argsort(-score, axis=1)
+    filled = np.cumsum(c[order], axis=1) <= capacity * rng.uniform(0.7, 1.5, (count, 1))
+    x = np.zeros((count, len(p)))
+    np.put_along_axis(x, order, filled.astype(float), axis=1)
+    return x
+
+
+def knapsack_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
+    """Fields, first stages, scenarios and labels of one two-stage knapsack."""
+    fields = ENCODERS["two-stage-knapsack"].fields(instance)
+    f, d, c, t = (fields[k][0] for k in "fdct")
+    capacity, gamma = float(fields["capacity"][0]), float(instance.gamma)
+    p, n = np.asarray(instance.profits, dtype=float), len(f)
+    blind = a // 4
+    x = np.concatenate([
+        (rng.random((blind, n)) < rng.uniform(0.1, 1.0, (blind, 1))).astype(float),
+        _greedy_first_stages(p, d, c, capacity, a - blind, rng),
+    ])  # fmt: skip
+    quarter = b // 4
+    drawn = rng.exponential(size=(quarter, n)) ** rng.uniform(0.5, 3.0, (quarter, 1))
+    drawn *= gamma * rng.uniform(0.3, 1.0, (quarter, 1)) / drawn.sum(1, keepdims=True)
+    # Vertices: the budget on items of large loss, mostly in the given x.
+    base = x[rng.integers(a, size=quarter)]
+    weight = d * np.maximum(base, 0.1) * np.exp(rng.normal(0.0, 0.5, (quarter, n)))
+    rank = np.argsort(np.argsort(-weight, axis=1), axis=1)
+    vertices = np.clip(gamma - rank, 0.0, 1.0)
+    # Subgradient descent of the exact value; its running mean is near the worst case.
+    count = b - 2 * quarter - 2
+    own = x[blind + rng.integers(a - blind, size=count)]
+    hurt = project_budget(gamma * own / np.maximum(1.0, own.sum(1, keepdims=True)), gamma)
+    mean = np.zeros_like(hurt)
+    steps = int(rng.integers(3, 20))
+    for step in range(steps):
+        for k in range(count):
+            _, y, r = knapsack_recourse(f, d, c, t, capacity, own[k], hurt[k])
+            hurt[k] += d * (y[0, 0] & ~r[0, 0]) / d.max() * (0.6 / math.sqrt(1.0 + step))
+        hurt = project_budget(hurt, gamma)
+        mean += hurt
+    keep = rng.random((count, 1)) < 0.7
+    chosen = np.where(keep, mean / steps, hurt)
+    even = np.full((1, n), min(1.0, gamma / n))
+    xi = _rounded(
+        np.concatenate([np.zeros((1, n)), even, np.clip(drawn, 0, 1), vertices, chosen])
+    )
+    values, _, _ = knapsack_recourse(f, d, c, t, capacity, x, xi)
+    return {**fields, "x": x, "xi": xi, "values": values}
+
+
+# ------------------------------------------------------------------- capital budgeting
+
+
+def _capital_instance(n: int, seed: int, rng: np.random.Generator) -> Any:
+    from nco.instances.capital_budgeting import CapitalBudgeting
+
+    return CapitalBudgeting.generate(n, seed=seed)
+
+
+def capital_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
+    """Fields, first stages, scenarios and labels of one capital budgeting problem."""
+    fields = ENCODERS["capital-budgeting"].fields(instance)
+    c, r = fields["cost"][0], fields["revenue"][0]
+    phi, psi, budget = fields["phi"][0], fields["psi"][0], float(fields["budget"][0])
+    n, q = phi.shape
+    # Up to what is affordable in every scenario, and some beyond it.
+    order = np.argsort(rng.random((a, n)) - rng.uniform(0, 0.3, (a, 1)) * (r / c) / (r / c).max())
+    limit = budget * rng.choice([0.2, 0.4, 0.55, 0.667, 0.667, 0.667, 0.75, 0.9], (a, 1))
+    filled = np.cumsum(c[order], axis=1) <= limit
+    x = np.zeros((a, n))
+    np.put_along_axis(x, order, filled.astype(float), axis=1)
+    x[0] = 0.0
+    xi = rng.uniform(-1.0, 1.0, (b, q))
+    # Corners and edges, where most worst cases are.
+    corner = rng.random((b, q)) < rng.choice([0.0, 0.5, 1.0], (b, 1))
+    xi = _rounded(np.where(corner, np.sign(xi), xi))
+    xi[0] = -1.0
+    cost, revenue = (1 + 0.5 * xi @ phi.T) * c, (1 + 0.5 * xi @ psi.T) * r
+    values, _ = budget_recourse(0.8 * revenue, cost, budget, x)
+    return {**fields, "x": x, "xi": xi, "values": values}
+
+
+@dataclass(frozen=True)
+class LabelMaker:
+    """How labels of one problem are made.
+
+    Parameters
+    ----------
+    instance
+        ``instance(n, seed, rng)`` draws an instance.
+    pairs
+        ``pairs(instance, a, b, rng)`` gives the fields [1, ...] of the encoder, x [a, n], xi
+        [b, q] and values [a, b], NaN where the second stage is infeasible.
+    sizes
+        Sizes n of the instances, in turn.
+    """
+
+    instance: Callable[[int, int, np.random.Generator], Any]
+    pairs: Callable[[Any, int, int, np.random.Generator], Arrays]
+    sizes: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+
+
+#: Problem -> how its labels are made.
+MAKERS: dict[str, LabelMaker] = {
+    "two-stage-knapsack": LabelMaker(_knapsack_instance, knapsack_pairs),
+    "capital-budgeting": LabelMaker(_capital_instance, capital_pairs),
+}
+
+
+def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) -> Arrays:
+    """Labels of instances ``first..first+count-1``; keys ``FIELD/n``, grouped by size.
+
+    Parameters
+    ----------
+    problem
+        The problem's name.
+    seed, first, count
+        Of the instances; each has its own random numbers.
+    a, b
+        First stages and scenarios of each.
+    """
+    maker = MAKERS[problem]
+    rows: dict[int, list[Arrays]] = {}
+    for index in range(first, first + count):
+        rng = np.random.default_rng([seed, index])
+        n = maker.sizes[index % len(maker.sizes)]
+        instance = maker.instance(n, int(rng.integers(2**31)), rng)
+        rows.setdefault(n, []).append(maker.pairs(instance, a, b, rng))
+    out: Arrays = {}
+    for n, group in rows.items():
+        for key in group[0]:
+            if key == "x":
+                stacked = np.packbits(np.stack([g["x"] for g in group]) > 0.5, axis=-1)
+            elif key == "xi":
+                stacked = np.stack([g["xi"] for g in group]).astype(np.float16)
+            elif key == "values":
+                stacked = np.stack([g["values"] for g in group])
+            else:
+                stacked = np.concatenate([g[key] for g in group])
+            out[f"{key}/{n}"] = stacked
+    return out
+
+
+def write_labels(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+    """Write a label file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    text = np.frombuffer(json.dumps({"format": FORMAT, **meta}).encode(), dtype=np.uint8)
+    with part.open("wb") as file:
+        np.savez_compressed(file, meta=text, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
+
+
+def read_labels(path: str | Path) -> tuple[dict[int, Arrays], dict[str, Any]]:
+    """Size -> arrays of a label file, x unpacked; and how it was made.
+
+    Raises
+    ------
+    ValueError
+        When it is no label file of this version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(bytes(data["meta"]).decode())
+            arrays = {k: data[k] for k in data.files if k != "meta"}
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a label file: {' '.join(str(error).split())}") from None
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: label format {meta.get('format')}, expected {FORMAT}.")
+    groups: dict[int, Arrays] = {}
+    for key, value in arrays.items():
+        name, _, n = key.partition("/")
+        groups.setdefault(int(n), {})[name] = value
+    for n, group in groups.items():
+        group["x"] = np.unpackbits(group["x"], axis=-1, count=n).astype(np.float32)
+    return groups, meta
+
+
+def _write_part(path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int) -> None:
+    write_labels(path, make_chunk(problem, seed, first, count, a, b), {})
+
+
+def _worker() -> None:
+    # The parent decides when to stop; one thread per process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def label(
+    problem: str,
+    out: str | Path,
+    *,
+    instances: int,
+    seed: int,
+    a: int = 16,
+    b: int = 16,
+    jobs: int = 1,
+    minutes: float = math.inf,
+) -> int:
+    """Make labels and write them to one file; the number of labels in it.
+
+    Parameters
+    ----------
+    problem
+        The problem's name.
+    out
+        The label file.
+    instances, seed
+        Number and seed of the instances.
+    a, b
+        First stages and scenarios of each; every pair is labelled.
+    jobs
+        Processes.
+    minutes
+        Stop after that time; nothing is written then, but the same call goes on.
+
+    Raises
+    ------
+    ValueError
+        When the problem has no labels, a number makes no sense, or the folder of parts
+        belongs to another call.
+    """
+    out = Path(out)
+    encoder_of(problem)
+    if problem not in MAKERS:
+        raise ValueError(f"no labels for {problem}; known: {', '.join(MAKERS)}.")
+    if min(instances, jobs) < 1 or a < 4 or b < 8:
+        raise ValueError("give instances and jobs >= 1, a >= 4 and b >= 8.")
+    meta = {"problem": problem, "instances": instances, "seed": seed, "a": a, "b": b}
+    parts = out.with_name(f"{out.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    stamp, text = parts / "meta.json", json.dumps(meta)
+    if not stamp.is_file():
+        stamp.write_text(text, encoding="utf-8")
+    elif stamp.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{parts} belongs to a call with other arguments; remove it.")
+    chunks = {begin: parts / f"{begin:09d}.npz" for begin in range(0, instances, CHUNK)}
+    todo = [begin for begin, path in chunks.items() if not path.is_file()]
+    started, spent = time.monotonic(), 0
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_worker) as pool:
+        running: dict[Future[None], int] = {}
+        while todo or running:
+            late = time.monotonic() - started > minutes * 60
+            while todo and not late and len(running) < 2 * jobs:
+                begin = todo.pop(0)
+                size = min(CHUNK, instances - begin)
+                future = pool.submit(_write_part, chunks[begin], problem, seed, begin, size, a, b)
+                running[future] = size
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                spent += running.pop(future) * a * b
+                future.result()
+                rate = spent / (time.monotonic() - started)
+                log.info("%d labels made, %.0f a second", spent, rate)
+    if any(not path.is_file() for path in chunks.values()):
+        raise ValueError(f"{out}: not finished in {minutes:g} minutes; the same call goes on.")
+    merged: dict[str, list[NDArray[Any]]] = {}
+    for path in chunks.values():
+        with np.load(path, allow_pickle=False) as data:
+            for key in data.files:
+                if key != "meta":
+                    merged.setdefault(key, []).append(data[key])
+    write_labels(out, {k: np.concatenate(v) for k, v in merged.items()}, meta)
+    shutil.rmtree(parts)
+    return instances * a * b
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the label maker."""
+    parser = argparse.ArgumentParser(prog="python -m nco.robust.labels", description=__doc__)
+    parser.add_argument("problem")
+    parser.add_argument("--instances", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--a", type=int, default=16, help="first stages of an instance")
+    parser.add_argument("--b", type=int, default=16, help="scenarios of an instance")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    options = vars(parser.parse_args(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        made = label(options.pop("problem"), options.pop("out"), **options)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
