@@ -24,6 +24,8 @@ log = logging.getLogger("nco")
 
 #: Tokens per chunk on a CPU, where larger batches only leave the caches.
 CPU_TOKENS = 16_384
+#: Pairs of tokens per chunk on a CPU, where the network looks at pairs.
+CPU_PAIRS = 1_048_576
 #: Share of the free GPU memory that a chunk may take.
 GPU_SHARE = 0.5
 
@@ -89,7 +91,7 @@ class Model:
             rows = nearest_rows(self.policy, state, self.k)
             view = state.rows(rows)
         filled = None if view.dense else view.index >= 0
-        logits = self.network(self.policy.features(view), filled)
+        logits = self.network(self.policy.features(view), filled, self.policy.edges(view))
         rates = logits.masked_fill(~self.policy.mask(view), -torch.inf)
         if not view.dense:
             finished = torch.isneginf(rates).all(1)
@@ -248,13 +250,17 @@ def chunk_size(model: Model, width: int, copies: int = 1) -> int:
     """Instances of ``width`` rows, ``copies`` states each, that are decoded at a time."""
     config = model.network.config
     looked_at = min(width, model.k + model.policy.markers) if model.k else width
+    pairs = looked_at**2 if config.edge_dim else 0
     if model.device.type != "cuda":
-        return max(1, CPU_TOKENS // (looked_at * copies))
+        size = CPU_TOKENS // (looked_at * copies)
+        return max(1, min(size, CPU_PAIRS // (pairs * copies)) if pairs else size)
     free, _ = torch.cuda.mem_get_info(model.device)
     size = model.network.key.weight.element_size() if config.head == "pointer" else 4
     token = size * (8 * config.width + 2 * config.ff)
     row = 8 * 12
-    return max(1, int(GPU_SHARE * free / (copies * (looked_at * token + width * row))))
+    pair = size * (2 * config.edge_width + 2 * config.heads) + 4 * (2 * config.edge_dim + 4)
+    state = looked_at * token + width * row + pairs * pair
+    return max(1, int(GPU_SHARE * free / (copies * state)))
 
 
 def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:

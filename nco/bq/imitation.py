@@ -31,11 +31,14 @@ class Examples:
     position
         Place of every row in the expert's solution [b, n], or None; rows whose places
         differ by one are linked there.
+    directed
+        Whether links lead from a place to the next one only, and are not taught backwards.
     """
 
     state: State
     target: Tensor
     position: Tensor | None = None
+    directed: bool = False
 
 
 class Teacher(Protocol):
@@ -152,6 +155,68 @@ class TSPTeacher:
         points = fields["coords"].double()
         points = points.gather(1, fields["tour"].long()[..., None].expand(-1, -1, 2))
         return torch.linalg.vector_norm(points - points.roll(-1, 1), dim=2).sum(1)
+
+
+@dataclass(frozen=True)
+class ATSPTeacher:
+    """Open paths cut from tours of problems with a cost matrix.
+
+    Shapes are drawn as by `TSPTeacher`. The states hold their own part of the matrix, in
+    half of the examples transposed, with the path turned round.
+    """
+
+    def prepare(self, fields: Fields) -> Fields:
+        """Tours need nothing."""
+        return fields
+
+    def examples(
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
+    ) -> Examples:
+        """As `Teacher.examples`; fields are ``matrix`` [N, n, n] and ``tour`` [N, n].
+
+        Augmentation is the transposition.
+        """
+        matrix, tour = fields["matrix"], fields["tour"]
+        count, n = tour.shape
+        device = matrix.device
+        which = uniform_int(0, count - 1, size, generator)[:, None]
+        begin = uniform_int(0, n - 1, size, generator)[:, None]
+        flip = uniform_int(0, 1, size, generator)[:, None] * int(augment)
+        r = int(torch.randint(2, n, (1,), generator=host))
+        place = torch.arange(r + 2 if r <= k else n + 1, device=device).expand(size, -1)
+        node = tour[which[:, 0]].long().gather(1, (begin + (1 - 2 * flip) * place) % n)
+        if r > k:
+            length = uniform_int(k + 1, n - 1, size, generator)[:, None]
+            here = node[:, :1]
+            d = torch.where(flip == 1, matrix[which, node, here], matrix[which, here, node])
+            d = d.double().masked_fill((place < 1) | (place > length), torch.inf)
+            near = d.topk(k, dim=1, largest=False, sorted=False).indices.sort(1).values
+            place = torch.cat([torch.zeros_like(length), near, length + 1], 1)
+            node = node.gather(1, place)
+        # Current node first, destination second, as in the policy's states.
+        m = node.shape[1]
+        order = torch.tensor([0, m - 1, *range(1, m - 1)], device=device)
+        place, node = place[:, order], node[:, order]
+        dist = matrix[which[..., None], node[:, :, None], node[:, None, :]].float()
+        dist = torch.where(flip[..., None] == 1, dist.transpose(1, 2), dist)
+        rows = torch.arange(m, device=device).expand(size, -1)
+        owner = torch.arange(size, device=device)
+        state = State(
+            dist.new_zeros(size, m, 0), rows, dist.new_zeros(size, 0), dist=dist, owner=owner
+        )
+        return Examples(state, (place == 1).float(), place, directed=True)
+
+    def cost(self, fields: Fields) -> Tensor:
+        """Costs [N] of the labels' tours, in float64."""
+        tour = fields["tour"].long()
+        which = torch.arange(len(tour), device=tour.device)[:, None]
+        return fields["matrix"][which, tour, tour.roll(-1, 1)].double().sum(1)
 
 
 @dataclass(frozen=True)

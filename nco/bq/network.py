@@ -42,6 +42,11 @@ class NetworkConfig:
         query of the first token with a key of every node; the same products between all
         pairs of nodes can then be trained on the edges of the label, which gives many
         targets per example instead of one.
+    edge_dim
+        Features per ordered pair of nodes; 0: the network sees nodes only (the paper's).
+    edge_width
+        Width of the pairs' embedding, from which every layer takes a bias of its attention,
+        and the head one of its logits.
 
     Raises
     ------
@@ -59,12 +64,17 @@ class NetworkConfig:
     ff: int = 512
     norm: str = "none"
     head: str = "linear"
+    edge_dim: int = 0
+    edge_width: int = 16
 
     def __post_init__(self) -> None:
         """Validate."""
-        for field in ("node_dim", "actions_per_node", "layers", "width", "heads", "ff"):
+        positive = ("node_dim", "actions_per_node", "layers", "width", "heads", "ff", "edge_width")
+        for field in positive:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} = {getattr(self, field)} not understood; at least 1.")
+        if self.edge_dim < 0:
+            raise ValueError(f"edge_dim = {self.edge_dim} not understood; at least 0.")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}.")
         if self.norm not in ("none", "rms"):
@@ -80,7 +90,10 @@ class NetworkConfig:
         linear += self.node_dim * self.width
         heads = 1 if self.head == "linear" else self.width
         linear += heads * self.width * self.actions_per_node
-        return 2.0 * tokens * linear + 4.0 * self.layers * self.width * tokens**2
+        pairs = 2 * self.layers * self.width
+        if self.edge_dim:
+            pairs += self.edge_width * (self.edge_dim + self.layers * self.heads)
+        return 2.0 * tokens * linear + 2.0 * pairs * tokens**2
 
     def to_dict(self) -> dict[str, int | str]:
         """The parameters as a dictionary of plain values."""
@@ -95,12 +108,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v
         Queries, keys, values [b, h, n, d].
     mask
-        True where a key may be looked at, broadcastable to [b, h, n, n], or None.
+        True where a key may be looked at, or what is added to the scores; broadcastable to
+        [b, h, n, n], or None.
     """
     if q.device.type == "cpu" and k.shape[2] <= CPU_FUSED_FROM:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        if mask is not None:
+        if mask is not None and mask.dtype == torch.bool:
             scores = scores.masked_fill(~mask, -torch.inf)
+        elif mask is not None:
+            scores = scores + mask
         return scores.softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -110,6 +126,11 @@ class Block(nn.Module):
 
     ReZero (Bachlechner et al., 2020): the scales start at zero, so a fresh network is the
     identity. The sum stays in float32, whatever the layers compute in.
+
+    Pairs of nodes bias the attention of every head by a linear map of their embedding, as in
+    the mixed attention of Drakulic et al., GOAL (ICLR 2025), without its products of nodes
+    and edges. That bias is the only tensor with a row for every head and pair; policies
+    with k candidates keep it to (k + 2)^2 pairs.
     """
 
     def __init__(self, config: NetworkConfig):
@@ -121,13 +142,18 @@ class Block(nn.Module):
         self.up = nn.Linear(config.width, config.ff)
         self.down = nn.Linear(config.ff, config.width)
         self.scale = nn.Parameter(torch.zeros(2))
+        if config.edge_dim:
+            self.bias = nn.Linear(config.edge_width, config.heads, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map tokens [b, n, width]."""
+    def forward(self, x: Tensor, mask: Tensor | None, pairs: Tensor | None = None) -> Tensor:
+        """Map tokens [b, n, width], given embedded pairs [b, n, n, edge_width] or None."""
         b, n, width = x.shape
         dtype = self.qkv.weight.dtype
         h = normalised(x, self.norm).to(dtype)
         q, k, v = self.qkv(h).view(b, n, 3, self.heads, width // self.heads).unbind(2)
+        if pairs is not None:
+            bias = self.bias(pairs).permute(0, 3, 1, 2)
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         y = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
         x = x + self.scale[0] * self.out(y.transpose(1, 2).reshape(b, n, width))
         h = normalised(x, self.norm).to(dtype)
@@ -159,8 +185,23 @@ class Network(nn.Module):
         else:
             self.query = nn.Linear(config.width, config.actions_per_node * config.width)
             self.key = nn.Linear(config.width, config.width)
+        if config.edge_dim:
+            self.pair = nn.Sequential(
+                nn.Linear(config.edge_dim, config.edge_width),
+                nn.ReLU(),
+                nn.Linear(config.edge_width, config.edge_width),
+            )
+            self.edge_head = nn.Linear(config.edge_width, config.actions_per_node, bias=False)
 
-    def encode(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
+    def embed_pairs(self, edges: Tensor | None) -> Tensor | None:
+        """Embedding [b, n, n, edge_width] of pairs' features [b, n, n, edge_dim], or None."""
+        if edges is None:
+            return None
+        return self.pair(edges.to(self.pair[0].weight.dtype))  # type: ignore[no-any-return]
+
+    def encode(
+        self, features: Tensor, filled: Tensor | None = None, pairs: Tensor | None = None
+    ) -> Tensor:
         """Tokens [b, n, width] of features [b, n, node_dim].
 
         Parameters
@@ -169,6 +210,8 @@ class Network(nn.Module):
             What `Policy.features` gives.
         filled
             False where a row is empty [b, n]; None if there is none, which is faster.
+        pairs
+            What `embed_pairs` gives.
         """
         # Coordinates keep float32 on their way in; eight bits would merge close nodes.
         with torch.autocast(features.device.type, enabled=False):
@@ -178,22 +221,27 @@ class Network(nn.Module):
             x = torch.cat([x[:, :markers] + self.marks, x[:, markers:]], 1)
         mask = None if filled is None else filled[:, None, None, :]
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, pairs)
         return normalised(x, self.config.norm == "rms")
 
-    def logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
         """Logits [b, n, actions_per_node] of the first token's actions, in float32."""
-        if self.config.head == "linear":
-            return self.head(tokens.to(self.head.weight.dtype)).float()
-        return self.pairs(tokens, 1)[:, 0]
+        if self.config.head == "pointer":
+            return self.links(tokens, pairs, 1)[:, 0]
+        logits = self.head(tokens.to(self.head.weight.dtype)).float()
+        return logits if pairs is None else logits + self.edge_head(pairs[:, 0]).float()
 
-    def pairs(self, tokens: Tensor, first: int | None = None) -> Tensor:
+    def links(
+        self, tokens: Tensor, pairs: Tensor | None = None, first: int | None = None
+    ) -> Tensor:
         """Logits [b, m, n, actions_per_node] of the pointer head, in float32.
 
         Parameters
         ----------
         tokens
             What `encode` gives [b, n, width].
+        pairs
+            What `embed_pairs` gives.
         first
             Only from that many leading tokens (m); None for all.
         """
@@ -206,8 +254,12 @@ class Network(nn.Module):
         m = query.shape[1]
         with torch.autocast(tokens.device.type, enabled=False):
             score = query.reshape(b, m * actions, width) @ key.transpose(1, 2)
-        return score.view(b, m, actions, n).transpose(2, 3)
+        score = score.view(b, m, actions, n).transpose(2, 3)
+        return score if pairs is None else score + self.edge_head(pairs[:, :first]).float()
 
-    def forward(self, features: Tensor, filled: Tensor | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor, filled: Tensor | None = None, edges: Tensor | None = None
+    ) -> Tensor:
         """Logits [b, n * actions_per_node], not masked, in float32."""
-        return self.logits(self.encode(features, filled)).flatten(1)
+        pairs = self.embed_pairs(edges)
+        return self.logits(self.encode(features, filled, pairs), pairs).flatten(1)

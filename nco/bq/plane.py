@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nco.bq.state import Fields
+from nco.bq.state import Fields, State
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,16 @@ class PlaneFrame:
     reflect: bool = True
     distances: bool = True
 
+    #: Points say all about pairs of them.
+    edge_dim = 0
+
     @property
     def node_dim(self) -> int:
         """Features per row."""
         return 4 if self.distances else 2
+
+    def edges(self, state: State) -> None:
+        """Nothing is shown of pairs."""
 
     def see(self, nodes: Tensor, filled: Tensor) -> Tensor:
         """Features [b, n, node_dim] of points [b, n, 2]; zero where ``filled`` [b, n] is not."""

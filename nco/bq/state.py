@@ -35,12 +35,19 @@ class State:
     dense
         Whether no row is empty. Steps then shrink the state, all sub-instances of a batch
         finish together, and the network needs no mask.
+    dist
+        Costs between the nodes of whole instances [instances, N, N], where they are given
+        by a matrix; it is shared by all states of a batch and never copied.
+    owner
+        Instance in ``dist`` of every sub-instance [b].
     """
 
     nodes: Tensor
     index: Tensor
     scalar: Tensor
     dense: bool = True
+    dist: Tensor | None = None
+    owner: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -60,8 +67,18 @@ class State:
     def take(self, which: Tensor | slice) -> Self:
         """The chosen sub-instances [k] of the batch, repeats allowed."""
         return replace(
-            self, nodes=self.nodes[which], index=self.index[which], scalar=self.scalar[which]
+            self,
+            nodes=self.nodes[which],
+            index=self.index[which],
+            scalar=self.scalar[which],
+            owner=None if self.owner is None else self.owner[which],
         )
+
+    def costs(self, begin: Tensor, end: Tensor) -> Tensor:
+        """Costs in ``dist`` from nodes to nodes, both [b, ...] and broadcast; -1 counts as 0."""
+        assert self.dist is not None and self.owner is not None
+        owner = self.owner.view(-1, *([1] * (max(begin.ndim, end.ndim) - 1)))
+        return self.dist[owner, begin.clamp_min(0), end.clamp_min(0)]
 
     def where(self, condition: Tensor, other: Self) -> Self:
         """These sub-instances where the condition [b] holds, else those of ``other``."""
@@ -184,12 +201,21 @@ class Policy(Protocol):
         """Ways of choosing a row."""
         ...
 
+    @property
+    def edge_dim(self) -> int:
+        """Features per ordered pair of rows; 0 where the network looks at rows only."""
+        ...
+
     def start(self, fields: Fields, view: int = 0) -> State:
         """The whole instances as states; other views are equivalent ways to begin."""
         ...
 
     def features(self, state: State) -> Tensor:
         """What the network sees [b, n, node_dim], normalised; empty rows are zero."""
+        ...
+
+    def edges(self, state: State) -> Tensor | None:
+        """Features of ordered pairs of rows [b, n, n, edge_dim], or None if ``edge_dim`` is 0."""
         ...
 
     def mask(self, state: State) -> Tensor:

@@ -30,7 +30,7 @@ class TrainConfig:
         Share of each source in the micro-batches; empty for equal shares.
     held_out
         Instances kept from the end of every source for validation.
-    layers, width, heads, ff, norm, head
+    layers, width, heads, ff, norm, head, edge_width
         The network, see `nco.bq.network.NetworkConfig`.
     edges
         Weight of the loss on the label's edges (pointer head only).
@@ -82,6 +82,7 @@ class TrainConfig:
     ff: int = 512
     norm: str = "none"
     head: str = "linear"
+    edge_width: int = 16
     edges: float = 0.0
     k: int = 100
     k_min: int = 0

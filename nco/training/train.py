@@ -113,26 +113,28 @@ def example_loss(
     state = examples.state
     filled = state.index >= 0
     encode = encode or network.encode
-    tokens = encode(policy.features(state), None if state.dense else filled)
+    pairs = network.embed_pairs(policy.edges(state))
+    tokens = encode(policy.features(state), None if state.dense else filled, pairs)
     mask = policy.mask(state)
     known = examples.target.sum(1)
-    pairs = network.pairs(tokens) if edges else None
-    logits = (network.logits(tokens) if pairs is None else pairs[:, 0]).flatten(1)
+    links = network.links(tokens, pairs) if edges else None
+    logits = (network.logits(tokens, pairs) if links is None else links[:, 0]).flatten(1)
     rates = F.log_softmax(logits.masked_fill(~mask, -torch.inf), 1).masked_fill(~mask, 0.0)
     action = -(rates * examples.target).sum() / known.sum().clamp_min(1.0)
-    if pairs is None:
+    if links is None:
         return action, action
     place = examples.position
     assert place is not None
     # Row 0 is trained above. In every other row, all rows but itself and the current
     # node's (whose links belong to row 0 and to the past) may be a neighbour.
-    link = ((place[:, 1:, None] - place[:, None, :]).abs() == 1).float()
+    ahead = place[:, None, :] - place[:, 1:, None]
+    link = ((ahead == 1) if examples.directed else (ahead.abs() == 1)).float()
     allowed = (
         filled[:, None, :]
         & ~torch.eye(state.width, dtype=torch.bool, device=place.device)[None, 1:]
     )
     linked = link.sum(2)
-    rates = F.log_softmax(pairs[:, 1:, :, 0].masked_fill(~allowed, -torch.inf), 2)
+    rates = F.log_softmax(links[:, 1:, :, 0].masked_fill(~allowed, -torch.inf), 2)
     rates = rates.masked_fill(~allowed, 0.0)
     wanted = -(rates * link).sum(2) / linked.clamp_min(1.0)
     seen = (linked > 0) & filled[:, 1:]
@@ -179,6 +181,8 @@ class Trainer:
             ff=config.ff,
             norm=config.norm,
             head=config.head,
+            edge_dim=self.policy.edge_dim,
+            edge_width=config.edge_width,
         )
         self.network = Network(shape).to(self.device)
         self.optimizers = self._optimizers()

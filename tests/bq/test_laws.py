@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nco.bq.decoding import Model, construct, decode, improve
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.bq.state import State
+from nco.instances.atsp import ATSP
 from nco.instances.core import Instance
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
@@ -27,13 +27,14 @@ from nco.instances.tsp import TSP
 class Case:
     policy: Any
     make: Callable[[int, int], Instance[Any]]
-    fields: tuple[str, ...]
+    #: What prices are in, per instance.
+    unit: Callable[[dict[str, torch.Tensor]], Any]
 
     def batch(self, n: int, seeds: range) -> tuple[list[Instance[Any]], dict[str, torch.Tensor]]:
         instances = [self.make(n, seed) for seed in seeds]
         fields = {
             name: torch.as_tensor(np.stack([np.asarray(getattr(i, name)) for i in instances]))
-            for name in self.fields
+            for name in self.policy.fields
         }
         return instances, fields
 
@@ -58,12 +59,25 @@ def knapsack(n: int, seed: int) -> Knapsack:
     )
 
 
+def atsp(n: int, seed: int) -> ATSP:
+    kinds = ("tmat", "uniform", "crane")
+    return ATSP.generate(n, seed=seed, distribution=kinds[seed % 3])
+
+
+def box(fields: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Size of the smallest square around the points."""
+    return (fields["coords"].amax(1) - fields["coords"].amin(1)).amax(1)
+
+
+#: A policy is registered here once; all tests below are its laws.
 CASES = {
-    "tsp": Case(
-        load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), ("coords",)
-    ),
-    "cvrp": Case(load_policy("cvrp").POLICY(), cvrp, ("coords", "demands", "capacity")),
-    "knapsack": Case(load_policy("knapsack").POLICY(), knapsack, ("values", "weights", "capacity")),
+    case.policy.name: case
+    for case in (
+        Case(load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), box),
+        Case(load_policy("atsp").POLICY(), atsp, lambda _: 1.0),
+        Case(load_policy("cvrp").POLICY(), cvrp, box),
+        Case(load_policy("knapsack").POLICY(), knapsack, lambda f: f["values"].double().amax(1)),
+    )
 }
 each = pytest.mark.parametrize("name", CASES)
 
@@ -73,7 +87,7 @@ def model(policy: Any, k: int = 0) -> Model:
     network = Network(
         NetworkConfig(
             policy.node_dim, policy.markers, policy.actions_per_node,
-            layers=2, width=16, heads=2, ff=32,
+            layers=2, width=16, heads=2, ff=32, edge_dim=policy.edge_dim,
         )
     )  # fmt: skip
     for parameter in network.parameters():
@@ -140,10 +154,7 @@ def test_prices_add_up_to_the_cost(name: str, n: int, seed: int) -> None:
         total += policy.price(state, action) * going
         after = policy.step(state, action)
         state = after if state.dense else after.where(going, state)
-    if "coords" in fields:
-        unit = (fields["coords"].amax(1) - fields["coords"].amin(1)).amax(1)
-    else:
-        unit = fields["values"].double().amax(1)
+    unit = case.unit(fields)
     expected = policy.cost(fields, wanted)
     assert torch.allclose(total.double() * unit, expected, rtol=1e-4, atol=1e-5)
 
@@ -228,10 +239,10 @@ def test_padding_does_not_change_decisions(name: str) -> None:
     case, policy = CASES[name], CASES[name].policy
     _, fields = case.batch(9, range(3))
     state = policy.start(fields)
-    padded = State(
-        torch.nn.functional.pad(state.nodes, (0, 0, 0, 4)),
-        torch.nn.functional.pad(state.index, (0, 4), value=-1),
-        state.scalar,
+    padded = replace(
+        state,
+        nodes=torch.nn.functional.pad(state.nodes, (0, 0, 0, 4)),
+        index=torch.nn.functional.pad(state.index, (0, 4), value=-1),
         dense=False,
     )
     m = model(policy)

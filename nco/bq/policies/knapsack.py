@@ -34,11 +34,15 @@ class KnapsackPolicy:
     fields = ("values", "weights", "capacity")
     markers = 0
     actions_per_node = 1
+    edge_dim = 0
 
     @property
     def node_dim(self) -> int:
         """Features per row."""
         return 5 if self.reduced else 4
+
+    def edges(self, state: State) -> None:
+        """Nothing is shown of pairs."""
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: nothing is packed. All views are alike.

@@ -17,15 +17,119 @@ from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
 
 
+class TourPolicy:
+    """What policies of closed tours through all nodes share, however their legs are measured."""
+
+    markers = 2
+    actions_per_node = 1
+    #: Whether paths may not be turned round.
+    directed = False
+
+    def length(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Costs [b] of open paths [b, m], in float64."""
+        raise NotImplementedError
+
+    def substate(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> State:
+        """Open paths with fixed ends: the best way from first to last node of each.
+
+        Parameters
+        ----------
+        fields
+            Arrays of the instances.
+        paths
+            Node numbers [parts, m], m >= 2; the first is current, the last the destination.
+        owner
+            Instance of each path [parts]; None for one path per instance, in order.
+        """
+        raise NotImplementedError
+
+    def mask(self, state: State) -> Tensor:
+        """Every node that remains may be next."""
+        allowed = state.index >= 0
+        allowed[:, : self.markers] = False
+        return allowed
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Move to the chosen rows [b]."""
+        return state.visit(action)
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """The nodes after node 0, in the order of the tour."""
+        tour = torch.cat([start.index[:, :1], actions], 1)
+        n = tour.shape[1]
+        zero = (tour == 0).int().argmax(1, keepdim=True)
+        place = torch.arange(1, n, device=tour.device)
+        return tour.gather(1, (zero + place) % n)
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Tour lengths [b]."""
+        tour = self.tour(actions)
+        return self.length(fields, torch.cat([tour, tour[:, :1]], 1))
+
+    def tour(self, actions: Tensor) -> Tensor:
+        """Tours [b, n] of recorded actions, from node 0."""
+        return torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
+
+    def solution(self, actions: Sequence[int]) -> list[int]:
+        """The tour, from node 0."""
+        return [0, *(int(a) for a in actions)]
+
+    def actions(self, fields: Fields, solution: Sequence[int]) -> Tensor:
+        """The nodes after node 0, in the order of the tour."""
+        tour = torch.as_tensor(solution, dtype=torch.int64)
+        return tour.roll(-int((tour == 0).nonzero()[0, 0]))[1:]
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """All tours in paths of ``size`` inner nodes from a random place.
+
+        Their direction is random unless the problem is directed. The ends stay;
+        neighbouring paths share an end, so every path can change.
+        """
+        tour = torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
+        b, n = tour.shape
+        size = min(size, n - 1)
+        if size < 2:
+            return None
+        parts = n // (size + 1)
+        device = tour.device
+        offset = torch.randint(0, n, (b, 1, 1), generator=generator, device=device)
+        way = 1 - 2 * torch.randint(0, 2, (b, 1, 1), generator=generator, device=device)
+        if self.directed:
+            way = torch.ones_like(way)
+        begin = torch.arange(parts, device=device)[:, None] * (size + 1)
+        place = (offset + way * (begin + torch.arange(size + 2, device=device))) % n
+        place = place.view(b * parts, size + 2)
+        owner = torch.arange(b, device=device).repeat_interleave(parts)
+        paths = tour[owner].gather(1, place)
+        cost = self.length(fields, paths, owner)
+        return Cut(self.substate(fields, paths, owner), owner, cost, place)
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Lengths [parts] of the new paths."""
+        index = cut.state.index
+        return self.length(fields, torch.cat([index[:, :1], new, index[:, 1:2]], 1), cut.owner)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Tours with the better paths put in."""
+        tour = torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
+        inner = cut.place[:, 1:-1]
+        old = tour[cut.owner].gather(1, inner)
+        owner = cut.owner[:, None].expand_as(inner)
+        tour[owner, inner] = torch.where(better[:, None], new, old)
+        return self.record(State(tour[..., None], tour, tour[:, :0]), tour[:, 1:])
+
+
 @dataclass(frozen=True)
-class TSPPolicy(PlaneFrame):
+class TSPPolicy(PlaneFrame, TourPolicy):
     """States, features and steps of the TSP with coordinates."""
 
     name = "tsp"
     #: What it reads of an instance.
     fields = ("coords",)
-    markers = 2
-    actions_per_node = 1
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at one node, which is also the destination.
@@ -58,16 +162,6 @@ class TSPPolicy(PlaneFrame):
         """Coordinates in the frame of the path's ends, and distances to both ends."""
         return self.see(state.nodes, state.index >= 0)
 
-    def mask(self, state: State) -> Tensor:
-        """Every node that remains may be next."""
-        allowed = state.index >= 0
-        allowed[:, : self.markers] = False
-        return allowed
-
-    def step(self, state: State, action: Tensor) -> State:
-        """Move to the chosen rows [b]."""
-        return state.visit(action)
-
     def price(self, state: State, action: Tensor) -> Tensor:
         """Length of the moves [b]."""
         chosen = state.nodes.gather(1, action[:, None, None].expand(-1, -1, 2))
@@ -81,90 +175,17 @@ class TSPPolicy(PlaneFrame):
         return -(d * d).sum(2)
 
     def substate(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> State:
-        """Open paths with fixed ends: the best way from first to last node of each.
-
-        Parameters
-        ----------
-        fields
-            ``coords`` [b, n, 2].
-        paths
-            Node numbers [parts, m], m >= 2; the first is current, the last the destination.
-        owner
-            Instance of each path [parts]; None for one path per instance, in order.
-        """
+        """As `TourPolicy.substate`; the fields are ``coords`` [b, n, 2]."""
         paths = torch.cat([paths[:, :1], paths[:, -1:], paths[:, 1:-1]], 1)
         nodes = points_of(fields, paths, owner)
         # Float32 relative to the path's own start holds far-away coordinates.
         nodes = (nodes - nodes[:, :1]).float()
         return State(nodes, paths, nodes.new_zeros(len(paths), 0))
 
-    def record(self, start: State, actions: Tensor) -> Tensor:
-        """The nodes after node 0, in the order of the tour."""
-        tour = torch.cat([start.index[:, :1], actions], 1)
-        n = tour.shape[1]
-        zero = (tour == 0).int().argmax(1, keepdim=True)
-        place = torch.arange(1, n, device=tour.device)
-        return tour.gather(1, (zero + place) % n)
-
-    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
-        """Tour lengths [b]."""
-        points = points_of(fields, self.tour(actions))
-        return torch.linalg.vector_norm(points - points.roll(-1, 1), dim=2).sum(1)
-
-    def tour(self, actions: Tensor) -> Tensor:
-        """Tours [b, n] of recorded actions, from node 0."""
-        return torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
-
-    def solution(self, actions: Sequence[int]) -> list[int]:
-        """The tour, from node 0."""
-        return [0, *(int(a) for a in actions)]
-
-    def actions(self, fields: Fields, solution: Sequence[int]) -> Tensor:
-        """The nodes after node 0, in the order of the tour."""
-        tour = torch.as_tensor(solution, dtype=torch.int64)
-        return tour.roll(-int((tour == 0).nonzero()[0, 0]))[1:]
-
-    def cut(
-        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
-    ) -> Cut | None:
-        """All tours in paths of ``size`` inner nodes from a random place, in a random direction.
-
-        The ends stay; neighbouring paths share an end, so every path can change.
-        """
-        tour = torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
-        b, n = tour.shape
-        size = min(size, n - 1)
-        if size < 2:
-            return None
-        parts = n // (size + 1)
-        device = tour.device
-        offset = torch.randint(0, n, (b, 1, 1), generator=generator, device=device)
-        way = 1 - 2 * torch.randint(0, 2, (b, 1, 1), generator=generator, device=device)
-        begin = torch.arange(parts, device=device)[:, None] * (size + 1)
-        place = (offset + way * (begin + torch.arange(size + 2, device=device))) % n
-        place = place.view(b * parts, size + 2)
-        owner = torch.arange(b, device=device).repeat_interleave(parts)
-        paths = tour[owner].gather(1, place)
+    def length(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Lengths [b] of open paths [b, m], in float64."""
         points = points_of(fields, paths, owner)
-        cost = torch.linalg.vector_norm(points.diff(dim=1), dim=2).sum(1)
-        return Cut(self.substate(fields, paths, owner), owner, cost, place)
-
-    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
-        """Lengths [parts] of the new paths."""
-        index = cut.state.index
-        points = points_of(fields, torch.cat([index[:, :1], new, index[:, 1:2]], 1), cut.owner)
         return torch.linalg.vector_norm(points.diff(dim=1), dim=2).sum(1)
-
-    def paste(
-        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
-    ) -> Tensor:
-        """Tours with the better paths put in."""
-        tour = torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
-        inner = cut.place[:, 1:-1]
-        old = tour[cut.owner].gather(1, inner)
-        owner = cut.owner[:, None].expand_as(inner)
-        tour[owner, inner] = torch.where(better[:, None], new, old)
-        return self.record(State(tour[..., None], tour, tour[:, :0]), tour[:, 1:])
 
 
 POLICY = TSPPolicy
