@@ -21,14 +21,22 @@ from nco.classical.constructive import initial_solution, neighbor_lists
 from nco.classical.insertion import insert_routes
 from nco.classical.routing import check_start
 from nco.classical.sequential import follow
-from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
+from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
 
 #: The distance matrix of more nodes takes too much memory.
 LARGEST_NODES = 5000
-#: Iterations between two looks at the clock.
+#: Iterations between two looks at the clock, when nothing is known of their pace.
 CHUNK = 500
+#: Seconds between two looks at the clock.
+PACE = 0.02
+#: Seconds between two solutions that are checked and reported.
+REPORT = 0.2
+#: Routes that the search may open beyond those of its start, at least.
+SPARE_ROUTES = 10
+#: Temperatures at begin and end, in units of a short leg.
+HOT, COLD = 0.5, 0.01
 
 # Columns of the numbers that the kernel works with.
 _CAPACITY, _MOST, _LEAST_PRIZE, _UNIT_PRIZE, _LENGTH_WEIGHT, _MINMAX, _SPREAD = range(7)
@@ -168,9 +176,11 @@ def _search(
     best[0][:], best[1][:], best[2][:] = route, after, before
     best[3][:], best[4][:] = length, load
     best_cost = cost
-    old_route, old_after, old_before = route.copy(), after.copy(), before.copy()
     old_length, old_load = length.copy(), load.copy()
     waiting = np.empty(n, dtype=np.int64)
+    # What an iteration did, to be undone: nodes removed, with predecessor and route, and placed.
+    out = np.empty((n, 3), dtype=np.int64)
+    placed = np.empty(n, dtype=np.int64)
     key = np.empty(n, dtype=np.float64)
     for _ in range(iterations):
         old_prize, old_skipped = prize, skipped
@@ -186,6 +196,7 @@ def _search(
             c = max(c if c < n else 1, 1)
         goal = 1 + int(_random(state) * most_removed)
         m = 0
+        put = 0
         if route[c] >= 0 and _random(state) < 0.5:
             # A string around c, and strings of near routes.
             k = -1
@@ -200,6 +211,7 @@ def _search(
                         back -= 1
                     while part > 0 and v < n:
                         following = after[v]
+                        out[m, 0], out[m, 1], out[m, 2] = v, before[v], route[v]
                         _remove(v, route, after, before, length, load, data)
                         prize -= prizes[v]
                         skipped += skip[v]
@@ -218,6 +230,7 @@ def _search(
                 if m == goal:
                     break
                 if v > 0 and route[v] >= 0:
+                    out[m, 0], out[m, 1], out[m, 2] = v, before[v], route[v]
                     _remove(v, route, after, before, length, load, data)
                     prize -= prizes[v]
                     skipped += skip[v]
@@ -280,19 +293,29 @@ def _search(
                 if limits[_LENGTH_WEIGHT] * extra * noise > worth:
                     continue
             _place(v, a, r, route, after, before, length, load, data)
+            placed[put] = v
+            put += 1
             prize += prizes[v]
             skipped -= skip[v]
         new = _cost(length, prize, skipped, limits) if fine else math.inf
         if new < cost - temperature * math.log(_random(state) + 1e-300):
             cost = new
-            old_route[:], old_after[:], old_before[:] = route, after, before
             old_length[:], old_load[:] = length, load
             if cost < best_cost - 1e-12 * abs(best_cost):
                 best_cost = cost
                 best[0][:], best[1][:], best[2][:] = route, after, before
                 best[3][:], best[4][:] = length, load
         else:
-            route[:], after[:], before[:] = old_route, old_after, old_before
+            for k in range(put - 1, -1, -1):
+                v = placed[k]
+                after[before[v]], before[after[v]] = after[v], before[v]
+                route[v] = -1
+            for k in range(removed - 1, -1, -1):
+                v, a = out[k, 0], out[k, 1]
+                after[v], before[v] = after[a], a
+                before[after[a]] = v
+                after[a] = v
+                route[v] = out[k, 2]
             length[:], load[:] = old_length, old_load
             prize, skipped = old_prize, old_skipped
     return best_cost
@@ -309,9 +332,11 @@ class Search:
         The same seed gives the same search.
     neighbors
         Near nodes that ruins and insertions look at.
+    fleet
+        Most routes at a time; by default what the problem allows. Fewer make it faster.
     """
 
-    def __init__(self, view: RoutingView, seed: int, neighbors: int = 30):
+    def __init__(self, view: RoutingView, seed: int, neighbors: int = 30, fleet: int | None = None):
         self.view = view
         n = view.nodes
         costs = np.ascontiguousarray(view.distances.matrix)
@@ -323,7 +348,7 @@ class Search:
         service = zeros if view.service is None else view.service.astype(np.float64)
         self.data = (costs, demands, service, skip, prizes, n)
         self.near = neighbor_lists(view.distances, min(neighbors, n - 1))
-        self.fleet = min(view.vehicles or n - 1, n - 1)
+        self.fleet = min(view.vehicles or n - 1, n - 1, n - 1 if fleet is None else fleet)
         self.leg = max(float(np.median(costs[np.arange(n)[:, None], self.near])), 1e-12)
         limits = np.zeros(7)
         limits[_CAPACITY] = math.inf if view.demands is None else view.capacity * (1 + 1e-12)
@@ -402,24 +427,30 @@ def improve(
         The reason to stop after so many iterations, or None.
     """
     seconds = 10.0 if budget.time_limit is None else budget.time_limit
-    begin, iteration, record = budget.elapsed(), 0, math.inf
+    begin, iteration, chunk = budget.elapsed(), 0, CHUNK
+    record = offered = math.inf
+    reported = begin
     while True:
         stopped = done(iteration)
+        now = budget.elapsed()
+        if budget.iterations is not None:
+            # Steps of a fixed size: the same search on every machine.
+            spent = iteration / max(1, budget.iterations)
+            chunk = min(CHUNK, budget.iterations - iteration)
+        else:
+            spent = (now - begin) / max(seconds - begin, 1e-9)
+        if stopped is None and spent >= 1.0:
+            stopped = Stop.FINISHED
+        if record < offered and (stopped is not None or now - reported >= REPORT):
+            offer(search.routes(search.best))
+            offered, reported = record, now
         if stopped is not None:
             return stopped
-        chunk = CHUNK
-        if budget.iterations is not None:
-            spent = iteration / max(1, budget.iterations)
-            chunk = min(chunk, budget.iterations - iteration)
-        else:
-            spent = (budget.elapsed() - begin) / max(seconds - begin, 1e-9)
-        if spent >= 1.0:
-            return Stop.FINISHED
-        cost = search.run(chunk, 0.3 * (0.002**spent))
+        record = min(record, search.run(chunk, HOT * (COLD / HOT) ** spent))
         iteration += chunk
-        if cost < record:
-            record = cost
-            offer(search.routes(search.best))
+        if budget.iterations is None:
+            took = budget.elapsed() - now
+            chunk = max(1, min(2 * chunk, int(chunk * PACE / max(took, 1e-9))))
 
 
 @dataclass(frozen=True)
@@ -482,16 +513,22 @@ class RuinRecreate:
                     tracker.offer(found)
 
         known = None if stochastic else tracker.solution
-        routes = insert_routes(view) if known is None else view.encode(known)
-        if routes is None:
-            # Insertion failed in a tight fleet; another heuristic may not.
+        if known is None:
             first = initial_solution(plans)
-            routes = None if first is None else view.encode(first)
+            starts = [insert_routes(view), None if first is None else view.encode(first)]
+            decoded = [(view.decode(r), r) for r in starts if r is not None]
+            fit = [(plans.objective(s), r) for s, r in decoded if not plans.violations(s)]
+            fit.sort(key=lambda pair: pair[0], reverse=plans.sense is Sense.MAXIMIZE)
+            routes = fit[0][1] if fit else None
+        else:
+            routes = view.encode(known)
         stopped = Stop.FINISHED
         if routes is not None:
             offer(routes)
         if routes is not None and view.nodes > 2:
-            search = Search(view, seed, self.neighbors)
+            used = sum(1 for visits in routes if visits)
+            fleet = used + max(SPARE_ROUTES, used // 10)
+            search = Search(view, seed, self.neighbors, fleet)
             search.load(routes)
             if stochastic:
                 stopped = improve(search, offer, budget, budget.done)
