@@ -449,3 +449,120 @@ class KnapsackTeacher:
     def cost(self, fields: Fields) -> Tensor:
         """Minus the values [N] of the labels, in float64."""
         return -(fields["values"].double() * fields["chosen"]).sum(1)
+
+
+def op_priority(near: Tensor, prize: Tensor, candidate: Tensor) -> Tensor:
+    """Priority [b, n]: the nearest candidates and those with the largest prizes, in turns.
+
+    Drakulic et al., BQ-NCO (NeurIPS 2023), restrict the OP to such halves.
+
+    Parameters
+    ----------
+    near, prize
+        Distance from the current node, and prize [b, n].
+    candidate
+        Which rows count [b, n].
+    """
+    first = near.masked_fill(~candidate, torch.inf).argsort(dim=1, stable=True).argsort(1)
+    best = (-prize).masked_fill(~candidate, torch.inf).argsort(dim=1, stable=True).argsort(1)
+    # Half a place in favour of the nearest keeps all priorities of a kind apart.
+    return -torch.minimum(first.float(), best.float() + 0.5)
+
+
+#: By so much, relative to the limit, a label may be too long by rounding.
+OP_SLACK = 2e-9
+
+
+@dataclass(frozen=True)
+class OPTeacher:
+    """Parts of tours with what they may cost, and the customers that nothing else visits.
+
+    Half of the parts end at the depot, the others anywhere on the tour, as in
+    reconstruction. What a label leaves of the limit belongs to the part.
+    """
+
+    def prepare(self, fields: Fields) -> dict[str, Tensor]:
+        """Labels that visit anything, with their lengths.
+
+        Parameters
+        ----------
+        fields
+            ``coords`` [N, n + 1, 2], ``prizes`` [N, n + 1], ``max_length`` [N], and the
+            customers in visiting order ``tour`` [N, m], filled up with 0.
+        """
+        some = (fields["tour"] > 0).any(1)
+        fields = {k: v[some] for k, v in fields.items()}
+        tour = torch.nn.functional.pad(fields["tour"].long(), (1, 1))
+        points = fields["coords"].double().gather(1, tour[..., None].expand(-1, -1, 2))
+        legs = torch.linalg.vector_norm(points.diff(dim=1), dim=2)
+        return {**fields, "path": tour, "far": torch.nn.functional.pad(legs.cumsum(1), (1, 0))}
+
+    def examples(
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
+    ) -> Examples:
+        """As `Teacher.examples`, from the fields that `prepare` gave."""
+        device = fields["path"].device
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=device)
+
+        which = uniform_int(0, len(fields["path"]) - 1, size, generator)
+        path, far = fields["path"][which], fields["far"][which]
+        count = (path > 0).sum(1, keepdim=True)
+        place = torch.arange(path.shape[1], device=device).expand(size, -1)
+        flip = (rand(size, 1) < 0.5) & (place <= count + 1)
+        path = path.gather(1, torch.where(flip, count + 1 - place, place))
+        far = torch.where(flip, far[:, -1:] - far.gather(1, (count + 1 - place).clamp_min(0)), far)
+        # From place t on, and up to place e > t + 1.
+        t = (rand(size, 1) * count).long().clamp_max(count - 1)
+        e = t + 2 + (rand(size, 1) * (count - t)).long().clamp_max(count - t - 1)
+        e = torch.where(rand(size, 1) < 0.5, count + 1, e)
+        limit = fields["max_length"][which].double()[:, None] * (1.0 + OP_SLACK)
+        left = limit - far[:, -1:] + far.gather(1, e) - far.gather(1, t)
+        coords = fields["coords"][which].double()
+        nodes = coords.shape[1]
+        # Places of the customers; those not visited have one that is next to none.
+        position = torch.full((size, nodes), -9, device=device)
+        position = position.scatter_(1, path, torch.where(path > 0, place, -9))
+        visited = position >= 0
+        free = ~visited | ((position > t) & (position < e))
+        free[:, 0] = False
+        # Leaving out customers that are not visited does not change what is best.
+        drop = rand(size, 1) * (rand(size, 1) < 0.5)
+        free &= visited | (rand(size, nodes) >= drop)
+        begin, end, goal = path.gather(1, t), path.gather(1, e), path.gather(1, t + 1)
+
+        def away(node: Tensor) -> Tensor:
+            return torch.linalg.vector_norm(
+                coords - coords[torch.arange(size), node[:, 0]][:, None], dim=2
+            )
+
+        near = away(begin)
+        free &= near + away(end) <= left
+        prizes = fields["prizes"][which].double()
+        order = op_priority(near, prizes, free).masked_fill(~free, -torch.inf)
+        width = min(k, int(free.sum(1).max()))
+        rows = order.topk(width, dim=1, sorted=False).indices
+        kept = free.gather(1, rows)
+        points = random_isometry(coords, generator) if augment else coords
+        index = torch.cat([begin, end, rows], 1)
+        data = torch.cat([points, prizes[..., None]], 2)
+        data = data.gather(1, index[..., None].expand(-1, -1, 3))
+        data = torch.cat([data[..., :2] - data[:, 1:2, :2], data[..., 2:]], 2)
+        index = torch.cat([begin, end, torch.where(kept, rows, -1)], 1)
+        target = ((rows == goal) & kept).double()
+        target = torch.nn.functional.pad(target, (2, 0)).float()
+        links = torch.cat([t, e, torch.where(kept, position.gather(1, rows), -9)], 1)
+        return Examples(State(data, index, left, dense=False), target, links)
+
+    def cost(self, fields: Fields) -> Tensor:
+        """Minus the prizes [N] of the labels, the depot's included, in float64."""
+        tour = fields["tour"].long()
+        prizes = fields["prizes"].double()
+        return -(prizes.gather(1, tour) * (tour > 0)).sum(1) - prizes[:, 0]

@@ -76,7 +76,8 @@ class State:
 
     def costs(self, begin: Tensor, end: Tensor) -> Tensor:
         """Costs in ``dist`` from nodes to nodes, both [b, ...] and broadcast; -1 counts as 0."""
-        assert self.dist is not None and self.owner is not None
+        assert self.dist is not None
+        assert self.owner is not None
         owner = self.owner.view(-1, *([1] * (max(begin.ndim, end.ndim) - 1)))
         return self.dist[owner, begin.clamp_min(0), end.clamp_min(0)]
 

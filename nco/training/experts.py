@@ -98,9 +98,40 @@ def knapsack(fields: Fields, states: float, seed: int) -> Arrays:
     return {"chosen": chosen}
 
 
+def lkh(fields: Fields, runs: float, seed: int) -> Arrays:
+    """The best of so many runs of LKH."""
+    import tempfile
+
+    from nco.classical.lkh import search
+    from nco.classical.routing import space_arrays
+    from nco.instances.atsp import ATSP
+
+    instance = ATSP(matrix=fields["matrix"])
+    with tempfile.TemporaryDirectory(prefix="nco-lkh-") as folder:
+        tours = list(search(space_arrays(instance), None, seed, int(runs), folder))
+    return {"tour": np.asarray(min(tours, key=instance.objective))}
+
+
+def pyvrp(fields: Fields, iterations: float, seed: int) -> Arrays:
+    """PyVRP with prizes and a length limit, for so many iterations."""
+    from nco.classical.pyvrp import PyVRP
+    from nco.instances.core import Budget
+    from nco.instances.op import OP
+
+    instance = OP(
+        coords=fields["coords"], prizes=fields["prizes"], max_length=float(fields["max_length"])
+    )
+    result = PyVRP().solve(instance, Budget(iterations=int(iterations)), seed=seed)
+    tour = np.zeros(instance.n, dtype=np.int64)
+    tour[: len(result.solution)] = result.solution
+    return {"tour": tour}
+
+
 EXPERTS: dict[str, Expert] = {
     "fast-tsp": Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform"),
+    "lkh": Expert("atsp", lkh, 1, "runs", "atsp-tmat"),
     "hgs": Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed", ("start",)),
+    "pyvrp": Expert("op", pyvrp, 1000, "iterations", "op-mixed"),
     "knapsack": Expert("knapsack", knapsack, 0, "-", "knapsack-mixed", ("chosen",)),
 }
 

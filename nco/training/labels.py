@@ -84,12 +84,59 @@ def mixed_knapsack(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"values": values, "weights": weights, "capacity": capacity}
 
 
+def closure(costs: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Shortest path lengths [n, n] between all nodes (Floyd, 1962), in place."""
+    through = np.empty_like(costs)
+    for k in range(len(costs)):
+        np.add(costs[:, k, None], costs[k], out=through)
+        np.minimum(costs, through, out=costs)
+    return costs
+
+
+def tmat_atsp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: shortest path closure of integers below 10^6, zero from a node to itself.
+
+    The class of Y.-D. Kwon et al., Matrix encoding networks (NeurIPS 2021).
+    """
+    matrix = np.empty((count, n, n), dtype=np.int32)
+    for i in range(count):
+        matrix[i] = _rng(seed, first + i).integers(0, 10**6, (n, n))
+        np.fill_diagonal(matrix[i], 0)
+        closure(matrix[i])
+    return {"matrix": matrix}
+
+
+def mixed_op(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: points as `uniform_cvrp`, prizes by distance, and a length limit.
+
+    A prize is 1 + int(99 d / max d) with the distance d from the depot (Fischetti et al.,
+    1998). The limit is 4 for even i, else 1.5..5; for odd i not divisible by 3 prizes are
+    uniform in 1..100 instead.
+    """
+    coords = np.empty((count, n + 1, 2), dtype=np.float32)
+    prizes = np.zeros((count, n + 1), dtype=np.int64)
+    limit = np.full(count, 4.0)
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        rng.random(out=coords[i], dtype=np.float32)
+        other, drawn = rng.uniform(1.5, 5.0), rng.integers(1, 101, n)
+        away = np.linalg.norm(coords[i, 1:].astype(np.float64) - coords[i, 0], axis=1)
+        prizes[i, 1:] = 1 + (99 * away / max(float(away.max()), 1e-300)).astype(np.int64)
+        if (first + i) % 2:
+            limit[i] = other
+            if (first + i) % 3:
+                prizes[i, 1:] = drawn
+    return {"coords": coords, "prizes": prizes, "max_length": limit}
+
+
 #: Recipe name -> (problem, function of seed, first instance, count and size).
 RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "tsp-uniform": ("tsp", uniform_tsp),
+    "atsp-tmat": ("atsp", tmat_atsp),
     "cvrp-uniform": ("cvrp", uniform_cvrp),
     "cvrp-mixed": ("cvrp", mixed_cvrp),
     "knapsack-mixed": ("knapsack", mixed_knapsack),
+    "op-mixed": ("op", mixed_op),
 }
 
 
@@ -214,7 +261,9 @@ def check_labels(path: str, problem: str, fields: Arrays) -> None:
 
 def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
     """Truth values [N] that must hold, and what is wrong where one does not."""
-    if "tour" in fields:
+    if problem == "op":
+        yield from _op_checks(fields)
+    elif "tour" in fields:
         tour = fields["tour"]
         shift = 1 if problem == "cvrp" else 0
         good = np.sort(tour, 1) == np.arange(shift, tour.shape[1] + shift)
@@ -230,6 +279,20 @@ def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], s
     if problem == "knapsack":
         weight = (fields["weights"] * fields["chosen"]).sum(1)
         yield weight <= fields["capacity"], "exceeds the capacity"
+
+
+def _op_checks(fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    tour = fields["tour"].astype(np.int64)
+    known = tour > 0
+    yield (known == (np.cumsum(~known, 1) == 0)).all(1), "has a gap in its tour"
+    order = np.sort(tour, 1)
+    repeated = (order[:, 1:] == order[:, :-1]) & (order[:, 1:] > 0)
+    n = fields["prizes"].shape[1]
+    yield ~repeated.any(1) & (tour < n).all(1), "visits a customer twice or one that is not there"
+    path = np.pad(np.minimum(tour, n - 1), ((0, 0), (1, 1)))
+    points = np.take_along_axis(fields["coords"].astype(np.float64), path[..., None], 1)
+    length = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1)
+    yield length <= fields["max_length"] * (1 + 1e-9), "is longer than its limit"
 
 
 def write_labels(path: str | Path, problem: str, fields: Arrays, **meta: Any) -> None:

@@ -20,6 +20,7 @@ from nco.instances.atsp import ATSP
 from nco.instances.core import Instance
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
+from nco.instances.op import OP
 from nco.instances.tsp import TSP
 
 
@@ -64,6 +65,18 @@ def atsp(n: int, seed: int) -> ATSP:
     return ATSP.generate(n, seed=seed, distribution=kinds[seed % 3])
 
 
+def op(n: int, seed: int) -> OP:
+    rng = np.random.default_rng(seed)
+    prizes = rng.random(n + 1) if seed % 2 else rng.integers(0, 9, n + 1)
+    prizes[0] = 0
+    scale = 10.0 ** rng.integers(-3, 4)
+    return OP(
+        coords=1e3 + scale * rng.random((n + 1, 2)),
+        prizes=prizes,
+        max_length=scale * rng.uniform(0.3, 5.0),
+    )
+
+
 def box(fields: dict[str, torch.Tensor]) -> torch.Tensor:
     """Size of the smallest square around the points."""
     return (fields["coords"].amax(1) - fields["coords"].amin(1)).amax(1)
@@ -76,6 +89,7 @@ CASES = {
         Case(load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), box),
         Case(load_policy("atsp").POLICY(), atsp, lambda _: 1.0),
         Case(load_policy("cvrp").POLICY(), cvrp, box),
+        Case(load_policy("op").POLICY(), op, lambda _: 1.0),
         Case(load_policy("knapsack").POLICY(), knapsack, lambda f: f["values"].double().amax(1)),
     )
 }

@@ -18,7 +18,13 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("problem", "package", "effort"),
-    [("tsp", "fast_tsp", 0.001), ("cvrp", "hygese", 20), ("knapsack", "numpy", 0)],
+    [
+        ("tsp", "fast_tsp", 0.001),
+        ("cvrp", "hygese", 20),
+        ("knapsack", "numpy", 0),
+        ("atsp", "elkai", 1),
+        ("op", "pyvrp", 20),
+    ],
 )
 def test_labels_are_made_and_read(
     problem: str, package: str, effort: float, tmp_path: Path

@@ -198,7 +198,7 @@ def test_training_imports_torch_numpy_and_safetensors_only() -> None:
         "    sys.modules[name] = None\n"
         "import nco.training.train, nco.training.evaluate\n"
         "from nco.bq.policies import load_policy\n"
-        "for name in ('tsp', 'cvrp', 'knapsack'):\n"
+        "for name in ('tsp', 'atsp', 'cvrp', 'op', 'knapsack'):\n"
         "    load_policy(name)\n"
     )
     done = subprocess.run(
