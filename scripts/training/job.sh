@@ -16,7 +16,11 @@ shift 2
 python=${PYTHON:-python3}
 run=$(mktemp -d)/$name
 mkdir -p "$run" "$OUT"
-export PYTHONUNBUFFERED=1
+# The package laid out as it is installed, so that experts find it without an installation.
+package=$(mktemp -d)
+cp -r nco "$package/"
+for part in instances mip robust; do cp -r "$part" "$package/nco/$part"; done
+export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH}
 if [ -n "${FROM:-}" ]; then cp -r "$FROM"/step-* "$run/"; fi
 labels=
 if [ -n "${LABELS:-}" ]; then
