@@ -123,9 +123,7 @@ def knapsack_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> A
     keep = rng.random((count, 1)) < 0.7
     chosen = np.where(keep, mean / steps, hurt)
     even = np.full((1, n), min(1.0, gamma / n))
-    xi = _rounded(
-        np.concatenate([np.zeros((1, n)), even, np.clip(drawn, 0, 1), vertices, chosen])
-    )
+    xi = _rounded(np.concatenate([np.zeros((1, n)), even, np.clip(drawn, 0, 1), vertices, chosen]))
     values, _, _ = knapsack_recourse(f, d, c, t, capacity, x, xi)
     return {**fields, "x": x, "xi": xi, "values": values}
 
@@ -257,7 +255,9 @@ def read_labels(path: str | Path) -> tuple[dict[int, Arrays], dict[str, Any]]:
     return groups, meta
 
 
-def _write_part(path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int) -> None:
+def _write_part(
+    path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int
+) -> None:
     write_labels(path, make_chunk(problem, seed, first, count, a, b), {})
 
 

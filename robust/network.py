@@ -90,19 +90,24 @@ class ValueConfig:
     streams
         The set encoders; their outputs are joined.
     head
-        Widths of the head's hidden layers.
+        Widths of the head's hidden layers, possibly none.
+    pieces
+        The head's outputs are each the smallest of so many linear ones. Without hidden
+        layers the value is then concave in x, as the relaxed second stage is, and a MIP
+        that maximises it needs no binaries.
     """
 
     streams: tuple[Stream, ...]
     head: tuple[int, ...] = (8,)
+    pieces: int = 1
 
     def __post_init__(self) -> None:
         """Validate."""
         streams = (Stream(**s) if isinstance(s, Mapping) else s for s in self.streams)
         object.__setattr__(self, "streams", tuple(streams))
         object.__setattr__(self, "head", tuple(self.head))
-        if not self.streams or not self.head or min(self.head) < 1:
-            raise ValueError("a value network needs streams and a hidden layer in its head.")
+        if not self.streams or min(self.pieces, *self.head, 1) < 1:
+            raise ValueError("a value network needs streams, and widths must be positive.")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -213,7 +218,7 @@ class ValueNetwork(nn.Module):
         self.config = config
         self.streams = nn.ModuleList(StreamEncoder(s) for s in config.streams)
         width = sum(s.outputs for s in config.streams)
-        self.head = _layers((width, *config.head, 2), True)
+        self.head = _layers((width, *config.head, 2 * config.pieces), True)
 
     def forward(
         self, features: Sequence[Tensor], x: Tensor, u: Sequence[Tensor | None]
@@ -235,4 +240,5 @@ class ValueNetwork(nn.Module):
             for stream, f, v in zip(self.streams, features, u, strict=True)
         ]
         out = _run(self.head, torch.cat(parts, -1))
-        return out[..., 0], out[..., 1]
+        k = self.config.pieces
+        return out[..., :k].amin(-1), out[..., k:].amin(-1)

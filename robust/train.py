@@ -45,16 +45,22 @@ log = logging.getLogger("nco")
 #: Problem -> shapes of its networks by name; the first is the default.
 SHAPES: dict[str, dict[str, ValueConfig]] = {
     "two-stage-knapsack": {
-        "gate": ValueConfig(
-            streams=(Stream(features=7, scenario=1, choice="mask", hidden=(48,), embedding=16),),
-            head=(16,),
+        "concave": ValueConfig(
+            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(64,), embedding=24),),
+            head=(),
+            pieces=24,
+        ),
+        "relu": ValueConfig(
+            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(64,), embedding=24),),
+            head=(24,),
         ),
         "paper": ValueConfig.paper(features=7, scenario=1),
     },
     "capital-budgeting": {
-        "gate": ValueConfig(
-            streams=(Stream(features=4, scenario=2, choice="gate", hidden=(32,), embedding=16),),
-            head=(16,),
+        "concave": ValueConfig(
+            streams=(Stream(features=4, scenario=2, choice="gate", hidden=(48,), embedding=24),),
+            head=(),
+            pieces=24,
         ),
         "paper": ValueConfig(
             streams=(
@@ -335,7 +341,9 @@ class ValueTrainer:
             if name not in ("log_every", "checkpoint_every") and meta["config"][name] != value:
                 raise ValueError(f"{path}: made with another {name}; use another folder.")
         cut = len("model.")
-        self.network.load_state_dict({k[cut:]: v for k, v in tensors.items() if k[:cut] == "model."})
+        self.network.load_state_dict(
+            {k[cut:]: v for k, v in tensors.items() if k[:cut] == "model."}
+        )
         self.average = {k[4:]: v for k, v in tensors.items() if k[:4] == "ema."}
         restore_optimizer("adamw", self.optimizer, tensors)
         self.step, self.seconds, self.last = meta["step"], meta["seconds"], meta["last"]
@@ -360,7 +368,9 @@ class ValueTrainer:
         g = torch.randint(len(group.x), (config.groups,), generator=generator)
         a = torch.rand(config.groups, group.x.shape[1], generator=generator).argsort(1)
         b = torch.rand(config.groups, group.values.shape[2], generator=generator).argsort(1)
-        batch = group.some(*(v.to(self.device) for v in (g, a[:, : config.pairs], b[:, : config.pairs])))
+        batch = group.some(
+            *(v.to(self.device) for v in (g, a[:, : config.pairs], b[:, : config.pairs]))
+        )
         for part in self.optimizer.param_groups:
             part["lr"] = config.lr * config.rate(self.step)
         value, score = self.network(batch.features, batch.x, batch.u)
