@@ -25,7 +25,21 @@ logger = logging.getLogger("nco")
 #: are near enough to it to be followed.
 PLANAR = ("exact", "EUC_2D", "CEIL_2D", "ATT", "GEO")
 #: What is returned when time ends before the first solution is decoded.
-FALLBACK = {"tsp": "space-filling-curve", "cvrp": "savings", "knapsack": "greedy"}
+FALLBACK = {
+    "tsp": "space-filling-curve",
+    "atsp": "nearest-neighbor",
+    "cvrp": "savings",
+    "op": "insertion",
+    "knapsack": "greedy",
+}
+#: Problem -> policy for its instances with a cost matrix.
+MATRIX_POLICIES = {"tsp": "atsp", "atsp": "atsp"}
+
+
+def policy_of(instance: Instance[Any]) -> str:
+    """Name of the policy for an instance; one with a cost matrix has its own."""
+    matrix = getattr(instance, "matrix", None) is not None
+    return MATRIX_POLICIES.get(instance.problem, "") if matrix else instance.problem
 
 
 @dataclass(frozen=True)
@@ -80,20 +94,24 @@ class BQ:
             raise ValueError(f"precision {self.precision!r} not understood; auto, bf16 or fp32.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
-        """None for planar TSP and CVRP and for knapsacks, where there are weights."""
+        """None where there is a policy with weights for what the instance is given by."""
         if instance.problem not in FALLBACK:
             return f"there is no policy for {instance.problem}"
-        if getattr(instance, "matrix", None) is not None:
+        policy = policy_of(instance)
+        matrix = getattr(instance, "matrix", None) is not None
+        if policy not in FALLBACK or (matrix and self._weights_for() == instance.problem != policy):
             return "its policy reads coordinates, not a cost matrix"
         metric = getattr(instance, "metric", "exact")
-        if metric not in PLANAR:
+        if not matrix and metric not in PLANAR:
             return f"its policy reads points of the plane, not metric {metric}"
+        if instance.problem == "op" and metric != "exact":
+            return f"its policy keeps to exact lengths, not to metric {metric}"
         for field in ("max_distance", "vehicles"):
             if getattr(instance, field, None) is not None:
                 return f"its policy knows no {field}"
         if not self.weights:
             try:
-                cards.default_weights(instance.problem)
+                cards.default_weights(policy)
             except cards.WeightsError as error:
                 return str(error)
         return None
@@ -140,29 +158,30 @@ class BQ:
         InputError
             When the weights or the device cannot be used.
         """
-        model = self._model(instances[0].problem)
         listener = on_event if len(instances) == 1 else None
         trackers: list[Tracker[Any]] = [
             Tracker(i, budget, solver=self.name, seed=seed, on_event=listener) for i in instances
         ]
-        sizes: dict[int, list[int]] = {}
+        kinds: dict[tuple[str, int], list[int]] = {}
         for number, instance in enumerate(instances):
-            sizes.setdefault(instance.n, []).append(number)
+            kinds.setdefault((policy_of(instance), instance.n), []).append(number)
             if start is not None and start[number] is not None:
                 trackers[number].offer(start[number], by="start")
-        self._warn_of_sizes(model, sizes)
+        models = {name: self._model(name) for name, _ in kinds}
+        self._warn_of_sizes(models, kinds)
         left = len(instances)
         stops: list[Stop] = [Stop.FINISHED] * len(instances)
-        for numbers in sizes.values():
+        for (name, _), numbers in kinds.items():
             # Every size has its share of the time, in proportion to its instances.
             share = budget if len(numbers) == left else budget.share(len(numbers) / left)
-            stopped = self._solve_size(model, [trackers[i] for i in numbers], share, seed)
+            stopped = self._solve_size(models[name], [trackers[i] for i in numbers], share, seed)
             for i in numbers:
                 stops[i] = stopped
             left -= len(numbers)
         seconds = budget.elapsed() / len(instances)
         results = []
         for tracker, stopped in zip(trackers, stops, strict=True):
+            model = models[policy_of(tracker.instance)]
             result = tracker.result(stopped, params=self._params(), versions=_versions(model))
             results.append(dataclasses.replace(result, batch=len(instances), seconds=seconds))
         return results
@@ -174,7 +193,21 @@ class BQ:
             if getattr(self, f.name) != f.default
         }
 
-    def _model(self, problem: str) -> Model:
+    def _path(self) -> Path:
+        """The weights file that was named, by itself or as shipped weights."""
+        path = Path(self.weights)
+        if not path.suffix and self.weights in cards.shipped():
+            return cards.shipped_folder() / f"{self.weights}.safetensors"
+        return path
+
+    def _weights_for(self) -> str:
+        """The policy that the named weights are for, or "" if that is not known."""
+        try:
+            return str(cards.read_card(self._path())["problem"]) if self.weights else ""
+        except cards.WeightsError:
+            return ""  # said when they are read
+
+    def _model(self, policy: str) -> Model:
         import torch
 
         from nco.bq.weights import bf16_pays, read_model
@@ -190,22 +223,20 @@ class BQ:
             raise InputError(
                 None, None, f"device {name!r} not understood", "use auto, cpu or cuda"
             ) from None
-        path = Path(self.weights)
-        if self.weights and not path.suffix and self.weights in cards.shipped():
-            path = cards.shipped_folder() / f"{self.weights}.safetensors"
         try:
-            if not self.weights:
-                path = cards.default_weights(problem)
-            model = read_model(path, problem)
+            path = self._path() if self.weights else cards.default_weights(policy)
+            model = read_model(path, policy)
         except cards.WeightsError as error:
             raise InputError(None, None, str(error)) from None
         bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"
         model = model.on(device, bf16=bf16)
         return model if self.k < 0 else dataclasses.replace(model, k=self.k)
 
-    def _warn_of_sizes(self, model: Model, sizes: dict[int, list[int]]) -> None:
-        low, high = model.card.get("sizes", (0, np.inf))
-        for n in sizes:
+    def _warn_of_sizes(
+        self, models: dict[str, Model], kinds: dict[tuple[str, int], list[int]]
+    ) -> None:
+        for name, n in kinds:
+            low, high = models[name].card.get("sizes", (0, np.inf))
             if not low <= n <= high:
                 logger.warning("n = %d is outside of what the policy was trained for: %s..%s",
                                n, low, high)  # fmt: skip
@@ -277,7 +308,7 @@ class BQ:
     def _fall_back(self, tracker: Tracker[Any]) -> None:
         from nco.instances.registry import solvers
 
-        name = FALLBACK[tracker.instance.problem]
+        name = FALLBACK[policy_of(tracker.instance)]
         # Its own clock: ours is over, and it takes milliseconds.
         result = solvers.load(name)().solve(tracker.instance, Budget(), seed=tracker.seed)
         tracker.offer(result.solution, by=name)

@@ -13,9 +13,11 @@ import torch
 import nco
 from nco.bq.decoding import Model
 from nco.bq.solver import BQ
+from nco.instances.atsp import ATSP
 from nco.instances.core import Budget, Event, InputError, Instance, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
+from nco.instances.op import OP
 from nco.instances.tsp import TSP
 
 from .test_weights import small
@@ -24,15 +26,18 @@ from .test_weights import small
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
-    return {name: str(small(name, folder)) for name in ("tsp", "cvrp", "knapsack")}
+    return {name: str(small(name, folder)) for name in CLASSES}
+
+
+CLASSES = {"tsp": TSP, "atsp": ATSP, "cvrp": CVRP, "op": OP, "knapsack": Knapsack}
 
 
 def instance(problem: str, n: int = 20, seed: int = 0) -> Instance[Any]:
-    cls = {"tsp": TSP, "cvrp": CVRP, "knapsack": Knapsack}[problem]
-    return cls.generate(n, seed=seed)
+    made: Instance[Any] = CLASSES[problem].generate(n, seed=seed)
+    return made
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "knapsack"])
+@pytest.mark.parametrize("problem", CLASSES)
 def test_rounds_of_reconstruction_improve_and_repeat(problem: str, weights: dict[str, str]) -> None:
     solver = BQ(weights=weights[problem], part=12)
     one, two = (solver.solve(instance(problem), Budget(iterations=15), seed=3) for _ in range(2))
@@ -40,7 +45,7 @@ def test_rounds_of_reconstruction_improve_and_repeat(problem: str, weights: dict
     assert one.stopped is Stop.ITERATIONS
     assert one.solution == two.solution
     values = [event.objective for event in one.trajectory]
-    assert values == sorted(values, reverse=problem != "knapsack")
+    assert values == sorted(values, reverse=problem not in ("op", "knapsack"))
     assert one.trajectory[0].by == "decoding"
     if problem != "knapsack":  # whose features alone find a good packing at once
         assert one.trajectory[-1].by == "reconstruction"
@@ -77,7 +82,7 @@ def test_a_better_start_is_where_it_goes_on(weights: dict[str, str]) -> None:
 
 
 def test_no_time_still_gives_a_solution(weights: dict[str, str]) -> None:
-    for problem in ("tsp", "cvrp", "knapsack"):
+    for problem in CLASSES:
         result = BQ(weights=weights[problem]).solve(instance(problem), Budget(time_limit=0.0))
         assert result.feasible
         assert result.stopped is Stop.TIME
@@ -106,11 +111,21 @@ def test_what_it_does_not_know_is_refused(weights: dict[str, str]) -> None:
     bq = BQ(weights=weights["tsp"])
     rng = np.random.default_rng(0)
     assert "cost matrix" in (bq.supports(TSP(matrix=rng.integers(1, 9, (4, 4)))) or "")
+    far = OP(coords=rng.random((4, 2)), prizes=np.r_[0, 1, 1, 1], max_length=9, metric="EUC_2D")
+    assert "exact lengths" in (BQ(weights=weights["op"]).supports(far) or "")
     flat = TSP(coords=rng.random((4, 2)), metric="MAN_2D")
     assert "not metric MAN_2D" in (bq.supports(flat) or "")
     routes = instance("cvrp")
     assert "knows no max_distance" in (bq.supports(routes.replace(max_distance=9.0)) or "")
     assert "no policy for mip" in (bq.supports(_mip()) or "")
+
+
+def test_a_matrix_is_solved_by_the_policy_that_reads_one(weights: dict[str, str]) -> None:
+    costs = np.random.default_rng(0).integers(1, 99, (12, 12))
+    bq = BQ(weights=weights["atsp"])
+    for made in (TSP(matrix=costs + costs.T), ATSP(matrix=costs)):
+        assert bq.supports(made) is None
+        assert bq.solve(made, Budget(iterations=3)).feasible
 
 
 def _mip() -> Instance[Any]:

@@ -20,7 +20,7 @@ def small(problem: str, folder: Path, name: str = "", **options: Any) -> Path:
     network = Network(
         NetworkConfig(
             policy.node_dim, policy.markers, policy.actions_per_node,
-            layers=2, width=16, heads=2, ff=32,
+            layers=2, width=16, heads=2, ff=32, edge_dim=policy.edge_dim,
         )
     )  # fmt: skip
     for parameter in network.parameters():
