@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.constructive import initial_solution
+from nco.classical.constructive import hilbert_order, initial_solution
 from nco.classical.routing import check_start
 from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import Routes, RoutingView
@@ -27,7 +27,12 @@ class _Route:
     length: float = 0.0
 
 
-def insert_routes(view: RoutingView, routes: Routes = ()) -> Routes | None:  # type: ignore[assignment]
+def insert_routes(
+    view: RoutingView,
+    routes: Routes = (),  # type: ignore[assignment]
+    *,
+    budget: Budget | None = None,
+) -> Routes | None:
     """Insert all customers that must be visited, and others where that pays, one by one.
 
     Where all must be visited: far customers first (large ones in a limited fleet, early
@@ -41,10 +46,12 @@ def insert_routes(view: RoutingView, routes: Routes = ()) -> Routes | None:  # t
         The problem.
     routes
         Routes to begin with.
+    budget
+        When it ends, the rest follows along a curve where no limit forbids that.
 
     Returns
     -------
-    Routes, or None where some customer fits nowhere.
+    Routes, or None where some customer fits nowhere, or time is up first.
     """
     made = [_make(view, route) for route in routes if route]
     left = np.ones(view.nodes, dtype=bool)
@@ -52,12 +59,33 @@ def insert_routes(view: RoutingView, routes: Routes = ()) -> Routes | None:  # t
     for route in made:
         left[route.path] = False
     if view.skip_costs is None:
-        for v in _order(view):
+        for number, v in enumerate(_order(view)):
+            if budget is not None and number % 64 == 0 and budget.done():
+                if (
+                    view.demands is not None
+                    or view.windows is not None
+                    or view.max_length is not None
+                ):
+                    return None
+                return _append(view, made, left)
             if left[v] and not _insert(view, made, v):
                 return None
-    else:
-        _collect(view, made, left)
+            left[v] = False
+    elif not _collect(view, made, left, budget):
+        return _append(view, made, left)
     return [route.path[1:-1].tolist() for route in made]
+
+
+def _append(view: RoutingView, made: list[_Route], left: NDArray[np.bool_]) -> Routes:
+    """Routes, followed by all that is left along a curve, a like share for each."""
+    routes = [route.path[1:-1].tolist() for route in made]
+    nodes = np.flatnonzero(left)
+    if view.distances.coords is not None and len(nodes):
+        nodes = nodes[hilbert_order(view.distances.coords[nodes])]
+    count = view.vehicles or 1
+    routes += [[] for _ in range(count - len(routes))]
+    shares = np.array_split(nodes, len(routes))
+    return [[*route, *share.tolist()] for route, share in zip(routes, shares, strict=True)]
 
 
 def _make(view: RoutingView, visits: list[int]) -> _Route:
@@ -131,8 +159,13 @@ def _insert(view: RoutingView, routes: list[_Route], v: int) -> bool:
     return False
 
 
-def _collect(view: RoutingView, routes: list[_Route], left: NDArray[np.bool_]) -> None:
-    """Fill the one route of a problem where customers may be left out."""
+def _collect(
+    view: RoutingView, routes: list[_Route], left: NDArray[np.bool_], budget: Budget | None
+) -> bool:
+    """Fill the one route of a problem where customers may be left out.
+
+    Returns whether it suffices; it may not when time is up.
+    """
     assert view.skip_costs is not None
     if not routes:
         routes.append(_Route(np.array([0, 0])))
@@ -145,7 +178,7 @@ def _collect(view: RoutingView, routes: list[_Route], left: NDArray[np.bool_]) -
     # Cheapest extra length of every customer; only the two new legs change it.
     extra = _extra(view, route.path, every).min(0)
     at = np.tile(route.path[:-1], (view.nodes, 1))[:, 0]
-    while True:
+    while budget is None or not budget.done():
         short = found < view.min_prize
         pays = left & (route.length + extra <= most)
         if view.free:
@@ -176,26 +209,27 @@ def _collect(view: RoutingView, routes: list[_Route], left: NDArray[np.bool_]) -
             costs = _extra(view, route.path, again)
             extra[again] = costs.min(0)
             at[again] = route.path[:-1][costs.argmin(0)]
+    return found >= view.min_prize or not left.any()
 
 
-def insertion(instance: Instance[Any]) -> Any:
-    """A solution by greedy insertion, or None where none was found."""
+def insertion(instance: Instance[Any], budget: Budget | None = None) -> Any:
+    """A solution by greedy insertion, or None where none was found in time."""
     if isinstance(instance, SPCTSP):
         from nco.classical.sequential import follow
 
-        return follow(instance, insertion(instance.public()))
+        return follow(instance, insertion(instance.public(), budget))
     view: RoutingView = instance.to_routing()  # type: ignore[attr-defined]
-    routes = insert_routes(view)
+    routes = insert_routes(view, budget=budget)
     if routes is None:
         return None
     solution = view.decode(routes)
     return None if instance.violations(solution) else solution
 
 
-def first_solution(instance: Instance[Any]) -> Any:
+def first_solution(instance: Instance[Any], budget: Budget | None = None) -> Any:
     """The problem's own quick solution, else one by insertion, or None."""
-    found = initial_solution(instance)
-    return insertion(instance) if found is None else found
+    found = initial_solution(instance, budget)
+    return insertion(instance, budget) if found is None else found
 
 
 class Insertion:
@@ -224,7 +258,7 @@ class Insertion:
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        found = insertion(instance)
+        found = insertion(instance, budget)
         if found is not None:
             tracker.offer(found)
         return tracker.result(tracker.done() or Stop.FINISHED)

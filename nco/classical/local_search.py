@@ -24,22 +24,19 @@ Markov chains for the traveling salesman problem, Complex Systems 5 (1991).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-logger = logging.getLogger("nco")
+from nco.classical.compiling import kernel as _kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Metric name -> code in the kernels. The names and rounding rules are TSPLIB's.
 METRIC_CODES: Mapping[str, int] = {
@@ -65,20 +62,6 @@ MAX_REVERSAL = 1_000_000
 MAX_TRIAL_REVERSAL = 1_000
 #: Kicks in one neighbourhood before the search moves elsewhere, and its size in nodes.
 _BLOCK_KICKS, _BLOCK_NODES = 1_000, 50_000
-
-
-def _kernel(**options: Any) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        try:
-            compiled: F = njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError as error:
-            # numba finds neither beside this file nor in the user's cache folder a place
-            # that it may write to.
-            logger.debug("compiled code is not cached: %s", error)
-            compiled = njit(nogil=True, **options)(function)
-        return compiled
-
-    return decorate
 
 
 # ------------------------------------------------------------------------------- costs

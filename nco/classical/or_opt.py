@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import curve_tour, initial_tour
 from nco.classical.routing import check_start
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
@@ -16,8 +16,6 @@ from nco.instances.tsp import TSP
 
 if TYPE_CHECKING:
     from nco.classical.local_search import Costs, LocalSearch
-
-logger = logging.getLogger("nco")
 
 #: Seconds of search between two looks at the clock and at Ctrl-C.
 SLICE = 0.02
@@ -102,7 +100,10 @@ class OrOpt:
         if instance.n <= few or tracker.done():
             tracker.offer(initial_tour(instance, budget), by="constructive")
             return self._result(tracker, tracker.done() or Stop.FINISHED)
-        if not _compiled(tracker):
+        reserve = WAY_BACK * instance.n
+        if not compile_in_time(
+            _compile, tracker, functools.partial(initial_tour, instance), reserve=reserve
+        ):
             return self._result(tracker, tracker.done() or Stop.TIME)
         search = self._prepare(tracker, seed, start)
         if search is None:
@@ -164,39 +165,10 @@ def _costs(instance: Any) -> Costs:
     return Costs.of_coords(distances.coords, distances.metric)
 
 
-def _compiled(tracker: Tracker[list[int]]) -> bool:
-    """Compile the kernels, or load them; False, with a tour, if time is up first.
+def _compile() -> None:
+    from nco.classical import local_search
 
-    Numba cannot be stopped. Its thread is no daemon: the interpreter waits for it in the
-    end, so that the work is not lost and the next call finds the kernels compiled.
-    """
-    errors: list[BaseException] = []
-
-    def compile_kernels() -> None:
-        try:
-            from nco.classical import local_search
-
-            local_search.compile_kernels()
-        except BaseException as error:
-            errors.append(error)
-
-    budget, instance = tracker.budget, tracker.instance
-    ours = threading.Thread(target=compile_kernels, name="nco-compile")
-    # An earlier call may have left its compilation running: one at a time is enough.
-    for thread in [*(t for t in threading.enumerate() if t.name == ours.name), ours]:
-        if thread is ours:
-            thread.start()
-        thread.join(min(0.3, budget.left()))
-        if thread.is_alive():
-            tracker.offer(initial_tour(instance, budget), by="constructive")  # type: ignore[arg-type]
-        while thread.is_alive():
-            if tracker.done() or _left(budget, instance.n) <= 0.0:
-                logger.warning("or-opt: its kernels are still being compiled, once per machine")
-                return False
-            thread.join(0.02)
-    if errors:
-        raise errors[0]
-    return True
+    local_search.compile_kernels()
 
 
 def _run(search: LocalSearch, tracker: Tracker[list[int]]) -> Stop:

@@ -64,7 +64,7 @@ class ORTools:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        first = first_solution(instance)
+        first = first_solution(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")
         if view.nodes > 2 and not tracker.done():

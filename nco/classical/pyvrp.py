@@ -77,7 +77,7 @@ class PyVRP:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        first = first_solution(instance)
+        first = first_solution(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")
         stopped = Stop.FINISHED
