@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nco.bq.state import Fields, State
@@ -80,6 +81,14 @@ class Teacher(Protocol):
         """Objective to be minimised [N] of the solutions in the fields, in float64."""
         ...
 
+    def actions(self, fields: Fields) -> Tensor:
+        """The solutions in the fields as recorded actions [N, steps]."""
+        ...
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Recorded actions [N, steps] as the solutions' arrays, of the shapes of a label file."""
+        ...
+
 
 def uniform_int(low: int, high: int, size: int, generator: torch.Generator) -> Tensor:
     """Integers [size] in ``low..high``, both included."""
@@ -93,6 +102,19 @@ def random_isometry(points: Tensor, generator: torch.Generator) -> Tensor:
     sign = 1.0 - 2.0 * uniform_int(0, 1, b, generator)[:, None].to(points.dtype)
     x, y = points[..., 0] - 0.5, (points[..., 1] - 0.5) * sign
     return torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], 2)
+
+
+def tour_actions(tour: Tensor) -> Tensor:
+    """The nodes [b, n - 1] after node 0 of tours [b, n], in their order."""
+    n = tour.shape[1]
+    zero = (tour == 0).int().argmax(1, keepdim=True)
+    return tour.gather(1, (zero + torch.arange(1, n, device=tour.device)) % n)
+
+
+def members(actions: Tensor, n: int) -> Tensor:
+    """Which of n items are among recorded actions [b, steps], as truth values [b, n]."""
+    out = torch.zeros(len(actions), n + 1, dtype=torch.bool, device=actions.device)
+    return out.scatter_(1, torch.where(actions >= 0, actions, n), True)[:, :n]
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,14 @@ class TSPTeacher:
         target = (place == 1).float()
         state = State(points[:, order], node[:, order], points.new_zeros(size, 0))
         return Examples(state, target, place)
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The tours from node 0 on, as recorded actions."""
+        return tour_actions(fields["tour"].long())
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Tours from node 0."""
+        return {"tour": F.pad(actions, (1, 0))}
 
     def cost(self, fields: Fields) -> Tensor:
         """Lengths [N] of the labels' tours, in float64."""
@@ -211,6 +241,14 @@ class ATSPTeacher:
             dist.new_zeros(size, m, 0), rows, dist.new_zeros(size, 0), dist=dist, owner=owner
         )
         return Examples(state, (place == 1).float(), place, directed=True)
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The tours from node 0 on, as recorded actions."""
+        return tour_actions(fields["tour"].long())
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Tours from node 0."""
+        return {"tour": F.pad(actions, (1, 0))}
 
     def cost(self, fields: Fields) -> Tensor:
         """Costs [N] of the labels' tours, in float64."""
@@ -307,7 +345,7 @@ class CVRPTeacher:
         demand = fields["demands"][which].gather(1, tour).float()
         capacity = fields["capacity"][which].float()[:, None]
         # Load since the last route began, up to the customer served last.
-        total = torch.nn.functional.pad(demand.cumsum(1), (1, 0))
+        total = F.pad(demand.cumsum(1), (1, 0))
         back = (served - 1).clamp_min(0)
         left = capacity - (total.gather(1, served) - total.gather(1, first.gather(1, back)))
         left = torch.where(served == 0, capacity, left)
@@ -337,7 +375,7 @@ class CVRPTeacher:
         next_one = (place == served).float()
         new_route = start.gather(1, place).float()
         target = torch.stack([next_one * (1 - new_route), next_one * new_route], 2)
-        target = torch.nn.functional.pad(target, (0, 0, 2, 0)).flatten(1)
+        target = F.pad(target, (0, 0, 2, 0)).flatten(1)
         # A gap before every route, so that only links within routes are neighbours.
         spaced = torch.arange(n, device=device) + start.long().cumsum(1)
         at = served.clamp_max(n - 1)
@@ -346,6 +384,17 @@ class CVRPTeacher:
         before = torch.where(inside, spaced.gather(1, at) - 1, far)
         spaced = spaced.gather(1, place)
         return Examples(state, target, torch.cat([before, far, spaced], 1))
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The customers in their order, with where routes begin."""
+        return 2 * fields["tour"].long() + fields["start"].long()
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Customers in route order, and where routes begin."""
+        n = fields["demands"].shape[1] - 1
+        order = (actions < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :n]
+        actions = actions.gather(1, order)
+        return {"tour": actions // 2, "start": actions % 2 == 1}
 
     def cost(self, fields: Fields) -> Tensor:
         """Lengths [N] of the labels' routes, in float64."""
@@ -446,6 +495,16 @@ class KnapsackTeacher:
         target = target / target.sum(1, keepdim=True).clamp_min(1.0)
         return Examples(State(nodes, index, left, dense=False), target)
 
+    def actions(self, fields: Fields) -> Tensor:
+        """The chosen items by number."""
+        chosen = fields["chosen"].bool()
+        order = (~chosen).to(torch.int8).argsort(dim=1, stable=True)
+        return torch.where(chosen.gather(1, order), order, -1)[:, : int(chosen.sum(1).max())]
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Truth values of the items."""
+        return {"chosen": members(actions, fields["values"].shape[1])}
+
     def cost(self, fields: Fields) -> Tensor:
         """Minus the values [N] of the labels, in float64."""
         return -(fields["values"].double() * fields["chosen"]).sum(1)
@@ -492,10 +551,10 @@ class OPTeacher:
         """
         some = (fields["tour"] > 0).any(1)
         fields = {k: v[some] for k, v in fields.items()}
-        tour = torch.nn.functional.pad(fields["tour"].long(), (1, 1))
+        tour = F.pad(fields["tour"].long(), (1, 1))
         points = fields["coords"].double().gather(1, tour[..., None].expand(-1, -1, 2))
         legs = torch.linalg.vector_norm(points.diff(dim=1), dim=2)
-        return {**fields, "path": tour, "far": torch.nn.functional.pad(legs.cumsum(1), (1, 0))}
+        return {**fields, "path": tour, "far": F.pad(legs.cumsum(1), (1, 0))}
 
     def examples(
         self,
@@ -557,9 +616,19 @@ class OPTeacher:
         data = torch.cat([data[..., :2] - data[:, 1:2, :2], data[..., 2:]], 2)
         index = torch.cat([begin, end, torch.where(kept, rows, -1)], 1)
         target = ((rows == goal) & kept).double()
-        target = torch.nn.functional.pad(target, (2, 0)).float()
+        target = F.pad(target, (2, 0)).float()
         links = torch.cat([t, e, torch.where(kept, position.gather(1, rows), -9)], 1)
         return Examples(State(data, index, left, dense=False), target, links)
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The customers in visiting order."""
+        tour = fields["tour"].long()
+        return torch.where(tour > 0, tour, -1)
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Customers in visiting order, filled up with 0."""
+        n = fields["prizes"].shape[1] - 1
+        return {"tour": F.pad(actions.clamp_min(0), (0, n - actions.shape[1]))}
 
     def cost(self, fields: Fields) -> Tensor:
         """Minus the prizes [N] of the labels, the depot's included, in float64."""

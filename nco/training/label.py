@@ -15,21 +15,36 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nco.training.experts import EXPERTS, expert_for
-from nco.training.labels import RECIPES, Arrays, write_labels
+from nco.training.labels import RECIPES, Arrays, draw, write_labels
 
 log = logging.getLogger("nco")
 
 #: Labels in a chunk: what a kill can lose, per process.
 CHUNK = 100
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Solutions as a label file holds them: bits for truth values, the least integer type."""
+    out: Arrays = {}
+    for key, array in arrays.items():
+        if array.dtype == bool:
+            array = np.packbits(array, axis=1)
+        elif array.dtype.kind in "iu":
+            array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
+        out[key] = array
+    return out
 
 
 def make_chunk(
@@ -48,20 +63,11 @@ def make_chunk(
     effort
         The expert's effort.
     """
-    expert = EXPERTS[name]
-    fields = RECIPES[recipe][1](seed, first, count, n)
-    rows = [
-        expert.solve({k: v[i] for k, v in fields.items()}, effort, first + i) for i in range(count)
-    ]
-    out: Arrays = {}
-    for key in rows[0]:
-        stacked = np.stack([row[key] for row in rows])
-        if key in expert.packed:
-            stacked = np.packbits(stacked, axis=1)
-        elif stacked.dtype.kind in "iu":
-            stacked = stacked.astype(np.min_scalar_type(int(stacked.max(initial=0))))
-        out[key] = stacked
-    return out
+    rows = []
+    for i in range(first, first + count):
+        fields = {k: v[0] for k, v in draw(recipe, seed, i, 1, n).items()}
+        rows.append(EXPERTS[name].solve(fields, effort, i))
+    return pack({key: np.stack([row[key] for row in rows]) for key in rows[0]})
 
 
 def _write_part(
@@ -71,10 +77,105 @@ def _write_part(
     write_labels(path, EXPERTS[name].problem, arrays, n=n)
 
 
-def _worker() -> None:
+def _worker(parent: int) -> None:
     # The parent decides when to stop; one thread per process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+    def watch() -> None:
+        # A parent that was killed leaves nobody to work for.
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Parts:
+    """The finished chunks of a label file that is being made, in a folder beside it.
+
+    Parameters
+    ----------
+    out
+        The label file.
+    count
+        Labels that it will hold.
+    stamp
+        What the labels depend on.
+    chunk
+        Labels in a chunk.
+
+    Raises
+    ------
+    ValueError
+        When the folder belongs to a call with other arguments.
+    """
+
+    def __init__(self, out: Path, count: int, stamp: Mapping[str, Any], chunk: int):
+        self.out, self.count, self.chunk = out, count, chunk
+        self.folder = out.with_name(f"{out.name}.parts")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**stamp, "count": count})
+        path = self.folder / "meta.json"
+        if not path.is_file():
+            part = path.with_suffix(".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        elif path.read_text(encoding="utf-8") != text:
+            raise ValueError(f"{self.folder} belongs to a call with other arguments; remove it.")
+
+    def path(self, begin: int) -> Path:
+        """Where the chunk from that label on is."""
+        return self.folder / f"{begin:09d}.npz"
+
+    def size(self, begin: int) -> int:
+        """Labels in that chunk."""
+        return min(self.chunk, self.count - begin)
+
+    def missing(self) -> list[int]:
+        """First labels of the chunks that are not there."""
+        return [b for b in range(0, self.count, self.chunk) if not self.path(b).is_file()]
+
+    def merge(self, problem: str, fields: Mapping[str, NDArray[Any]], **meta: Any) -> int:
+        """Write the chunks up to the first missing one as one file; the number of labels.
+
+        Parameters
+        ----------
+        problem
+            The problem's name.
+        fields
+            Arrays of the instances that the file holds.
+        meta
+            What else it says.
+
+        Raises
+        ------
+        ValueError
+            When there is no chunk.
+        """
+        whole: list[Arrays] = []
+        for begin in range(0, self.count, self.chunk):
+            if not self.path(begin).is_file():
+                break
+            with np.load(self.path(begin), allow_pickle=False) as data:
+                whole.append({k: data[k] for k in data.files if k != "meta"})
+        if not whole:
+            raise ValueError(f"{self.out}: not one label was finished; give it more time.")
+        labels = {k: np.concatenate([part[k] for part in whole]) for k in whole[0]}
+        made = len(next(iter(labels.values())))
+        stored = {k: v[:made] for k, v in fields.items()}
+        write_labels(self.out, problem, {**stored, **labels}, **meta)
+        if not self.missing():
+            shutil.rmtree(self.folder)
+        return made
+
+
+Progress = Callable[[int, int], object]
+
+
+def log_progress(done: int, count: int) -> None:
+    """Log how far one is."""
+    log.info("%d of %d labels", done, count)
 
 
 def label(
@@ -90,6 +191,7 @@ def label(
     first: int = 0,
     jobs: int = 1,
     minutes: float = math.inf,
+    progress: Progress = log_progress,
 ) -> int:
     """Make labels and write them to one file; the number of labels in it.
 
@@ -108,6 +210,8 @@ def label(
     minutes
         Stop after that time; labels up to the first missing one are written, and the same
         call goes on with the rest.
+    progress
+        Called with the numbers of labels that are done and wanted.
 
     Raises
     ------
@@ -117,34 +221,29 @@ def label(
     """
     out = Path(out)
     name, maker = expert_for(problem, expert)
-    recipe = recipe or maker.recipe
-    if recipe not in RECIPES or RECIPES[recipe][0] != problem:
-        raise ValueError(f"recipe {recipe!r} for {problem} is not known.")
+    recipe = find_recipe(problem, recipe or maker.recipe)
+    if min(n, count, jobs) < 1:
+        raise ValueError(f"n = {n}, count = {count}, jobs = {jobs} not understood; at least 1.")
+    draw(recipe, seed, first, 1, n)
     effort = maker.effort if effort is None else effort
     meta = {"recipe": recipe, "seed": seed, "first": first, "n": n, "expert": name,
             "effort": effort, "unit": maker.unit}  # fmt: skip
-    parts = out.with_name(f"{out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    stamp = parts / "meta.json"
-    text = json.dumps({**meta, "count": count})
-    if not stamp.is_file():
-        stamp.write_text(text, encoding="utf-8")
-    elif stamp.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{parts} belongs to a call with other arguments; remove it.")
-    chunks = {begin: parts / f"{begin:09d}.npz" for begin in range(0, count, CHUNK)}
-    todo = [begin for begin, path in chunks.items() if not path.is_file()]
-    started, done = time.monotonic(), count - sum(min(CHUNK, count - b) for b in todo)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_worker) as pool:
+    parts = Parts(out, count, meta, CHUNK)
+    todo = parts.missing()
+    started, done = time.monotonic(), count - sum(map(parts.size, todo))
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_worker, initargs=(os.getpid(),)
+    ) as pool:
         running: dict[Future[None], int] = {}
         try:
             while todo or running:
                 late = time.monotonic() - started > minutes * 60
                 while todo and not late and len(running) < 2 * jobs:
                     begin = todo.pop(0)
-                    size = min(CHUNK, count - begin)
+                    size = parts.size(begin)
                     running[
                         pool.submit(
-                            _write_part, chunks[begin], name, recipe, n, seed, first + begin,
+                            _write_part, parts.path(begin), name, recipe, n, seed, first + begin,
                             size, effort,
                         )
                     ] = size  # fmt: skip
@@ -153,37 +252,32 @@ def label(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done += running.pop(future)
                     future.result()
-                    log.info("%d of %d labels", done, count)
+                    progress(done, count)
         finally:
             pool.shutdown(cancel_futures=True)
-    return _merge(out, problem, chunks, meta, remove=done == count)
+    return parts.merge(problem, {}, **meta)
 
 
-def _merge(
-    out: Path, problem: str, chunks: dict[int, Path], meta: dict[str, object], *, remove: bool
-) -> int:
-    whole: list[Arrays] = []
-    for path in chunks.values():
-        if not path.is_file():
-            break
-        with np.load(path, allow_pickle=False) as data:
-            whole.append({k: data[k] for k in data.files if k != "meta"})
-    if not whole:
-        raise ValueError(f"{out}: not one label was finished; give it more time.")
-    fields = {k: np.concatenate([part[k] for part in whole]) for k in whole[0]}
-    write_labels(out, problem, fields, **meta)
-    if remove:
-        shutil.rmtree(out.with_name(f"{out.name}.parts"))
-    return len(next(iter(fields.values())))
+def find_recipe(problem: str, recipe: str) -> str:
+    """The recipe, if it makes instances of the problem.
+
+    Raises
+    ------
+    ValueError
+        When it does not.
+    """
+    if recipe not in RECIPES or RECIPES[recipe][0] != problem:
+        raise ValueError(f"recipe {recipe!r} for {problem} is not known.")
+    return recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of the label maker."""
     parser = argparse.ArgumentParser(prog="python -m nco.training.label", description=__doc__)
     parser.add_argument("problem")
-    parser.add_argument("--n", type=int, required=True)
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--n", type=int, default=0)
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", required=True)
     parser.add_argument("--expert", default="")
     parser.add_argument("--recipe", default="")
@@ -191,15 +285,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--weights", default="", help="of the expert bq: weights file or run")
+    parser.add_argument("--from", dest="old", default="", help="labels that bq improves")
+    parser.add_argument("--views", type=int, default=1, help="of the expert bq")
+    parser.add_argument("--device", default="auto", help="of the expert bq")
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        made = label(options.pop("problem"), options.pop("out"), **options)
-    except (ValueError, ImportError, OSError) as error:
+        made = make(**options)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
     print(made)
     return 0
+
+
+def make(
+    problem: str,
+    out: str | Path,
+    *,
+    expert: str = "",
+    effort: float | None = None,
+    jobs: int = 1,
+    weights: str = "",
+    old: str = "",
+    views: int = 1,
+    device: str = "auto",
+    **options: Any,
+) -> int:
+    """Labels by any expert: `label`'s, or ``bq``, a policy itself; the number made.
+
+    Parameters
+    ----------
+    problem, out, expert, effort, jobs
+        As for `label`; for ``bq`` the effort is rounds of reconstruction.
+    weights, old, views, device
+        Of ``bq``: a weights file or a run's folder, labels to improve, views, and device.
+    options
+        What `label` and `nco.training.relabel.relabel` share.
+
+    Raises
+    ------
+    ValueError
+        As they, and when the weights cannot be used.
+    """
+    if expert != "bq" and not old:
+        return label(problem, out, expert=expert, effort=effort, jobs=jobs, **options)
+    from nco.training.relabel import find_model, relabel
+
+    model = find_model(weights, problem, device)
+    rounds = 100 if effort is None else int(effort)
+    return relabel(model, problem, out, old=old, views=views, rounds=rounds, **options)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,26 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "knapsack-mixed": ("knapsack", mixed_knapsack),
     "op-mixed": ("op", mixed_op),
 }
+#: The names of arrays that are solutions; all others belong to the instances.
+SOLUTIONS = ("tour", "start", "chosen")
+
+
+def draw(recipe: str, seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instances ``first..first+count-1`` of a recipe.
+
+    Raises
+    ------
+    LabelError
+        When they do not fit this machine's memory.
+    """
+    each = 4.0 * n * n if RECIPES[recipe][0] == "atsp" else 24.0 * n
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if count * each > 0.8 * memory:
+        raise LabelError(
+            f"{count} instances of n = {n} need {count * each / 2**30:.3g} GiB, this machine "
+            f"has {memory / 2**30:.3g} GiB; take fewer or smaller ones"
+        )
+    return RECIPES[recipe][1](seed, first, count, n)
 
 
 @dataclass(frozen=True)
@@ -152,11 +173,17 @@ class Labels:
         Arrays of the instances and their solutions, the instance axis first.
     digest
         sha256 of problem and fields, to tie a training run to its data.
+    source
+        The size ``n``, and ``recipe``, ``seed`` and ``first`` where they redraw the instances.
+    stored
+        Names of the instances' arrays that the file holds.
     """
 
     problem: str
     fields: Arrays
     digest: str
+    source: Mapping[str, Any] = field(default_factory=dict)
+    stored: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.fields.values())))
@@ -214,16 +241,21 @@ def read_labels(spec: str) -> Labels:
             f"{path}: neither a label file nor given a recipe; write {path}:RECIPE:SEED with "
             f"one of {', '.join(RECIPES)}"
         )
-    count, n = unpack(fields, meta_n)
+    try:
+        count, n = unpack(fields, meta_n)
+    except (KeyError, IndexError):
+        raise LabelError(f"{path}: holds no solutions (tour or chosen)") from None
+    stored = tuple(name for name in fields if name not in SOLUTIONS)
+    source: dict[str, Any] = {"n": n}
     if recipe:
         if recipe[0] not in RECIPES or RECIPES[recipe[0]][0] != problem:
             raise LabelError(f"{path}: recipe {recipe[0]!r} for {problem} is not known")
         if not recipe[1].isdecimal():
             raise LabelError(f"{path}: seed {recipe[1]!r} is not a whole number")
-        drawn = RECIPES[recipe[0]][1](int(recipe[1]), first, count, n)
-        fields = {**drawn, **fields}
+        source = {"recipe": recipe[0], "seed": int(recipe[1]), "first": first, "n": n}
+        fields = {**draw(recipe[0], int(recipe[1]), first, count, n), **fields}
     check_labels(path, problem, fields)
-    return Labels(problem, fields, digest(problem, fields))
+    return Labels(problem, fields, digest(problem, fields), source, stored)
 
 
 def unpack(fields: Arrays, n: int | None) -> tuple[int, int]:

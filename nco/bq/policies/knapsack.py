@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nco.bq.imitation import KnapsackTeacher, whole_weights
+from nco.bq.imitation import KnapsackTeacher, members, whole_weights
 from nco.bq.state import Cut, Fields, State
 
 
@@ -178,12 +178,6 @@ class KnapsackPolicy:
         width = int(packed.sum(1).max())
         items = (~packed).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
         return torch.where(packed.gather(1, items), items, -1)
-
-
-def members(actions: Tensor, n: int) -> Tensor:
-    """Which of n items are among recorded actions [b, steps], as truth values [b, n]."""
-    out = torch.zeros(len(actions), n + 1, dtype=torch.bool, device=actions.device)
-    return out.scatter_(1, torch.where(actions >= 0, actions, n), True)[:, :n]
 
 
 def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nco.bq.imitation import TSPTeacher
+from nco.bq.imitation import TSPTeacher, tour_actions
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
 
@@ -55,11 +55,7 @@ class TourPolicy:
 
     def record(self, start: State, actions: Tensor) -> Tensor:
         """The nodes after node 0, in the order of the tour."""
-        tour = torch.cat([start.index[:, :1], actions], 1)
-        n = tour.shape[1]
-        zero = (tour == 0).int().argmax(1, keepdim=True)
-        place = torch.arange(1, n, device=tour.device)
-        return tour.gather(1, (zero + place) % n)
+        return tour_actions(torch.cat([start.index[:, :1], actions], 1))
 
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Tour lengths [b]."""
@@ -120,7 +116,7 @@ class TourPolicy:
         old = tour[cut.owner].gather(1, inner)
         owner = cut.owner[:, None].expand_as(inner)
         tour[owner, inner] = torch.where(better[:, None], new, old)
-        return self.record(State(tour[..., None], tour, tour[:, :0]), tour[:, 1:])
+        return tour_actions(tour)
 
 
 @dataclass(frozen=True)
