@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from nco.instances.core import Budget, Sense, Status
-from nco.robust.embedding import Model, embed_scenario, network_values, smallest
+from nco.robust.embedding import embed_scenario, network_values, smallest
 from nco.robust.encoding import Encoding
+from nco.robust.model import Model
 from nco.robust.network import ValueNetwork
+from nco.robust.uncertainty import UncertaintySet
 
 Vector = NDArray[np.float64]
 #: Scenarios [b, q] -> the nearest ones in the set.
@@ -74,8 +76,7 @@ def descend(
     network, encoding
         The network, and the instance as it sees it.
     x
-        Binary first stages [a, n]; the largest over them, of ``value + first``, is what
-        is minimised when there are several.
+        The binary first stage [n].
     starts
         Scenarios [b, q]; each is moved by itself.
     project
@@ -90,7 +91,7 @@ def descend(
         Asked before every step.
     """
     features = [torch.from_numpy(np.float32(f))[None] for f in encoding.features]
-    first = torch.from_numpy(np.float32(np.atleast_2d(x)))[None]
+    first = torch.from_numpy(np.float32(x))[None, None]
     parts = [
         None if b is None or s is None else (torch.from_numpy(np.float32(b)),
                                              torch.from_numpy(np.float32(s)))
@@ -104,7 +105,7 @@ def descend(
         z = torch.from_numpy(np.float32(xi)).requires_grad_(True)
         u = [None if p is None else (p[0] + torch.einsum("nmq,bq->bnm", p[1], z))[None]
              for p in parts]  # fmt: skip
-        out = network(features, first, u)[int(score)][0].amax(0)
+        out = network(features, first, u)[int(score)][0, 0]
         values = out.detach().double().numpy()
         better = values < best_value
         best[better], best_value[better] = xi[better], values[better]
@@ -126,7 +127,7 @@ def certify(
     network: ValueNetwork,
     encoding: Encoding,
     x: Vector,
-    uncertainty: Any,
+    uncertainty: UncertaintySet,
     budget: Budget,
     *,
     backend: type[Any],

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import InputError
+from nco.robust.two_stage import TwoStageProblem
 
 Vector = NDArray[np.float64]
 Fields = Mapping[str, NDArray[Any]]
@@ -44,6 +45,24 @@ class Encoder(Protocol):
         """What the network's value is multiplied with [g]."""
         ...
 
+    def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
+        """The binary first-stage columns that the network sees, in the order of its items."""
+        ...
+
+
+def price(value: Vector, weight: Vector, capacity: Vector) -> Vector:
+    """What a unit of capacity is worth [g] when all items [g, n] may be packed.
+
+    The value per weight of the item that breaks in Dantzig's relaxation. Weights times it
+    are in units of value, and what an item brings beyond them is a linear function.
+    """
+    ratio = value / weight
+    order = np.argsort(-ratio, axis=1, kind="stable")
+    filled = np.cumsum(np.take_along_axis(weight, order, 1), axis=1)
+    place = np.minimum((filled <= capacity[:, None]).sum(1), value.shape[1] - 1)
+    rows = np.arange(len(value))
+    return np.asarray(ratio[rows, order[rows, place]])
+
 
 @dataclass(frozen=True)
 class KnapsackEncoder:
@@ -63,12 +82,15 @@ class KnapsackEncoder:
         }
 
     def features(self, fields: Fields) -> dict[str, Vector]:
-        """Value, loss and weights by their means, efficiencies, capacity by weight."""
+        """Value, loss, priced weights, efficiencies; capacity by weight and priced."""
         f, d, c, t = (np.asarray(fields[k], dtype=float) for k in "fdct")
-        unit, weight = f.mean(1, keepdims=True), c.mean(1, keepdims=True)
-        f, d, c, t = f / unit, d / unit, c / weight, t / weight
-        room = np.broadcast_to((fields["capacity"] / fields["c"].sum(1))[:, None], f.shape)
-        return {"items": np.stack([f, d, c, t, f / (f + c), f / (f + c + t), room], -1)}
+        unit, rate = f.mean(1, keepdims=True), price(f, c, fields["capacity"])[:, None]
+        f, d, c, t = f / unit, d / unit, rate * c / unit, rate * t / unit
+        room = np.asarray(fields["capacity"], dtype=float)[:, None]
+        share = np.broadcast_to(room / fields["c"].sum(1, keepdims=True), f.shape)
+        worth = np.broadcast_to(rate * room / fields["f"].sum(1, keepdims=True), f.shape)
+        parts = [f, d, c, t, f / (f + c), f / (f + c + t), share, worth]
+        return {"items": np.stack(parts, -1)}
 
     def scenario(self, fields: Fields, xi: Vector) -> dict[str, Vector]:
         """Value that the scenario destroys, by the mean value."""
@@ -78,6 +100,10 @@ class KnapsackEncoder:
     def scale(self, fields: Fields) -> Vector:
         """The value of all items without any loss."""
         return np.asarray(fields["f"], dtype=float).sum(1)
+
+    def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
+        """All."""
+        return np.arange(problem.n)
 
 
 @dataclass(frozen=True)
@@ -97,32 +123,112 @@ class CapitalBudgetingEncoder:
             "budget": np.asarray([instance.budget], dtype=float),
         }
 
-    def _units(self, fields: Fields) -> tuple[Vector, Vector]:
-        return fields["cost"].mean(1)[:, None], fields["revenue"].mean(1)[:, None]
+    def _units(self, fields: Fields) -> tuple[Vector, Vector, Vector]:
+        """Mean revenue [g, 1] and the price of the budget in it."""
+        c, r = (np.asarray(fields[k], dtype=float) for k in ("cost", "revenue"))
+        unit = r.mean(1, keepdims=True)
+        room = np.asarray(fields["budget"], dtype=float)
+        return unit, price(r, c, room)[:, None] / unit, room[:, None]
 
     def features(self, fields: Fields) -> dict[str, Vector]:
-        """Cost and revenue by their means, their ratio, budget by cost."""
-        unit, gain = self._units(fields)
-        c, r = fields["cost"] / unit, fields["revenue"] / gain
-        room = np.broadcast_to((fields["budget"] / fields["cost"].sum(1))[:, None], c.shape)
-        return {"items": np.stack([c, r, r / (r + c), room], -1)}
+        """Revenue, priced cost, efficiency; budget by cost and priced."""
+        unit, rate, room = self._units(fields)
+        c, r = rate * fields["cost"], fields["revenue"] / unit
+        share = np.broadcast_to(room / fields["cost"].sum(1, keepdims=True), c.shape)
+        worth = np.broadcast_to(rate * room / c.shape[1], c.shape)
+        return {"items": np.stack([r, c, r / (r + c), share, worth], -1)}
 
     def scenario(self, fields: Fields, xi: Vector) -> dict[str, Vector]:
-        """Cost and revenue in the scenario, by their means."""
-        unit, gain = self._units(fields)
+        """Revenue and priced cost in the scenario."""
+        unit, rate, _ = self._units(fields)
         c = (1.0 + 0.5 * np.einsum("gnm,gbm->gbn", fields["phi"], xi)) * fields["cost"][:, None]
         r = (1.0 + 0.5 * np.einsum("gnm,gbm->gbn", fields["psi"], xi)) * fields["revenue"][:, None]
-        return {"items": np.stack([c / unit[:, None], r / gain[:, None]], -1)}
+        return {"items": np.stack([r / unit[:, None], rate[:, None] * c], -1)}
 
     def scale(self, fields: Fields) -> Vector:
         """The nominal revenue of all projects."""
         return np.asarray(fields["revenue"], dtype=float).sum(1)
+
+    def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
+        """All."""
+        return np.arange(problem.n)
+
+
+#: Scenarios of capital budgeting with loans have at most so many entries while training.
+MOST_FACTORS = 8
+
+
+@dataclass(frozen=True)
+class LoansEncoder:
+    """Capital budgeting with loans; the early loan is one more item, of negative cost."""
+
+    names: ClassVar[tuple[str, ...]] = (
+        "profit", "cost", "loadings", "budget", "late_loan", "late_price", "late_share",
+    )  # fmt: skip
+    scored: ClassVar[bool] = False
+
+    def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
+        """The arrays of one instance, g = 1; loadings filled up with zeros."""
+        own = np.asarray(instance.loadings, dtype=float)
+        n, m = own.shape
+        loadings = np.zeros((n + 1, max(m, MOST_FACTORS)))
+        loadings[:n, :m] = own
+        return {
+            "profit": np.append(instance.profits, 0.0)[None].astype(float),
+            "cost": np.append(instance.costs, -instance.early_loan)[None].astype(float),
+            "loadings": loadings[None],
+            "budget": np.array([float(instance.budget)]),
+            "late_loan": np.array([float(instance.late_loan)]),
+            "late_price": np.array([float(instance.late_price)]),
+            "late_share": np.array([float(instance.late_share)]),
+        }
+
+    def _units(self, fields: Fields) -> tuple[Vector, Vector]:
+        """Mean profit of the projects [g, 1] and the price of the budget in it."""
+        c, p = fields["cost"][:, :-1], fields["profit"][:, :-1]
+        unit = p.mean(1, keepdims=True)
+        return unit, price(p, c, fields["budget"])[:, None] / unit
+
+    def features(self, fields: Fields) -> dict[str, Vector]:
+        """Profit and priced cost; budget, late loan, its price and the late share."""
+        unit, rate = self._units(fields)
+        p, c = fields["profit"] / unit, rate * fields["cost"]
+        n = c.shape[1] - 1
+        loan = np.zeros_like(c)
+        loan[:, -1] = 1.0
+
+        def spread(values: Vector) -> Vector:
+            return np.broadcast_to(values, c.shape)
+
+        parts = [
+            p, c, loan, spread(rate * fields["budget"][:, None] / n),
+            spread(rate * fields["late_loan"][:, None] / n),
+            spread(fields["late_price"][:, None] / unit / n),
+            spread(fields["late_share"][:, None]),
+        ]  # fmt: skip
+        return {"items": np.stack(parts, -1)}
+
+    def scenario(self, fields: Fields, xi: Vector) -> dict[str, Vector]:
+        """Profit in the scenario."""
+        unit, _ = self._units(fields)
+        q = xi.shape[2]
+        moved = 1.0 + 0.5 * np.einsum("gnm,gbm->gbn", fields["loadings"][:, :, :q], xi)
+        return {"items": (moved * (fields["profit"] / unit)[:, None])[..., None]}
+
+    def scale(self, fields: Fields) -> Vector:
+        """The nominal profit of all projects."""
+        return np.asarray(fields["profit"], dtype=float).sum(1)
+
+    def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
+        """All, the early loan last."""
+        return np.arange(problem.n)
 
 
 #: Problem -> its encoder.
 ENCODERS: dict[str, Encoder] = {
     "two-stage-knapsack": KnapsackEncoder(),
     "capital-budgeting": CapitalBudgetingEncoder(),
+    "capital-budgeting-loans": LoansEncoder(),
 }
 
 

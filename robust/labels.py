@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.robust.encoding import ENCODERS, encoder_of
-from nco.robust.recourse import budget_recourse, knapsack_recourse
+from nco.robust.recourse import knapsack_recourse
 
 log = logging.getLogger("nco")
 
@@ -38,20 +38,6 @@ Arrays = dict[str, NDArray[Any]]
 FORMAT = 1
 #: Instances in a chunk: what a kill can lose, per process.
 CHUNK = 100
-
-
-def project_budget(xi: Vector, budget: float) -> Vector:
-    """The points of ``0 <= xi <= 1, sum xi <= budget`` nearest to the rows of xi [b, n]."""
-    out = np.clip(xi, 0.0, 1.0)
-    over = out.sum(1) > budget + 1e-12
-    if over.any():
-        low, high = np.zeros(int(over.sum())), xi[over].max(1)
-        for _ in range(50):
-            middle = 0.5 * (low + high)
-            heavy = np.clip(xi[over] - middle[:, None], 0.0, 1.0).sum(1) > budget
-            low, high = np.where(heavy, middle, low), np.where(heavy, high, middle)
-        out[over] = np.clip(xi[over] - high[:, None], 0.0, 1.0)
-    return out
 
 
 def _rounded(xi: Vector) -> Vector:
@@ -92,6 +78,7 @@ def _greedy_first_stages(
 def knapsack_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
     """Fields, first stages, scenarios and labels of one two-stage knapsack."""
     fields = ENCODERS["two-stage-knapsack"].fields(instance)
+    project = instance.two_stage.uncertainty.project
     f, d, c, t = (fields[k][0] for k in "fdct")
     capacity, gamma = float(fields["capacity"][0]), float(instance.gamma)
     p, n = np.asarray(instance.profits, dtype=float), len(f)
@@ -111,14 +98,14 @@ def knapsack_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> A
     # Subgradient descent of the exact value; its running mean is near the worst case.
     count = b - 2 * quarter - 2
     own = x[blind + rng.integers(a - blind, size=count)]
-    hurt = project_budget(gamma * own / np.maximum(1.0, own.sum(1, keepdims=True)), gamma)
+    hurt = project(gamma * own / np.maximum(1.0, own.sum(1, keepdims=True)))
     mean = np.zeros_like(hurt)
     steps = int(rng.integers(3, 20))
     for step in range(steps):
         for k in range(count):
             _, y, r = knapsack_recourse(f, d, c, t, capacity, own[k], hurt[k])
             hurt[k] += d * (y[0, 0] & ~r[0, 0]) / d.max() * (0.6 / math.sqrt(1.0 + step))
-        hurt = project_budget(hurt, gamma)
+        hurt = project(hurt)
         mean += hurt
     keep = rng.random((count, 1)) < 0.7
     chosen = np.where(keep, mean / steps, hurt)
@@ -137,27 +124,62 @@ def _capital_instance(n: int, seed: int, rng: np.random.Generator) -> Any:
     return CapitalBudgeting.generate(n, seed=seed)
 
 
+def _affordable(
+    c: Vector, worth: Vector, limit: Vector, count: int, rng: np.random.Generator
+) -> Vector:
+    """Projects [count, n] in a random order that prefers worth, up to a limit [count, 1]."""
+    score = rng.random((count, len(c))) - rng.uniform(0, 0.5, (count, 1)) * worth / worth.max()
+    order = np.argsort(score, axis=1)
+    x = np.zeros((count, len(c)))
+    filled = np.cumsum(c[order], axis=1) <= limit
+    np.put_along_axis(x, order, filled.astype(float), axis=1)
+    return x
+
+
+def _box_scenarios(b: int, q: int, rng: np.random.Generator) -> Vector:
+    """Uniform scenarios of [-1, 1]^q, and corners and edges, where most worst cases are."""
+    xi = rng.uniform(-1.0, 1.0, (b, q))
+    corner = rng.random((b, q)) < rng.choice([0.0, 0.5, 1.0], (b, 1))
+    xi = np.where(corner, np.sign(xi), xi)
+    xi[0] = -1.0
+    return _rounded(xi)
+
+
 def capital_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
     """Fields, first stages, scenarios and labels of one capital budgeting problem."""
     fields = ENCODERS["capital-budgeting"].fields(instance)
     c, r = fields["cost"][0], fields["revenue"][0]
-    phi, psi, budget = fields["phi"][0], fields["psi"][0], float(fields["budget"][0])
-    n, q = phi.shape
     # Up to what is affordable in every scenario, and some beyond it.
-    order = np.argsort(rng.random((a, n)) - rng.uniform(0, 0.3, (a, 1)) * (r / c) / (r / c).max())
-    limit = budget * rng.choice([0.2, 0.4, 0.55, 0.667, 0.667, 0.667, 0.75, 0.9], (a, 1))
-    filled = np.cumsum(c[order], axis=1) <= limit
-    x = np.zeros((a, n))
-    np.put_along_axis(x, order, filled.astype(float), axis=1)
+    share = rng.choice([0.2, 0.4, 0.55, 0.667, 0.667, 0.667, 0.75, 0.9], (a, 1))
+    x = _affordable(c, r / c, share * float(instance.budget), a, rng)
     x[0] = 0.0
-    xi = rng.uniform(-1.0, 1.0, (b, q))
-    # Corners and edges, where most worst cases are.
-    corner = rng.random((b, q)) < rng.choice([0.0, 0.5, 1.0], (b, 1))
-    xi = _rounded(np.where(corner, np.sign(xi), xi))
-    xi[0] = -1.0
-    cost, revenue = (1 + 0.5 * xi @ phi.T) * c, (1 + 0.5 * xi @ psi.T) * r
-    values, _ = budget_recourse(0.8 * revenue, cost, budget, x)
+    xi = _box_scenarios(b, instance.phi.shape[1], rng)
+    values, _ = instance.two_stage.recourse_at(x, xi)
     return {**fields, "x": x, "xi": xi, "values": values}
+
+
+def _loans_instance(n: int, seed: int, rng: np.random.Generator) -> Any:
+    from nco.instances.capital_budgeting import CapitalBudgetingLoans
+
+    return CapitalBudgetingLoans.generate(
+        n, seed=seed, h=int(rng.integers(20, 80)), factors=int(rng.choice([4, 6, 8]))
+    )
+
+
+def loans_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
+    """Fields, first stages, scenarios and labels of one capital budgeting with loans."""
+    fields = ENCODERS["capital-budgeting-loans"].fields(instance)
+    c, p = np.asarray(instance.costs, dtype=float), np.asarray(instance.profits, dtype=float)
+    loan = (rng.random((a, 1)) < 0.4).astype(float)
+    room = instance.budget + instance.early_loan * loan
+    x = _affordable(c, p / c, room * rng.uniform(0.0, 1.0, (a, 1)) ** 0.5, a, rng)
+    xi = _box_scenarios(b, instance.loadings.shape[1], rng)
+    x = np.hstack([x, loan])
+    values, _ = instance.two_stage.recourse_at(x, xi)
+    # Scenarios of instances with fewer factors are filled up, so that they stack.
+    wide = np.zeros((b, fields["loadings"].shape[2]))
+    wide[:, : xi.shape[1]] = xi
+    return {**fields, "x": x, "xi": wide, "values": values}
 
 
 @dataclass(frozen=True)
@@ -169,7 +191,7 @@ class LabelMaker:
     instance
         ``instance(n, seed, rng)`` draws an instance.
     pairs
-        ``pairs(instance, a, b, rng)`` gives the fields [1, ...] of the encoder, x [a, n], xi
+        ``pairs(instance, a, b, rng)`` gives the fields [1, ...] of the encoder, x [a, p], xi
         [b, q] and values [a, b], NaN where the second stage is infeasible.
     sizes
         Sizes n of the instances, in turn.
@@ -177,18 +199,23 @@ class LabelMaker:
 
     instance: Callable[[int, int, np.random.Generator], Any]
     pairs: Callable[[Any, int, int, np.random.Generator], Arrays]
-    sizes: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+    sizes: tuple[int, ...] = (20, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
 #: Problem -> how its labels are made.
 MAKERS: dict[str, LabelMaker] = {
     "two-stage-knapsack": LabelMaker(_knapsack_instance, knapsack_pairs),
-    "capital-budgeting": LabelMaker(_capital_instance, capital_pairs),
+    "capital-budgeting": LabelMaker(
+        _capital_instance, capital_pairs, (10, 15, 20, 30, 40, 50, 60, 80, 100)
+    ),
+    "capital-budgeting-loans": LabelMaker(
+        _loans_instance, loans_pairs, (10, 15, 20, 30, 40, 50, 70, 100)
+    ),
 }
 
 
 def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) -> Arrays:
-    """Labels of instances ``first..first+count-1``; keys ``FIELD/n``, grouped by size.
+    """Labels of instances ``first..first+count-1``; keys ``FIELD/p``, p the length of x.
 
     Parameters
     ----------
@@ -205,9 +232,10 @@ def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) 
         rng = np.random.default_rng([seed, index])
         n = maker.sizes[index % len(maker.sizes)]
         instance = maker.instance(n, int(rng.integers(2**31)), rng)
-        rows.setdefault(n, []).append(maker.pairs(instance, a, b, rng))
+        made = maker.pairs(instance, a, b, rng)
+        rows.setdefault(made["x"].shape[1], []).append(made)
     out: Arrays = {}
-    for n, group in rows.items():
+    for p, group in rows.items():
         for key in group[0]:
             if key == "x":
                 stacked = np.packbits(np.stack([g["x"] for g in group]) > 0.5, axis=-1)
@@ -217,7 +245,7 @@ def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) 
                 stacked = np.stack([g["values"] for g in group])
             else:
                 stacked = np.concatenate([g[key] for g in group])
-            out[f"{key}/{n}"] = stacked
+            out[f"{key}/{p}"] = stacked
     return out
 
 
@@ -231,7 +259,7 @@ def write_labels(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
 
 
 def read_labels(path: str | Path) -> tuple[dict[int, Arrays], dict[str, Any]]:
-    """Size -> arrays of a label file, x unpacked; and how it was made.
+    """Length of x -> arrays of a label file, x unpacked; and how it was made.
 
     Raises
     ------

@@ -18,63 +18,13 @@ from scipy import sparse
 
 from nco.instances.core import Budget, Sense
 from nco.instances.mip import MIP
-from nco.robust.embedding import Indices, Model, Outputs, embed_first_stage, smallest
+from nco.robust.embedding import Affine, embed_first_stage, smallest
 from nco.robust.encoding import Encoding
+from nco.robust.model import Indices, Model
 from nco.robust.network import ValueNetwork
+from nco.robust.two_stage import SecondStage, TwoStageProblem
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class FirstStage:
-    """The first stage as a maximisation.
-
-    Parameters
-    ----------
-    c, offset
-        Objective [p] and its constant.
-    A, row_lower, row_upper
-        Rows.
-    lower, upper, whole
-        Bounds and integrality of the columns [p].
-    seen
-        The binary columns that the network sees [n], in its order.
-    """
-
-    c: Vector
-    offset: float
-    A: Any
-    row_lower: Vector
-    row_upper: Vector
-    lower: Vector
-    upper: Vector
-    whole: NDArray[np.bool_]
-    seen: Indices
-
-
-@dataclass(frozen=True)
-class SecondStage:
-    """The second stage at one scenario, as a maximisation.
-
-    Parameters
-    ----------
-    q, offset
-        Objective [m] and its constant.
-    T, W, row_lower, row_upper
-        Rows ``row_lower <= T x + W y <= row_upper``; the same number at every scenario.
-    lower, upper, whole
-        Bounds and integrality of the columns [m].
-    """
-
-    q: Vector
-    offset: float
-    T: Any
-    W: Any
-    row_lower: Vector
-    row_upper: Vector
-    lower: Vector
-    upper: Vector
-    whole: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -107,23 +57,42 @@ def _dense(matrix: Any) -> Vector:
     return np.asarray(matrix.todense() if sparse.issparse(matrix) else matrix, dtype=float)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the masters of a run know beside the scenarios.
+
+    Parameters
+    ----------
+    known
+        First stages [k, p] whose value is known exactly; not proposed again.
+    hopeless
+        Scenarios [j, q] in which some first stage had no recourse; the network's
+        feasibility score must not be negative there.
+    """
+
+    known: Sequence[Vector] = ()
+    hopeless: Sequence[Vector] = ()
+
+
 def build_master(
-    first: FirstStage,
-    stages: Sequence[SecondStage],
+    problem: TwoStageProblem,
+    seen: Indices,
     scenarios: Sequence[Vector],
     network: ValueNetwork,
     encoding: Encoding,
     *,
-    slack: float,
-    scored: bool,
+    slack: float = 0.0,
     choose: bool = True,
+    memory: Memory | None = None,
 ) -> tuple[MIP, Indices]:
     """The master as a MIP, and its first-stage columns [p].
 
     Parameters
     ----------
-    first, stages
-        The first stage, and the second stage at every scenario.
+    problem
+        The problem; maximised.
+    seen
+        The binary first-stage columns that the network sees [n], in its order.
     scenarios
         The scenarios.
     network, encoding
@@ -131,53 +100,47 @@ def build_master(
     slack
         The second stage's value may exceed the smallest one the network sees by so much of
         the network's scale; this tightens the relaxation. Infinite: by anything.
-    scored
-        Whether first stages must have a positive feasibility score in every scenario.
     choose
-        False for a master without second stage: the smallest value the network sees.
+        Whether the master has the second stage of the chosen scenario. If not, its
+        objective is the smallest value that the network sees.
+    memory
+        What else the run has learned.
     """
+    memory = memory or Memory()
     model = Model()
-    p, k = len(first.c), len(stages)
-    x = np.concatenate([
-        model.add_columns(1, low, high, whole=bool(whole), cost=cost)
-        for low, high, whole, cost in zip(
-            first.lower, first.upper, first.whole, first.c, strict=True)
-    ]) if p else np.zeros(0, dtype=np.intp)  # fmt: skip
-    model.offset = first.offset
-    if len(first.row_lower):
-        model.add_rows(first.A, x, first.row_lower, first.row_upper)
+    x = problem.add_first_stage(model)
     theta = model.add_columns(1, -np.inf, np.inf, cost=1.0)
-    outputs: list[Outputs] = []
-    if k > 1 or not choose or scored:
-        outputs = [embed_first_stage(model, network, encoding, x[first.seen], xi)
-                   for xi in scenarios]  # fmt: skip
-    if scored:
-        for out in outputs:
-            model.add_rows(out.score.matrix, out.score.columns, -out.score.constant, np.inf)
-    if not choose or (k > 1 and np.isfinite(slack)):
-        room = slack * encoding.scale if np.isfinite(slack) else 0.0
-        for out in outputs:
-            rows = len(out.value.constant)
+    parts: list[Affine] = []
+    if len(scenarios) > 1 or not choose:
+        parts = [embed_first_stage(model, network, encoding, x[seen], xi).value
+                 for xi in scenarios]  # fmt: skip
+    for xi in memory.hopeless:
+        score = embed_first_stage(model, network, encoding, x[seen], xi).score
+        model.add_rows(score.matrix, score.columns, -score.constant, np.inf)
+    for point in memory.known:
+        side = np.where(point > 0.5, -1.0, 1.0)
+        model.add_rows(side[None], x, 1.0 - float((point > 0.5).sum()), np.inf)
+    if not choose or (parts and np.isfinite(slack)):
+        for part in parts:
             model.add_rows(
-                np.hstack([out.value.matrix, -np.ones((rows, 1))]),
-                np.concatenate([out.value.columns, theta]),
-                -out.value.constant - room,
+                np.hstack([part.matrix, -np.ones((len(part.constant), 1))]),
+                np.concatenate([part.columns, theta]),
+                -part.constant - (slack * encoding.scale if choose else 0.0),
                 np.inf,
             )
-    if not choose:
-        return model.mip(Sense.MAXIMIZE), x
-    chosen: list[Indices] = [np.zeros(0, dtype=np.intp)] * k
-    if k > 1:
-        _, binaries = smallest(model, [out.value for out in outputs])
-        ends = np.cumsum([len(out.value.constant) for out in outputs])
-        chosen = np.split(binaries, ends[:-1])
-    _add_second_stage(model, first, stages, x, theta, chosen)
+    if choose:
+        chosen = [np.zeros(0, dtype=np.intp)] * len(scenarios)
+        if parts:
+            _, binaries = smallest(model, parts)
+            ends = np.cumsum([len(part.constant) for part in parts])
+            chosen = list(np.split(binaries, ends[:-1]))
+        _add_second_stage(model, problem, [problem.stage(xi) for xi in scenarios], x, theta, chosen)
     return model.mip(Sense.MAXIMIZE), x
 
 
 def _add_second_stage(
     model: Model,
-    first: FirstStage,
+    problem: TwoStageProblem,
     stages: Sequence[SecondStage],
     x: Indices,
     theta: Indices,
@@ -185,13 +148,10 @@ def _add_second_stage(
 ) -> None:
     """One copy of the second stage; what depends on the scenario holds if it is chosen."""
     one = stages[0]
-    y = np.concatenate([
-        model.add_columns(1, low, high, whole=bool(whole))
-        for low, high, whole in zip(one.lower, one.upper, one.whole, strict=True)
-    ])  # fmt: skip
+    y = model.add_columns(len(one.q), one.lower, one.upper, whole=one.whole)
     columns = np.concatenate([x, y])
-    lower = np.concatenate([first.lower, one.lower])
-    upper = np.concatenate([first.upper, one.upper])
+    lower = np.concatenate([problem.first.lower, one.lower])
+    upper = np.concatenate([problem.first.upper, one.upper])
     matrices = [np.hstack([_dense(s.T), _dense(s.W)]) for s in stages]
     same = np.ones(len(one.row_lower), dtype=bool)
     for s, matrix in zip(stages[1:], matrices[1:], strict=True):
@@ -216,16 +176,17 @@ def _add_second_stage(
                 -np.inf,
                 sign * limits[rows] + big,
             )
-    # theta <= q y + M (1 - chosen), M by the other scenarios' objectives.
+    # theta <= p x + q y + M (1 - chosen), M by the other scenarios' objectives.
+    costs = [np.concatenate([s.p, s.q]) for s in stages]
     for k, (s, flags) in enumerate(zip(stages, chosen, strict=True)):
         big = 0.0
         for j, other in enumerate(stages):
             if j != k:
-                _, high = _activity((other.q - s.q)[None], one.lower, one.upper)
+                _, high = _activity((costs[j] - costs[k])[None], lower, upper)
                 big = max(big, float(high[0]) + other.offset - s.offset)
         model.add_rows(
-            np.concatenate([[1.0], -s.q, np.full(len(flags), big)])[None],
-            np.concatenate([theta, y, flags]),
+            np.concatenate([[1.0], -costs[k], np.full(len(flags), big)])[None],
+            np.concatenate([theta, columns, flags]),
             -np.inf,
             s.offset + (big if len(flags) else 0.0),
         )
@@ -277,6 +238,7 @@ def solve_master(
     kept: list[Vector] = []
     for v in reversed(seen):
         rounded = np.where(whole, np.rint(v), v)
+        rounded = rounded + 0.0
         if not any(np.array_equal(rounded, other) for other in kept):
             kept.append(rounded)
     value = None if outcome.x is None else form.original(outcome.objective)

@@ -178,7 +178,6 @@ class StreamEncoder(nn.Module):
         -------
         Twice [g, b, n, e]; b is 1 for a stream without scenario.
         """
-        g, n, _ = features.shape
         h = features[:, None]
         if u is not None:
             h = torch.cat([h.expand(-1, u.shape[1], -1, -1), u], -1)

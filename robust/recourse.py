@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Vector = NDArray[np.float64]
 
-#: Relative improvement below which two values are the same.
-_SAME = 1e-12
+#: Relative improvement below which two values are the same; with fractional weights, values
+#: as near as that are without number, and searching for the best of them never ends.
+_SAME, _NEAR = 1e-12, 1e-7
 
 
 @njit(cache=True, nogil=True)
@@ -87,8 +88,11 @@ def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
 
 
 @njit(cache=True, nogil=True)
-def _solve(v1, w1, v2, w2, capacity, choice):
-    """Best value within the capacity; ``choice`` [n] becomes the options taken."""
+def _solve(v1, w1, v2, w2, capacity, choice, same, enough):
+    """Best value within the capacity; ``choice`` [n] becomes the options taken.
+
+    Improvements below ``same`` are not sought, nor any once the value is above ``enough``.
+    """
     n = len(v1)
     choice[:] = 0
     slope, dv, dw, item, option = _hull(v1, w1, v2, w2)
@@ -121,6 +125,8 @@ def _solve(v1, w1, v2, w2, capacity, choice):
         else:
             closed[i] = True
     best = value
+    if best > enough:
+        return best
     rate = slope[order[place]]
     bound = base_value + (capacity - base_weight) * rate
     # What each item loses, at the price `rate` of capacity, by another option.
@@ -150,7 +156,7 @@ def _solve(v1, w1, v2, w2, capacity, choice):
     winner = -2
     for position in range(n):
         i = ranks[position]
-        slack = _SAME * max(1.0, abs(best))
+        slack = same * max(1.0, abs(best))
         if not bound - least[i] > best + slack:
             break
         following = least[ranks[position + 1]] if position + 1 < n else np.inf
@@ -185,18 +191,24 @@ def _solve(v1, w1, v2, w2, capacity, choice):
                 w_alt[made], v_alt[made], h_alt[made] = weight, value, past
                 if weight <= capacity and value > best + slack:
                     best = value
-                    slack = _SAME * max(1.0, abs(best))
+                    slack = same * max(1.0, abs(best))
                     winner = past
                 past += 1
                 made += 1
+                if best > enough:
+                    break
             if len(w_out) < count + made:
                 size = 2 * (count + made)
                 w_out, v_out = np.empty(size), np.empty(size)
                 h_out = np.empty(size, dtype=np.int64)
             count = _merge(w, v, h, count, w_alt, v_alt, h_alt, made, w_out, v_out, h_out)
+            if best > enough:
+                break
             w, w_out = w_out, w
             v, v_out = v_out, v
             h, h_out = h_out, h
+        if best > enough:
+            break
         # Any further gain costs at least the next item's loss.
         kept = 0
         for s in range(count):
@@ -241,7 +253,7 @@ def choose_options(
     if capacity < 0 or (arrays[1] < 0).any() or (arrays[3] < 0).any():
         raise ValueError("weights and capacity must not be negative.")
     choice = np.zeros(len(arrays[0]), dtype=np.int64)
-    value = _solve(arrays[0], arrays[1], arrays[2], arrays[3], float(capacity), choice)
+    value = _solve(*arrays, float(capacity), choice, _SAME, np.inf)
     return float(value), choice
 
 
@@ -258,7 +270,7 @@ def _knapsack(f, d, c, t, capacity, x, xi, values, y, r):
                 # Without a loss to repair, the second option is never better.
                 again = on if xi[b, i] > 0.0 else 0.0
                 v2[i], w2[i] = again * f[i], again * (c[i] + t[i])
-            values[a, b] = _solve(v1, w1, v2, w2, capacity, choice)
+            values[a, b] = _solve(v1, w1, v2, w2, capacity, choice, _SAME, np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
                 r[a, b, i] = choice[i] == 2
@@ -303,7 +315,7 @@ def knapsack_recourse(
 
 
 @njit(cache=True, nogil=True)
-def _budget(value, weight, capacity, x, values, y):
+def _budget(value, weight, capacity, x, same, values, y):
     """One knapsack per first stage and scenario over what is not in x; NaN: no room."""
     n = value.shape[1]
     choice = np.empty(n, dtype=np.int64)
@@ -320,9 +332,14 @@ def _budget(value, weight, capacity, x, values, y):
                 values[a, b] = np.nan
                 y[a, b] = False
                 continue
-            values[a, b] = _solve(v1, w1, zero, zero, max(0.0, room), choice)
+            values[a, b] = _solve(v1, w1, zero, zero, max(0.0, room), choice, same, np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
+
+
+def _tolerance(weight: Vector, capacity: Vector) -> float:
+    whole = (weight == np.rint(weight)).all() and (capacity == np.rint(capacity)).all()
+    return _SAME if whole else _NEAR
 
 
 def budget_recourse(
@@ -331,7 +348,8 @@ def budget_recourse(
     """Second stages of capital budgeting, for all pairs of first stage and scenario.
 
     Maximise ``value y`` over ``weight (x + y) <= B, x + y <= 1`` (A. Subramanyam,
-    C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2).
+    C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2). With fractional
+    weights, to a relative 1e-7.
 
     Parameters
     ----------
@@ -352,7 +370,73 @@ def budget_recourse(
     rooms = np.ascontiguousarray(np.broadcast_to(np.asarray(capacity, float), len(first)))
     values = np.empty((len(first), len(v)))
     y = np.empty((len(first), len(v), v.shape[1]), dtype=np.bool_)
-    _budget(v, w, rooms, first, values, y)
+    _budget(v, w, rooms, first, _tolerance(w, rooms), values, y)
+    return values, y
+
+
+@njit(cache=True, nogil=True)
+def _worst(first, value, weight, capacity, x, same, count, values, y):
+    """As `_budget` for one first stage, exact for the ``count`` worst scenarios only."""
+    n = value.shape[1]
+    choice = np.empty(n, dtype=np.int64)
+    v1, zero = np.empty(n), np.zeros(n)
+    worst = np.full(count, np.inf)
+    for b in range(len(value)):
+        room = capacity
+        for i in range(n):
+            on = x[i] > 0.5
+            room -= weight[b, i] if on else 0.0
+            v1[i] = 0.0 if on else value[b, i]
+        limit = worst[-1] - first[b]
+        found = _solve(v1, weight[b], zero, zero, max(0.0, room), choice, same, limit)
+        values[b] = first[b] + found
+        for i in range(n):
+            y[b, i] = choice[i] > 0
+        if values[b] < worst[-1]:
+            k = count - 1
+            while k > 0 and worst[k - 1] > values[b]:
+                worst[k] = worst[k - 1]
+                k -= 1
+            worst[k] = values[b]
+
+
+def worst_budgets(
+    first: ArrayLike,
+    value: ArrayLike,
+    weight: ArrayLike,
+    capacity: float,
+    x: ArrayLike,
+    count: int,
+) -> tuple[Vector, NDArray[np.bool_]]:
+    """Capital budgeting's recourse for one first stage: exact in its worst scenarios.
+
+    Others are left as soon as they are known not to be among the ``count`` worst.
+
+    Parameters
+    ----------
+    first
+        What x itself brings in every scenario [b].
+    value, weight
+        As in `budget_recourse` [b, n].
+    capacity
+        Budget.
+    x
+        A first stage [n] that is affordable in all of them.
+    count
+        How many scenarios matter.
+
+    Returns
+    -------
+    Values [b], with ``first``, exact for the worst and larger for the others than those;
+    and y [b, n].
+    """
+    v = np.ascontiguousarray(value, dtype=np.float64)
+    w = np.ascontiguousarray(weight, dtype=np.float64)
+    values, y = np.empty(len(v)), np.empty(v.shape, dtype=np.bool_)
+    _worst(
+        np.ascontiguousarray(first, dtype=np.float64), v, w, float(capacity),
+        np.ascontiguousarray(x, dtype=np.float64), _NEAR, count, values, y,
+    )  # fmt: skip
     return values, y
 
 

@@ -46,27 +46,43 @@ log = logging.getLogger("nco")
 SHAPES: dict[str, dict[str, ValueConfig]] = {
     "two-stage-knapsack": {
         "concave": ValueConfig(
-            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(64,), embedding=24),),
+            streams=(Stream(features=8, scenario=1, choice="gate", hidden=(64,), embedding=24),),
             head=(),
             pieces=24,
         ),
         "relu": ValueConfig(
-            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(64,), embedding=24),),
+            streams=(Stream(features=8, scenario=1, choice="gate", hidden=(64,), embedding=24),),
+            head=(24,),
+        ),
+        "paper": ValueConfig.paper(features=8, scenario=1),
+    },
+    "capital-budgeting-loans": {
+        "concave": ValueConfig(
+            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(48,), embedding=24),),
+            head=(),
+            pieces=24,
+        ),
+        "relu": ValueConfig(
+            streams=(Stream(features=7, scenario=1, choice="gate", hidden=(48,), embedding=24),),
             head=(24,),
         ),
         "paper": ValueConfig.paper(features=7, scenario=1),
     },
     "capital-budgeting": {
         "concave": ValueConfig(
-            streams=(Stream(features=4, scenario=2, choice="gate", hidden=(48,), embedding=24),),
+            streams=(Stream(features=5, scenario=2, choice="gate", hidden=(48,), embedding=24),),
             head=(),
             pieces=24,
         ),
+        "relu": ValueConfig(
+            streams=(Stream(features=5, scenario=2, choice="gate", hidden=(48,), embedding=24),),
+            head=(24,),
+        ),
         "paper": ValueConfig(
             streams=(
-                Stream(features=4, choice="input", hidden=(16,), embedding=4, post=(32, 8),
+                Stream(features=5, choice="input", hidden=(16,), embedding=4, post=(32, 8),
                        bias=False),
-                Stream(features=4, scenario=2, hidden=(16,), embedding=4, post=(32, 8),
+                Stream(features=5, scenario=2, hidden=(16,), embedding=4, post=(32, 8),
                        bias=False),
             ),
             head=(8,),

@@ -12,7 +12,6 @@ from nco.mip.highs import HighsEngine
 from nco.mip.scip import ScipEngine
 from nco.robust.embedding import (
     Affine,
-    Model,
     embed_first_stage,
     embed_scenario,
     network_values,
@@ -20,6 +19,7 @@ from nco.robust.embedding import (
     smallest,
 )
 from nco.robust.encoding import Encoding
+from nco.robust.model import Model
 from nco.robust.network import Stream, ValueConfig, ValueNetwork
 
 N = 6

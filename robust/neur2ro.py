@@ -1,0 +1,444 @@
+"""Neur2RO: column-and-constraint generation whose second stages a network stands in for.
+
+J. Dumouchelle, E. Julien, J. Kurtz and E. B. Khalil, Neur2RO: neural two-stage robust
+optimization, ICLR 2024. A master proposes first stages by what the network sees in the
+scenarios so far; an adversary adds scenarios in which it sees less. Every first stage that is
+proposed is evaluated by the problem itself: what the network believes never becomes an
+objective or a bound. Beyond the paper, the worst scenario of that evaluation joins the
+scenarios, and a master proposes its near-optimal neighbours as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.instances.core import (
+    Budget,
+    Instance,
+    Listener,
+    Result,
+    Status,
+    Stop,
+    Tracker,
+    UnsupportedError,
+    spawn_seed,
+)
+from nco.instances.registry import backends
+from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
+from nco.robust.two_stage import Evaluation, InfeasibleRecourseError, TwoStageProblem
+
+log = logging.getLogger("nco")
+
+Vector = NDArray[np.float64]
+MASTERS = ("value", "second-stage")
+
+
+@cache
+def _model(problem: str, path: str, stamp: float) -> Any:
+    from nco.robust.weights import read_value_model
+
+    return read_value_model(problem, path)
+
+
+def load_model(problem: str, weights: str = "") -> Any:
+    """The value network for a problem, read once; see `nco.robust.weights.read_value_model`.
+
+    Raises
+    ------
+    nco.weights.WeightsError
+        When there is none, or it cannot be used.
+    """
+    from nco.weights import default_weights, shipped, shipped_folder
+
+    path = Path(weights) if weights else default_weights(problem)
+    if weights and not path.suffix and weights in shipped():
+        path = shipped_folder() / f"{weights}.safetensors"
+    return _model(problem, str(path), path.stat().st_mtime if path.is_file() else 0.0)
+
+
+def outside_range(card: Mapping[str, Any], n: int, encoding: Encoding) -> str | None:
+    """What of an instance the network was not trained on, with the range; None if nothing.
+
+    Parameters
+    ----------
+    card
+        The weights' card.
+    n
+        Size of the instance.
+    encoding
+        The instance as the network sees it.
+    """
+    ranges = card.get("ranges", {})
+    low, high = ranges.get("n", (n, n))
+    if not low <= n <= high:
+        return f"n = {n}, trained on {low} to {high}"
+    for k, features in enumerate(encoding.features):
+        limits = next((v for name, v in ranges.items() if name.startswith(f"{k}:")), None)
+        if limits is None:
+            continue
+        small, large = (np.asarray(v) for v in limits)
+        spread = 1e-6 + 0.05 * (large - small)
+        bad = (features < small - spread) | (features > large + spread)
+        if bad.any():
+            i, j = (int(v[0]) for v in np.nonzero(bad))
+            return (
+                f"input {j} of item {i} is {features[i, j]:.4g}, "
+                f"trained on {small[j]:.4g} to {large[j]:.4g}"
+            )
+    return None
+
+
+def neighbors(x: Vector, seen: NDArray[np.intp], most: int, rng: np.random.Generator) -> Vector:
+    """First stages [k, p] that differ from x by one binary, or by one taken and one left out."""
+    one, zero = seen[x[seen] > 0.5], seen[x[seen] < 0.5]
+    flips = np.repeat(x[None], len(seen), axis=0)
+    flips[np.arange(len(seen)), seen] = 1.0 - flips[np.arange(len(seen)), seen]
+    pairs = len(one) * len(zero)
+    which = np.arange(pairs) if pairs <= most else rng.choice(pairs, most, replace=False)
+    swaps = np.repeat(x[None], len(which), axis=0)
+    if pairs:
+        rows = np.arange(len(which))
+        swaps[rows, one[which // len(zero)]] = 0.0
+        swaps[rows, zero[which % len(zero)]] = 1.0
+    return np.concatenate([flips, swaps])
+
+
+@dataclass
+class _Run:
+    """One solve.
+
+    Parameters
+    ----------
+    problem, encoder, network, encoding, seen
+        The problem, and how the network sees it.
+    tracker, budget, rng
+        What is kept, the limits, randomness.
+    """
+
+    problem: TwoStageProblem
+    encoder: Encoder
+    network: Any
+    encoding: Encoding
+    seen: NDArray[np.intp]
+    tracker: Tracker[Any]
+    budget: Budget
+    rng: np.random.Generator
+    scenarios: list[Vector] = field(default_factory=list)
+    hopeless: list[Vector] = field(default_factory=list)
+    known: dict[bytes, Evaluation | None] = field(default_factory=dict)
+    best: Evaluation | None = None
+    best_value: float = -math.inf
+
+    def add(self, xi: Vector) -> bool:
+        """Keep a scenario unless it is one already."""
+        apart = 1e-3 * max(1.0, float(np.abs(xi).sum()))
+        if any(float(np.abs(xi - other).sum()) <= apart for other in self.scenarios):
+            return False
+        self.scenarios.append(np.asarray(xi, dtype=float))
+        return True
+
+    def values(self, x: Vector) -> Vector:
+        """What first stages [k, p] are worth by the network, in the scenarios so far."""
+        from nco.robust.embedding import network_values
+
+        value, score = network_values(
+            self.network, self.encoding, x[:, self.seen], np.array(self.scenarios)
+        )
+        first = self.problem.first
+        value = np.where(score < 0, -np.inf, value) if self.encoder.scored else value
+        return np.asarray(x @ first.c + first.offset + value.min(1))
+
+    def evaluate(self, x: Vector) -> Evaluation | None:
+        """The problem's own evaluation of a first stage, remembered; None if infeasible."""
+        x = self.problem.whole_x(x)
+        key = x.tobytes()
+        if key not in self.known:
+            try:
+                found = self.problem.worst_case(x, self.budget, np.array(self.scenarios))
+            except TimeoutError:
+                return None
+            except InfeasibleRecourseError as error:
+                self.known[key] = None
+                if not any(np.array_equal(error.xi, xi) for xi in self.hopeless):
+                    self.hopeless.append(error.xi)
+                return None
+            if not (found.exact or found.sampled) and self.budget.done():
+                self.keep(found)
+                return found
+            self.known[key] = found
+            self.keep(found)
+        return self.known[key]
+
+    def keep(self, found: Evaluation) -> None:
+        """Offer an evaluation if it is the best."""
+        value = found.value if found.exact or found.sampled else found.guaranteed
+        if value > self.best_value:
+            self.tracker.offer(self.problem.solution(found))
+            self.best, self.best_value = found, value
+
+    def feasible(self, x: Vector) -> Vector:
+        """Those of first stages [k, p] that satisfy the first stage's rows."""
+        first = self.problem.first
+        if not len(first.row_lower):
+            return x
+        activity = x @ first.A.T
+        slack = 1e-9 * np.maximum(1.0, np.abs(activity))
+        good = (activity >= first.row_lower - slack) & (activity <= first.row_upper + slack)
+        return np.asarray(x[good.all(1)])
+
+    def attack(self, x: Vector, steps: int = 25) -> bool:
+        """Add the scenario in which the network sees the least for x."""
+        from nco.robust.adversary import descend
+
+        problem = self.problem
+        low, high = self.width
+        starts = problem.uncertainty.sample(16, self.rng)
+        if self.scenarios:
+            starts = np.concatenate([starts, np.array(self.scenarios[-8:])])
+        added = False
+        for score in (False, True) if self.encoder.scored and self.hopeless else (False,):
+            found = descend(
+                self.network,
+                self.encoding,
+                x[self.seen],
+                starts,
+                problem.uncertainty.project,
+                score=score,
+                steps=steps,
+                width=high - low,
+                count=1,
+                stop=lambda: self.budget.done() is not None,
+            )
+            added |= self.add(found.xi[0])
+        return added
+
+    @property
+    def width(self) -> tuple[Vector, Vector]:
+        """Smallest and largest scenarios."""
+        if not hasattr(self, "_width"):
+            self._width = self.problem.uncertainty.bounds()
+        return self._width
+
+    def explore(self, x: Vector, rounds: int, ranked: int, tried: int) -> None:
+        """Evaluate the neighbours of x that the network ranks first, from the best again."""
+        for _ in range(rounds):
+            options = self.feasible(neighbors(x, self.seen, 4000, self.rng))
+            if not len(options) or self.budget.done():
+                return
+            order = np.argsort(-self.values(options), kind="stable")[:ranked]
+            options = options[order]
+            # Second stages in the scenarios so far show at once what cannot be better.
+            exact, _ = self.problem.recourse_at(options, np.array(self.scenarios), self.budget)
+            worth = options @ self.problem.first.c + self.problem.first.offset
+            worth = worth + np.where(np.isnan(exact), -np.inf, exact).min(1)
+            before = self.best_value
+            for k in np.argsort(-worth, kind="stable")[:tried]:
+                if worth[k] <= self.best_value or self.budget.done():
+                    break
+                found = self.evaluate(options[k])
+                if found is not None and found.value < worth[k] and len(self.scenarios) < 40:
+                    self.add(found.xi)
+            if self.best_value <= before or self.best is None:
+                return
+            x = self.best.x
+
+
+@dataclass(frozen=True)
+class Neur2RO:
+    """Learned column-and-constraint generation.
+
+    Parameters
+    ----------
+    weights
+        A weights file or the name of shipped weights; by default the problem's own.
+    backend
+        MIP engine of masters and of the adversary's certificate.
+    master
+        "value" maximises the smallest value that the network sees; "second-stage" has the
+        exact second stage of the scenario in which it sees the least, as in the paper.
+    scenarios
+        Largest number of scenarios in a master; the oldest leave.
+    patience
+        Ends after so many masters that brought nothing better.
+    neighbors
+        Neighbours of a proposal that are looked at, as ranked by the network; 0 for none.
+    certify
+        Seconds for a MIP that proves the adversary's scenario for the returned first stage
+        to be the worst the network sees; 0 for none.
+    gap
+        Certified gap of the masters.
+    worst
+        Whether worst scenarios of evaluations join the network's.
+    slack
+        For "second-stage": how far the value may exceed what the network sees, as a share
+        of the network's scale.
+
+    Raises
+    ------
+    ValueError
+        When a parameter makes no sense.
+    """
+
+    name: ClassVar[str] = "neur2ro"
+    weights: str = ""
+    backend: str = "highs"
+    master: str = "value"
+    scenarios: int = 40
+    patience: int = 5
+    neighbors: int = 100
+    certify: float = 0.0
+    gap: float = 1e-3
+    worst: bool = True
+    slack: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.master not in MASTERS:
+            raise ValueError(f"master {self.master!r} not understood; {' or '.join(MASTERS)}.")
+        if min(self.scenarios, self.patience) < 1 or min(self.neighbors, self.certify) < 0:
+            raise ValueError("scenarios and patience must be positive, neighbors and certify >= 0.")
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None, or why the instance cannot be solved."""
+        if not isinstance(getattr(instance, "two_stage", None), TwoStageProblem):
+            return f"{instance.problem} is not a two-stage problem"
+        if instance.problem not in ENCODERS:
+            return f"no value network knows {instance.problem}; known: {', '.join(ENCODERS)}"
+        return None
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance.
+
+        Raises
+        ------
+        UnsupportedError
+            When no network knows the problem.
+        nco.weights.WeightsError
+            When its weights are missing or cannot be used.
+        """
+        reason = self.supports(instance)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        model = load_model(instance.problem, self.weights)
+        problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
+        encoder = ENCODERS[instance.problem]
+        encoding = encode(
+            encoder, model.network.config.streams, instance, problem.uncertainty.dimension
+        )
+        strange = outside_range(model.card, instance.n, encoding)
+        if strange is not None:
+            log.warning("%s: outside what the network was trained on: %s.",
+                        instance.name or instance.problem, strange)  # fmt: skip
+        run = _Run(
+            problem=problem,
+            encoder=encoder,
+            network=model.network,
+            encoding=encoding,
+            seen=encoder.seen(problem),
+            tracker=tracker,
+            budget=budget,
+            rng=np.random.default_rng(spawn_seed(seed, instance.digest)),
+        )
+        with budget.catch_interrupt():
+            extra = self._search(run, start, spawn_seed(seed, instance.digest))
+        stopped = tracker.done() or Stop.FINISHED
+        status = Status.FEASIBLE if tracker.solution is not None else Status.UNKNOWN
+        return tracker.result(stopped, status=status, params=self._params(), extra=extra)
+
+    def _params(self) -> dict[str, Any]:
+        return {
+            "backend": self.backend, "master": self.master, "scenarios": self.scenarios,
+            "patience": self.patience, "neighbors": self.neighbors, "worst": self.worst,
+        }  # fmt: skip
+
+    def _search(self, run: _Run, start: Any, seed: int) -> dict[str, Any]:
+        from nco.robust.master import Memory, build_master, solve_master
+
+        problem, budget = run.problem, run.budget
+        engine = backends.load(self.backend)
+        if start is not None:
+            run.evaluate(np.asarray(start["x"], dtype=float))
+        spent = {"master": 0.0, "adversary": 0.0, "evaluation": 0.0}
+        clock = budget.elapsed()
+
+        def charge(to: str) -> None:
+            nonlocal clock
+            now = budget.elapsed()
+            spent[to] += now - clock
+            clock = now
+
+        x = np.where(problem.first.whole, np.minimum(problem.first.upper, 1.0), 0.0)
+        iteration = stale = 0
+        rows: list[dict[str, Any]] = []
+        while run.tracker.done(iteration) is None and stale < self.patience:
+            run.attack(x)
+            charge("adversary")
+            before = run.best_value
+            memory = Memory([np.frombuffer(k) for k in list(run.known)[-300:]], run.hopeless)
+            mip, columns = build_master(
+                problem,
+                run.seen,
+                run.scenarios[-self.scenarios :],
+                run.network,
+                run.encoding,
+                slack=self.slack,
+                choose=self.master == "second-stage",
+                memory=memory if problem.first.whole.all() else Memory((), run.hopeless),
+            )
+            proposal = solve_master(
+                mip, columns, budget, backend=engine, gap=self.gap, seed=seed, most=3
+            )
+            charge("master")
+            if not len(proposal.x):
+                # Either no time is left, or there is nothing that is not known already.
+                break
+            for candidate in proposal.x:
+                found = run.evaluate(candidate)
+                if self.worst and found is not None:
+                    run.add(found.xi)
+                if budget.done():
+                    break
+            x = proposal.x[0]
+            if self.neighbors and run.best is not None:
+                run.explore(x if iteration % 2 == 0 else run.best.x, 3, self.neighbors, 6)
+            if self.worst and run.best is not None:
+                run.add(run.best.xi)
+            charge("evaluation")
+            iteration += 1
+            stale = 0 if run.best_value > before + 1e-9 * abs(before) else stale + 1
+            rows.append({"believed": proposal.value, "best": run.best_value,
+                         "scenarios": len(run.scenarios)})  # fmt: skip
+            log.debug("neur2ro %d: %s", iteration, rows[-1])
+        extra: dict[str, Any] = {"iterations": rows, "seconds": spent}
+        if self.certify and run.best is not None and budget.done() is None:
+            from nco.robust.adversary import certify
+
+            share = budget.child(time_limit=min(self.certify, budget.left()))
+            attack, bound = certify(
+                run.network, run.encoding, run.best.x[run.seen], problem.uncertainty, share,
+                backend=engine, seed=seed,
+            )  # fmt: skip
+            first = problem.first.value(run.best.x)
+            extra["network"] = {
+                "value": None if attack is None else first + float(attack.values[0]),
+                "bound": first + bound,
+            }
+        return extra
