@@ -204,6 +204,14 @@ solvers = Registry(
         "numba",
     ),
     Entry(
+        "prize-tour",
+        "nco.classical.prize_tour:PrizeTour",
+        "local search over which customers a tour visits",
+        "numba",
+    ),
+    Entry("mis-tabu", "nco.classical.mis_tabu:MISTabu", "tabu search for independent sets", "numba"),
+    Entry("kamis", "nco.classical.kamis:KaMIS", "KaMIS, independent sets", "chszlablib", "kamis"),
+    Entry(
         "space-filling-curve",
         "nco.classical.constructive:SpaceFillingCurve",
         "order along a Hilbert curve",

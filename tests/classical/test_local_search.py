@@ -116,7 +116,7 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return njit(**options)
 
-    monkeypatch.setattr(ls, "njit", unwritable)
+    monkeypatch.setattr("numba.njit", unwritable)
     assert ls._kernel()(lambda x: x + 1)(2) == 3
 
 
