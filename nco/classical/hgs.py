@@ -26,6 +26,8 @@ from nco.instances.cvrp import CVRP
 
 #: Seconds of search when nothing limits it.
 DEFAULT_SECONDS = 10.0
+#: Seconds from which on a search keeps a reserve.
+LONG_SEARCH = 20.0
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,8 @@ def search(
     begin, spent = time.monotonic(), time.process_time()
     yield run(max(0.01, min(2.0, 0.1 * (deadline - begin))), 2**31 - 1)
     pace = min(1.0, (time.process_time() - spent) / max(1e-9, time.monotonic() - begin))
-    # One that is not fed evenly may end early; what is left is worth another seed.
-    for share in (0.97, 0.9):
-        left = deadline - time.monotonic() - way_back
-        if left > 0.02:
-            yield run(share * pace * left, 2**31 - 1)
+    # It gives its solution only at its end, and the pace may fall meanwhile: a long search
+    # keeps a reserve. What is left is worth another seed.
+    while (left := deadline - time.monotonic() - way_back) > 0.02:
+        yield run((0.97 if left < LONG_SEARCH else 0.8) * pace * left, 2**31 - 1)
         seed += 1
