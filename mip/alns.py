@@ -155,6 +155,8 @@ class Search:
         self._sub: Backend | None = None
         self._main: MainSolve | None = None
         self._starters: threading.Thread | None = None
+        self._loaded = threading.Event()
+        self._loading = False
         self._ended = False
         self._lock = threading.RLock()
         self._news: Vector | None = None
@@ -320,15 +322,33 @@ class Search:
             )
             self._main = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
             self._main.start(self.pool[0].x if self.pool else hint)
+            self._load()
             self._first_slices()
         outcome = self._main.outcome if self._main is not None else None
         if outcome is not None and self._settles(outcome):
             return outcome
+        self._load()
         reason = self._trials(self._main_turn)
         outcome = self._main.outcome if self._main is not None else None
         if outcome is not None and self._settles(outcome):
             return outcome
         return self._finish(reason, outcome)
+
+    def _load(self) -> None:
+        """Load the libraries of the choices, which takes seconds, beside the main solve."""
+        limit = self.tracker.budget.time_limit
+        if self._loading or (limit is not None and limit < SHORT):
+            return
+
+        self._loading = True
+
+        def work() -> None:
+            self.bandit.load()
+            self._accept = self.plan.accept()
+            self._loaded.set()
+
+        # A daemon: it runs no engine, and nobody needs to wait for it.
+        threading.Thread(target=work, name="nco-loading", daemon=True).start()
 
     def _settles(self, outcome: Outcome) -> bool:
         return outcome.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
@@ -503,7 +523,7 @@ class Search:
             return True
         self.iterations += 1
         context = self._context()
-        hurry = not self.plan.deterministic and self.tracker.budget.left() < SHORT
+        hurry = not self.plan.deterministic and not self._loaded.is_set()
         arm = self.bandit.choose(context, hurry=hurry)
         current = self.current
         known = Incumbents(
@@ -548,10 +568,12 @@ class Search:
             return
         candidate = _State(polished, self.form.value(polished))
         with self._lock:
-            better = candidate.value < self.current.value
-            if not better and self._accept is None:
-                self._accept = self.plan.accept()
-            if better or self._accept(self.rng, self.pool[0], self.current, candidate):
+            accepted = candidate.value <= self.current.value
+            if not accepted and (self.plan.deterministic or self._loaded.is_set()):
+                if self._accept is None:
+                    self._accept = self.plan.accept()
+                accepted = self._accept(self.rng, self.pool[0], self.current, candidate)
+            if accepted:
                 self.current = candidate
 
     def _reward(self, arm: str, gain: float, effort: float, context: Sequence[float]) -> None:

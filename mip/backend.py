@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +40,10 @@ from nco.instances.registry import solvers
 logger = logging.getLogger("nco")
 
 Vector = NDArray[np.float64]
+#: Seconds that an engine gets to answer an interruption.
+PATIENCE = 0.2
+#: Seconds that the MIP form of a problem may take per node or item, beyond the small sizes.
+MODEL_SECONDS, SMALL = 1e-4, 500
 #: Beyond this, engines take a number for infinity.
 INFINITY = 1e20
 
@@ -211,6 +216,10 @@ class Outcome:
     error: str = ""
 
 
+class OutOfTimeError(Exception):
+    """An engine was not yet built when its time was over."""
+
+
 @dataclass
 class Watch:
     """The ears of a running engine.
@@ -263,7 +272,7 @@ class Backend(Protocol):
 
 def run_interruptible(
     work: Callable[[], None], stop: Callable[[], bool], interrupt: Callable[[], None]
-) -> None:
+) -> bool:
     """Run an engine in a thread, so that the caller's thread stays free for Ctrl-C.
 
     Parameters
@@ -274,6 +283,11 @@ def run_interruptible(
         Asked every few milliseconds.
     interrupt
         Called, until the engine ends, once ``stop`` said True.
+
+    Returns
+    -------
+    False if the engine did not answer within `PATIENCE`, as in presolve or inside an LP, and
+    was left behind: it ends by itself when it next looks, and its object is lost.
     """
     failure: list[BaseException] = []
 
@@ -287,19 +301,32 @@ def run_interruptible(
     thread = threading.Thread(target=target, name="nco-engine")
     thread.start()
     wait = 0.001
+    asked: float | None = None
     try:
         while True:
             thread.join(wait)
             if not thread.is_alive():
                 break
             wait = min(0.02, 2 * wait)
-            if stop():
+            if asked is not None or stop():
                 interrupt()
+                asked = time.monotonic() if asked is None else asked
+                if time.monotonic() - asked > PATIENCE:
+                    return False
     except BaseException:
         interrupt()
         raise
     if failure:
         raise failure[0]
+    return True
+
+
+def left_behind(form: Form, x: Vector | None, cutoff: float | None, bound: float) -> Outcome:
+    """The outcome of an engine that did not stop when asked: what it had said until then."""
+    value = math.inf if x is None else form.value(x)
+    if x is None or (cutoff is not None and value > cutoff + 1e-6 * max(1.0, abs(cutoff))):
+        return Outcome(bound=bound, stopped=Stop.TIME)
+    return Outcome(Status.FEASIBLE, x, value, bound, Stop.TIME)
 
 
 def polish(form: Form, x: Vector, seconds: float = 5.0) -> Vector | None:
@@ -413,7 +440,7 @@ class EngineSolver:
     proves: ClassVar[bool] = True
     threads: int
 
-    def _engine(self, form: Form, seed: int) -> Backend:
+    def _engine(self, form: Form, seed: int, stop: Callable[[], bool]) -> Backend:
         raise NotImplementedError
 
     def _versions(self) -> Mapping[str, str]:
@@ -449,6 +476,8 @@ class EngineSolver:
             quick = construct(instance)
             if quick is not None:
                 tracker.offer(quick, by="constructive")
+        if (result := without_time(tracker, self._params(), self._versions())) is not None:
+            return result
         view = view_of(instance, tracker.solution)
         form = Form(view.mip)
         if tracker.solution is not None:
@@ -471,7 +500,14 @@ class EngineSolver:
             return settled
         if (reason := tracker.done()) is not None:
             return Outcome(stopped=reason)
-        engine = self._engine(form, spawn_seed(seed, tracker.instance.digest))
+        try:
+            engine = self._engine(
+                form,
+                spawn_seed(seed, tracker.instance.digest),
+                lambda: tracker.done() is not None,
+            )
+        except OutOfTimeError:
+            return Outcome(stopped=tracker.done() or Stop.TIME)
         try:
             root_rounds(engine, view, budget.share(0.1))
             reason = tracker.done()
@@ -492,6 +528,21 @@ class EngineSolver:
             offer(tracker, form, view, outcome.x)
         offer_bound(tracker, form, view, outcome.bound)
         return outcome
+
+
+def without_time(
+    tracker: Tracker[Any], params: Mapping[str, Any], v: Mapping[str, str]
+) -> Result | None:
+    """What is known, where the budget is too short to write the model; else None."""
+    instance, budget = tracker.instance, tracker.budget
+    reason = tracker.done()
+    if reason is None and not isinstance(instance, MIP):
+        # Writing a model cannot be interrupted; small ones take no time worth asking for.
+        short = budget.left() < MODEL_SECONDS * max(0, instance.n - SMALL)
+        reason = Stop.TIME if short else None
+    if reason is None or instance.n == 0:
+        return None
+    return tracker.result(reason, params=params, versions=v)
 
 
 def confirm_unbounded(engine: Backend, budget: Budget, watch: Watch) -> Outcome:

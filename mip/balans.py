@@ -28,6 +28,7 @@ from nco.mip.backend import (
     Form,
     Limits,
     Outcome,
+    OutOfTimeError,
     Vector,
     Watch,
     checked_start,
@@ -39,6 +40,7 @@ from nco.mip.backend import (
     reason_without_mip,
     settle,
     view_of,
+    without_time,
 )
 from nco.mip.bandit import POLICIES, Bandit, load_memory, save_memory
 
@@ -257,6 +259,9 @@ class Balans:
             if quick is not None:
                 tracker.offer(quick, by="constructive")
         known = tracker.solution if tracker.solution is not None else start
+        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
+        if (early := without_time(tracker, self._params(), versions)) is not None:
+            return early
         view = view_of(instance, tracker.solution)
         form = Form(view.mip)
 
@@ -289,7 +294,6 @@ class Balans:
                     outcome.objective = form.sign * result.objective
         if not results and tracker.solution is None:
             outcome.stopped = tracker.done() or Stop.ERROR
-        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
         extra = {"workers": [dict(r.extra) for r in results]}
         return conclude(
             tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
@@ -318,13 +322,18 @@ class Balans:
             quick = construct(instance)
             if quick is not None:
                 tracker.offer(quick, by="constructive")
+        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
+        if (result := without_time(tracker, self._params(), versions)) is not None:
+            return result
         view = view_of(instance, tracker.solution)
         form = Form(view.mip)
         if tracker.solution is not None:
             hint = view.encode(tracker.solution)
         with budget.catch_interrupt():
-            outcome, extra = self._run(form, view, tracker, hint, seed, share)
-        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
+            try:
+                outcome, extra = self._run(form, view, tracker, hint, seed, share)
+            except OutOfTimeError:
+                outcome, extra = Outcome(stopped=tracker.done() or Stop.TIME), {}
         return conclude(
             tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
         )
@@ -352,7 +361,11 @@ class Balans:
         own = spawn_seed(seed, tracker.instance.digest)
 
         def engine(name: str, shift: int) -> Backend:
-            made: Backend = backends.load(name)(form, seed=(own + shift) % 2**31)
+            made: Backend = backends.load(name)(
+                form,
+                seed=(own + shift) % 2**31,
+                stop=lambda: tracker.done() is not None,
+            )
             return made
 
         memory = load_memory(self.memory) if self.memory else {}

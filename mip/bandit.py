@@ -142,10 +142,7 @@ class Bandit:
         trials = self._trials[-WINDOW:]
         if self.policy == "random" or not trials or (hurry and self._mab is None):
             return str(self._rng.choice(allowed))
-        if self._mab is None:
-            from mabwiser.mab import MAB
-
-            self._mab = MAB(self.arms, _policy(self.policy, self._parameter), seed=self._seed)
+        self.load()
         names = [t[0] for t in trials]
         rewards = [t[1] for t in trials]
         if self._binary:
@@ -160,6 +157,13 @@ class Bandit:
             self._mab.fit(names, rewards)
             arm = str(self._mab.predict())
         return arm if arm in allowed else str(self._rng.choice(allowed))
+
+    def load(self) -> None:
+        """Make the policy now, which loads MABWiser."""
+        if self._mab is None and self.policy != "random":
+            from mabwiser.mab import MAB
+
+            self._mab = MAB(self.arms, _policy(self.policy, self._parameter), seed=self._seed)
 
     def learn(
         self,

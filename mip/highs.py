@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +18,10 @@ from nco.mip.backend import (
     Limits,
     Neighborhood,
     Outcome,
+    OutOfTimeError,
     Vector,
     Watch,
+    left_behind,
     run_interruptible,
 )
 
@@ -76,12 +78,29 @@ class HighsEngine:
         HiGHS' random seed.
     threads
         Threads of one solve.
+    stop
+        Asked once before the model is passed, which is one quick call.
+
+    Raises
+    ------
+    OutOfTimeError
+        When ``stop`` said True.
     """
 
     name: ClassVar[str] = "highs"
 
-    def __init__(self, form: Form, *, seed: int = 0, threads: int = 1):
+    def __init__(
+        self,
+        form: Form,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        stop: Callable[[], bool] | None = None,
+    ):
+        if stop is not None and stop():
+            raise OutOfTimeError
         self.form = form
+        self._lost = False
         self._highs = pass_model(form, threads=threads, seed=seed)
         self._all = np.arange(form.n, dtype=np.int32)
 
@@ -100,7 +119,8 @@ class HighsEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        self._highs.clearModel()
+        if not self._lost:
+            self._highs.clearModel()
 
     def solve(
         self,
@@ -122,7 +142,8 @@ class HighsEngine:
             self._restrict(restriction, changed)
             return self._run(limits, restriction, start, watch)
         finally:
-            self._undo(restriction, changed, rows_before)
+            if not self._lost:
+                self._undo(restriction, changed, rows_before)
 
     def _restrict(self, restriction: Neighborhood, changed: Any) -> None:
         highs = self._highs
@@ -188,6 +209,9 @@ class HighsEngine:
         kinds = cb.HighsCallbackType
 
         def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
+            if self._lost:
+                into.user_interrupt = True
+                return
             if kind == kinds.kCallbackMipImprovingSolution:
                 best[:] = [np.array(out.mip_solution)]
                 if watch.on_solution is not None:
@@ -230,10 +254,13 @@ class HighsEngine:
         for kind in heard:
             highs.startCallback(kind)
         try:
-            run_interruptible(highs.run, watch.stop, interrupt)
+            self._lost = not run_interruptible(highs.run, watch.stop, interrupt)
         finally:
-            for kind in heard:
-                highs.stopCallback(kind)
+            if not self._lost:
+                for kind in heard:
+                    highs.stopCallback(kind)
+        if self._lost:
+            return left_behind(form, best[0] if best else None, cutoff, state["bound"])
         if failures:
             raise failures[0]
         return self._outcome(best[0] if best else None, cutoff)
@@ -317,8 +344,8 @@ class HiGHS(EngineSolver):
         if self.threads < 1:
             raise ValueError(f"threads = {self.threads} < 1 not understood.")
 
-    def _engine(self, form: Form, seed: int) -> HighsEngine:
-        return HighsEngine(form, seed=seed, threads=self.threads)
+    def _engine(self, form: Form, seed: int, stop: Callable[[], bool]) -> HighsEngine:
+        return HighsEngine(form, seed=seed, threads=self.threads, stop=stop)
 
     def _versions(self) -> Mapping[str, str]:
         from importlib.metadata import version

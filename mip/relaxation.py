@@ -71,7 +71,8 @@ class LinearProgram:
         if stop is not None:
             highs.setCallback(hear, None)
             highs.startCallback(cb.HighsCallbackType.kCallbackSimplexInterrupt)
-        run_interruptible(highs.run, asked, interrupt)
+        if not run_interruptible(highs.run, asked, interrupt):
+            return Outcome(stopped=Stop.TIME)
         status = highs.getModelStatus()
         if status == Code.kOptimal:
             value = highs.getObjectiveValue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,10 +18,15 @@ from nco.mip.backend import (
     Limits,
     Neighborhood,
     Outcome,
+    OutOfTimeError,
     Vector,
     Watch,
+    left_behind,
     run_interruptible,
 )
+
+#: Columns or rows written between two looks at the clock.
+CHUNK = 200
 
 
 class ScipEngine:
@@ -37,11 +42,15 @@ class ScipEngine:
         SCIP itself works in one thread; more are used by LP solvers that can.
     params
         Further SCIP parameters, name -> value.
+    stop
+        Asked while the model is written, which takes long for large ones.
 
     Raises
     ------
     ValueError
         When SCIP refuses a parameter.
+    OutOfTimeError
+        When ``stop`` said True before the model was there.
     """
 
     name: ClassVar[str] = "scip"
@@ -53,6 +62,7 @@ class ScipEngine:
         seed: int = 0,
         threads: int = 1,
         params: Mapping[str, Any] | None = None,
+        stop: Callable[[], bool] | None = None,
     ):
         from pyscipopt import Model
         from pyscipopt.scip import Term
@@ -73,8 +83,10 @@ class ScipEngine:
                 raise ValueError(
                     f"SCIP parameter {name} = {value} not understood: {error}."
                 ) from None
-        self._variables = [
-            model.addVar(f"x{k}", "I" if whole else "C", low, high, cost)
+        self._stop = stop
+        self._lost = False
+        self._variables: list[Any] = []
+        try:
             for k, (whole, low, high, cost) in enumerate(
                 zip(
                     form.whole.tolist(),
@@ -83,12 +95,16 @@ class ScipEngine:
                     form.c.tolist(),
                     strict=True,
                 )
-            )
-        ]
-        model.addObjoffset(form.offset)
-        self._terms = [Term(variable) for variable in self._variables]
-        self._rows: list[Any] = []
-        self.add_rows(form.A, form.row_lower, form.row_upper)
+            ):
+                self._ask(k)
+                self._variables.append(
+                    model.addVar(f"x{k}", "I" if whole else "C", low, high, cost)
+                )
+            model.addObjoffset(form.offset)
+            self._terms = [Term(variable) for variable in self._variables]
+            self.add_rows(form.A, form.row_lower, form.row_upper)
+        finally:
+            self._stop = None
         self._events = self._listen()
 
     def _listen(self) -> Any:
@@ -105,6 +121,7 @@ class ScipEngine:
         class Ears(Eventhdlr):  # type: ignore[misc]
             watch: Watch | None = None
             bound = -math.inf
+            best: Vector | None = None
             failure: BaseException | None = None
 
             def eventinit(self) -> None:
@@ -131,8 +148,10 @@ class ScipEngine:
         watch = self._events.watch
         if watch is None:
             return
-        if solution and watch.on_solution is not None:
-            watch.on_solution(self._values(self._model.getBestSol()))
+        if solution:
+            self._events.best = self._values(self._model.getBestSol())
+            if watch.on_solution is not None:
+                watch.on_solution(self._events.best)
         bound = self._model.getDualbound()
         if bound > self._events.bound and abs(bound) < INFINITY:
             self._events.bound = bound
@@ -158,6 +177,10 @@ class ScipEngine:
         value = self._model.getSolVal
         return np.array([value(solution, variable) for variable in self._variables])
 
+    def _ask(self, done: int) -> None:
+        if done % CHUNK == 0 and self._stop is not None and self._stop():
+            raise OutOfTimeError
+
     def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
         """Add valid rows for good."""
         self._add(A, lower, upper)
@@ -172,6 +195,7 @@ class ScipEngine:
         terms, add = self._terms, self._model.addCons
         rows = []
         for k, (low, high) in enumerate(zip(_limits(lower), _limits(upper), strict=True)):
+            self._ask(k)
             entries = range(starts[k], starts[k + 1])
             if not entries or (low is None and high is None):
                 # The form has checked that empty rows hold.
@@ -182,7 +206,8 @@ class ScipEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        self._rows.clear()
+        if self._lost:
+            return
         self._terms.clear()
         self._variables.clear()
         self._model.freeProb()
@@ -221,16 +246,21 @@ class ScipEngine:
                     extra += self._add(sparse.csr_array(form.c[None]), np.array([-math.inf]), right)
             return self._run(limits, start, watch, restriction)
         finally:
-            model.freeTransform()
-            for row in extra:
-                model.delCons(row)
-            if changed is not None:
-                columns = changed[0]
-                self._bounds(columns, form.lower[columns], form.upper[columns])
-            if restriction.objective is not None:
-                self._objective(form.c, form.offset)
-            if restriction.cutoff is not None:
-                model.setObjlimit(model.infinity())
+            if not self._lost:
+                self._undo(restriction, changed, extra)
+
+    def _undo(self, restriction: Neighborhood, changed: Any, extra: list[Any]) -> None:
+        model, form = self._model, self.form
+        model.freeTransform()
+        for row in extra:
+            model.delCons(row)
+        if changed is not None:
+            columns = changed[0]
+            self._bounds(columns, form.lower[columns], form.upper[columns])
+        if restriction.objective is not None:
+            self._objective(form.c, form.offset)
+        if restriction.cutoff is not None:
+            model.setObjlimit(model.infinity())
 
     def _bounds(self, columns: Any, lower: Vector, upper: Vector) -> None:
         model, variables = self._model, self._variables
@@ -267,14 +297,18 @@ class ScipEngine:
             ):
                 model.setSolVal(solution, variable, value)
             model.addSol(solution)
-        ears.watch, ears.bound, ears.failure = watch, -math.inf, None
+        ears.watch, ears.bound, ears.failure, ears.best = watch, -math.inf, None, None
         try:
-            run_interruptible(model.optimizeNogil, watch.stop, model.interruptSolve)
+            self._lost = not run_interruptible(
+                model.optimizeNogil, watch.stop, model.interruptSolve
+            )
         finally:
             ears.watch = None
         if ears.failure is not None:
             raise ears.failure
         cutoff = restriction.cutoff if restriction.objective is None else None
+        if self._lost:
+            return left_behind(self.form, ears.best, cutoff, ears.bound)
         return self._outcome(cutoff)
 
     def _outcome(self, cutoff: float | None) -> Outcome:
@@ -364,8 +398,8 @@ class SCIP(EngineSolver):
         if self.threads < 1:
             raise ValueError(f"threads = {self.threads} < 1 not understood.")
 
-    def _engine(self, form: Form, seed: int) -> ScipEngine:
-        return ScipEngine(form, seed=seed, threads=self.threads, params=self._all())
+    def _engine(self, form: Form, seed: int, stop: Callable[[], bool]) -> ScipEngine:
+        return ScipEngine(form, seed=seed, threads=self.threads, params=self._all(), stop=stop)
 
     def _all(self) -> Mapping[str, Any]:
         return {**(LNS if self.lns else {}), **self.params}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 
@@ -20,7 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return run(list(argv))
     _own_stdout()
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    if any(t.name.startswith("nco-") and t.is_alive() for t in threading.enumerate()):
+        # An engine that has not yet noticed the end of its time must not keep the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _own_stdout() -> None:

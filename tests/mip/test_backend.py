@@ -1,7 +1,9 @@
 """Engines against brute force, and that each call leaves the model as it was."""
 
+import importlib
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from nco.instances.core import Budget, InputError, Sense, Status, Stop
 from nco.instances.mip import MIP
-from nco.mip.backend import Form, Limits, Neighborhood, Watch, polish
+from nco.instances.tsp import TSP
+from nco.mip.backend import Form, Limits, Neighborhood, Watch, polish, run_interruptible
+from nco.mip.balans import Balans
 from nco.mip.highs import HiGHS, HighsEngine
 from nco.mip.scip import SCIP, ScipEngine
 
@@ -316,3 +320,43 @@ def test_safe_bound_rounds_whole_objectives_only():
 def test_a_bad_scip_parameter():
     with pytest.raises(ValueError, match="limits/nothing"):
         SCIP(params={"limits/nothing": 3}).solve(model(), Budget(5))
+
+
+def test_an_engine_that_does_not_answer_is_left_behind():
+    release, asked = threading.Event(), []
+
+    def work():
+        release.wait(30)
+
+    ended = run_interruptible(work, lambda: True, lambda: asked.append(1))
+    assert not ended
+    assert asked
+    release.set()
+    assert run_interruptible(lambda: None, lambda: False, lambda: None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_lost_engine_tells_what_it_had_found(engine, hard_mip, monkeypatch):
+    module = importlib.import_module(engine.__module__)
+    whole = module.run_interruptible
+
+    def lose(work, stop, interrupt):
+        whole(work, stop, interrupt)
+        return False
+
+    monkeypatch.setattr(module, "run_interruptible", lose)
+    form = Form(hard_mip)
+    lost = engine(form)
+    outcome = lost.solve(Limits(20, nodes=50))
+    assert outcome.status is Status.FEASIBLE
+    assert form.feasible(form.rounded(outcome.x))
+    assert outcome.objective == pytest.approx(form.value(outcome.x))
+    lost.close()
+
+
+def test_a_problem_too_large_for_its_time_keeps_the_constructive_start():
+    instance = TSP.generate(3000, seed=1)
+    for solver in (SCIP(), HiGHS(), Balans()):
+        result = solver.solve(instance, Budget(0.01))
+        assert result.feasible
+        assert result.stopped is Stop.TIME
