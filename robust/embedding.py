@@ -78,8 +78,18 @@ class Affine:
         )
 
 
-def relu(model: Model, a: Affine) -> Affine:
-    """``max(0, a)`` as columns of the model; only undecided signs cost a binary."""
+def relu(model: Model, a: Affine, *, exact: bool = True) -> Affine:
+    """``max(0, a)`` as columns of the model; only undecided signs cost a binary.
+
+    Parameters
+    ----------
+    model
+        Gets columns and rows.
+    a
+        Expressions over its columns.
+    exact
+        If False, columns may be larger than that, and nothing costs a binary.
+    """
     low, high = a.interval(model)
     # Values within a hair of zero are zero; the rows' tolerances are larger.
     hair = 1e-9
@@ -99,7 +109,13 @@ def relu(model: Model, a: Affine) -> Affine:
     )
     k = len(undecided)
     out = pre[: len(active)]
-    if k:
+    if k and not exact:
+        z = model.add_columns(k, 0.0, high[undecided])
+        eye = sparse.identity(k)
+        columns = np.concatenate([z, pre[len(active) :]])
+        model.add_rows(sparse.hstack([eye, -eye]), columns, 0.0, np.inf)
+        out = np.concatenate([out, z])
+    elif k:
         pre, bottom, top = pre[len(active) :], low[undecided], high[undecided]
         z = model.add_columns(k, 0.0, top)
         d = model.add_columns(k, 0.0, 1.0, whole=True)
@@ -129,18 +145,36 @@ def feed(model: Model, inputs: Affine, layers: Layers) -> Affine:
 
 @dataclass(frozen=True)
 class Outputs:
-    """A network's outputs over columns of a model, each the smallest of its entries.
+    """A network's outputs over columns of a model.
 
     Parameters
     ----------
     value
-        Pieces of the value [k], in the instance's units.
+        The value [1], in the instance's units.
     score
-        Pieces of the feasibility score [k].
+        The feasibility score [1].
     """
 
     value: Affine
     score: Affine
+
+
+def _head(
+    model: Model, network: ValueNetwork, inputs: Affine, scale: float, *, exact: bool = True
+) -> Outputs:
+    layers = layers_of(network.head)
+    if network.config.concave:
+        hidden = relu(model, inputs.then(*layers[0]), exact=exact)
+        ((weight, bias),) = layers_of([network.skip])
+        down = network.down.detach().double().abs().numpy()
+        out = Affine.joined([inputs, hidden]).then(np.hstack([weight, -down]), bias)
+        # What is linear and what is hidden share columns.
+        out = _compact(out)
+    else:
+        out = feed(model, inputs, layers)
+    value, score = (Affine(out.columns, out.matrix[k : k + 1], out.constant[k : k + 1])
+                    for k in range(2))  # fmt: skip
+    return Outputs(Affine(value.columns, scale * value.matrix, scale * value.constant), score)
 
 
 def smallest(model: Model, parts: Sequence[Affine]) -> tuple[Indices, Indices]:
@@ -234,7 +268,13 @@ def network_values(
 
 
 def embed_first_stage(
-    model: Model, network: ValueNetwork, encoding: Encoding, x: Indices, xi: Vector
+    model: Model,
+    network: ValueNetwork,
+    encoding: Encoding,
+    x: Indices,
+    xi: Vector,
+    *,
+    exact: bool = True,
 ) -> Outputs:
     """Value and score over binary columns x, at one scenario.
 
@@ -248,6 +288,9 @@ def embed_first_stage(
         Columns of the first stage's binaries [n].
     xi
         The scenario [q].
+    exact
+        If False, and the network is concave, outputs may be smaller than the network's; where
+        larger is better they are not, and no binaries are needed.
     """
     parts = []
     numbers = encoding.scenario(xi[None])
@@ -262,7 +305,7 @@ def embed_first_stage(
         else:
             part = Affine(x, (on - off).T / len(h), off.mean(0))
         parts.append(feed(model, part, layers_of(stream.post)))
-    return _outputs(feed(model, Affine.joined(parts), layers_of(network.head)), encoding.scale)
+    return _head(model, network, Affine.joined(parts), encoding.scale, exact=exact)
 
 
 def embed_scenario(
@@ -307,7 +350,7 @@ def embed_scenario(
             (constant + sum((p.constant for p in pieces), np.zeros(len(constant)))) / n,
         )
         parts.append(feed(model, _compact(total), layers_of(stream.post)))
-    return _outputs(feed(model, Affine.joined(parts), layers_of(network.head)), encoding.scale)
+    return _head(model, network, Affine.joined(parts), encoding.scale)
 
 
 def _compact(a: Affine) -> Affine:
@@ -316,11 +359,3 @@ def _compact(a: Affine) -> Affine:
     matrix = np.zeros((len(a.constant), len(columns)))
     np.add.at(matrix.T, place, a.matrix.T)
     return Affine(columns.astype(np.intp), matrix, a.constant)
-
-
-def _outputs(out: Affine, scale: float) -> Outputs:
-    k = len(out.constant) // 2
-    return Outputs(
-        Affine(out.columns, scale * out.matrix[:k], scale * out.constant[:k]),
-        Affine(out.columns, out.matrix[k:], out.constant[k:]),
-    )

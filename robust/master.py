@@ -112,10 +112,10 @@ def build_master(
     theta = model.add_columns(1, -np.inf, np.inf, cost=1.0)
     parts: list[Affine] = []
     if len(scenarios) > 1 or not choose:
-        parts = [embed_first_stage(model, network, encoding, x[seen], xi).value
+        parts = [embed_first_stage(model, network, encoding, x[seen], xi, exact=choose).value
                  for xi in scenarios]  # fmt: skip
     for xi in memory.hopeless:
-        score = embed_first_stage(model, network, encoding, x[seen], xi).score
+        score = embed_first_stage(model, network, encoding, x[seen], xi, exact=False).score
         model.add_rows(score.matrix, score.columns, -score.constant, np.inf)
     for point in memory.known:
         side = np.where(point > 0.5, -1.0, 1.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -90,24 +91,31 @@ class ValueConfig:
     streams
         The set encoders; their outputs are joined.
     head
-        Widths of the head's hidden layers, possibly none.
-    pieces
-        The head's outputs are each the smallest of so many linear ones. Without hidden
-        layers the value is then concave in x, as the relaxed second stage is, and a MIP
-        that maximises it needs no binaries.
+        Widths of the head's hidden layers.
+    concave
+        Whether outputs are linear in the streams' outputs minus positive multiples of the
+        one hidden layer. Without networks behind the means, the value is then concave in x,
+        as that of the relaxed second stage is, and a MIP that maximises it needs no binaries.
+
+    Raises
+    ------
+    ValueError
+        When there are no streams, or widths do not fit.
     """
 
     streams: tuple[Stream, ...]
     head: tuple[int, ...] = (8,)
-    pieces: int = 1
+    concave: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
         streams = (Stream(**s) if isinstance(s, Mapping) else s for s in self.streams)
         object.__setattr__(self, "streams", tuple(streams))
         object.__setattr__(self, "head", tuple(self.head))
-        if not self.streams or min(self.pieces, *self.head, 1) < 1:
-            raise ValueError("a value network needs streams, and widths must be positive.")
+        if not self.streams or not self.head or min(self.head) < 1:
+            raise ValueError("a value network needs streams and a hidden layer in its head.")
+        if self.concave and (len(self.head) > 1 or any(s.post for s in self.streams)):
+            raise ValueError("a concave network has one hidden layer in its head, none before it.")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -136,8 +144,7 @@ class ValueConfig:
 
 
 def _layers(sizes: Sequence[int], bias: bool) -> nn.ModuleList:
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    return nn.ModuleList(nn.Linear(a, b, bias=bias) for a, b in pairs)
+    return nn.ModuleList(nn.Linear(a, b, bias=bias) for a, b in pairwise(sizes))
 
 
 def _run(layers: nn.ModuleList, h: Tensor) -> Tensor:
@@ -217,7 +224,11 @@ class ValueNetwork(nn.Module):
         self.config = config
         self.streams = nn.ModuleList(StreamEncoder(s) for s in config.streams)
         width = sum(s.outputs for s in config.streams)
-        self.head = _layers((width, *config.head, 2 * config.pieces), True)
+        sizes = (width, *config.head)
+        self.head = _layers(sizes if config.concave else (*sizes, 2), True)
+        if config.concave:
+            self.skip = nn.Linear(width, 2)
+            self.down = nn.Parameter(0.1 * torch.randn(2, config.head[0]))
 
     def forward(
         self, features: Sequence[Tensor], x: Tensor, u: Sequence[Tensor | None]
@@ -238,6 +249,8 @@ class ValueNetwork(nn.Module):
             stream(f, x, v).expand(-1, x.shape[1], b, -1)
             for stream, f, v in zip(self.streams, features, u, strict=True)
         ]
-        out = _run(self.head, torch.cat(parts, -1))
-        k = self.config.pieces
-        return out[..., :k].amin(-1), out[..., k:].amin(-1)
+        h = torch.cat(parts, -1)
+        out = _run(self.head, h)
+        if self.config.concave:
+            out = self.skip(h) - functional.linear(functional.relu(out), self.down.abs())
+        return out[..., 0], out[..., 1]

@@ -40,6 +40,8 @@ log = logging.getLogger("nco")
 
 Vector = NDArray[np.float64]
 MASTERS = ("value", "second-stage")
+#: The newest scenarios, by which neighbours are judged.
+LOOKED_AT = 24
 
 
 @cache
@@ -122,6 +124,8 @@ class _Run:
         The problem, and how the network sees it.
     tracker, budget, rng
         What is kept, the limits, randomness.
+    worst
+        Whether scenarios of evaluations are kept.
     """
 
     problem: TwoStageProblem
@@ -132,6 +136,7 @@ class _Run:
     tracker: Tracker[Any]
     budget: Budget
     rng: np.random.Generator
+    worst: bool = True
     scenarios: list[Vector] = field(default_factory=list)
     hopeless: list[Vector] = field(default_factory=list)
     known: dict[bytes, Evaluation | None] = field(default_factory=dict)
@@ -151,11 +156,64 @@ class _Run:
         from nco.robust.embedding import network_values
 
         value, score = network_values(
-            self.network, self.encoding, x[:, self.seen], np.array(self.scenarios)
+            self.network, self.encoding, x[:, self.seen], np.array(self.scenarios[-LOOKED_AT:])
         )
         first = self.problem.first
         value = np.where(score < 0, -np.inf, value) if self.encoder.scored else value
         return np.asarray(x @ first.c + first.offset + value.min(1))
+
+    def hurt(self, x: Vector, steps: int = 30) -> tuple[float, Vector]:
+        """What x is worth at most, and the scenario that shows it.
+
+        The exact second stages of the scenarios so far and, where these are convex in xi,
+        projected subgradient steps from the worst of them; the step length aims at the best
+        value (B. T. Polyak, Minimization of unsmooth functionals, 1969).
+        """
+        problem = self.problem
+        known = self.scenarios[-LOOKED_AT:]
+        values, ys = problem.recourse_at(x, np.array(known), self.budget)
+        if np.isnan(values).any():
+            return -math.inf, known[int(np.argmax(np.isnan(values[0])))]
+        first = problem.first.value(x)
+        k = int(np.argmin(values[0]))
+        value, xi, y = float(values[0, k]), known[k], ys[0, k]
+        worst = (value, xi)
+        if not (problem.affine.certain_rows and problem.uncertainty.convex):
+            return first + value, xi
+        target = self.best_value - first
+        if not math.isfinite(target):
+            target = value - 0.05 * abs(value)
+        for _ in range(steps):
+            if worst[0] <= target:
+                break
+            slope, _ = problem.affine.linear(x, y)
+            length = float(slope @ slope)
+            if length <= 0.0:
+                break
+            xi = problem.uncertainty.project((xi - (value - target) / length * slope)[None])[0]
+            found, more = problem.recourse_at(x, xi)
+            value, y = float(found[0, 0]), more[0, 0]
+            if value < worst[0]:
+                worst = (value, xi)
+        return first + worst[0], worst[1]
+
+    def consider(self, x: Vector) -> None:
+        """Evaluate a first stage unless some scenario shows that it is not better."""
+        x = self.problem.whole_x(x)
+        if x.tobytes() in self.known or self.budget.done():
+            return
+        most, xi = self.hurt(x)
+        if self.worst:
+            self.add(xi)
+        if most > self.best_value:
+            found = self.evaluate(x)
+            if found is not None and self.worst:
+                self.add(found.xi)
+        elif math.isfinite(most):
+            self.known[x.tobytes()] = None
+        else:
+            # No second stage there.
+            self.evaluate(x)
 
     def evaluate(self, x: Vector) -> Evaluation | None:
         """The problem's own evaluation of a first stage, remembered; None if infeasible."""
@@ -163,7 +221,11 @@ class _Run:
         key = x.tobytes()
         if key not in self.known:
             try:
-                found = self.problem.worst_case(x, self.budget, np.array(self.scenarios))
+                hints = np.array(self.scenarios)
+                if len(hints) > 1:
+                    values, _ = self.problem.recourse_at(x, hints, self.budget)
+                    hints = hints[np.argsort(values[0], kind="stable")]
+                found = self.problem.worst_case(x, self.budget, hints)
             except TimeoutError:
                 return None
             except InfeasibleRecourseError as error:
@@ -237,16 +299,15 @@ class _Run:
             order = np.argsort(-self.values(options), kind="stable")[:ranked]
             options = options[order]
             # Second stages in the scenarios so far show at once what cannot be better.
-            exact, _ = self.problem.recourse_at(options, np.array(self.scenarios), self.budget)
+            known = np.array(self.scenarios[-LOOKED_AT:])
+            exact, _ = self.problem.recourse_at(options, known, self.budget)
             worth = options @ self.problem.first.c + self.problem.first.offset
             worth = worth + np.where(np.isnan(exact), -np.inf, exact).min(1)
             before = self.best_value
             for k in np.argsort(-worth, kind="stable")[:tried]:
                 if worth[k] <= self.best_value or self.budget.done():
                     break
-                found = self.evaluate(options[k])
-                if found is not None and found.value < worth[k] and len(self.scenarios) < 40:
-                    self.add(found.xi)
+                self.consider(options[k])
             if self.best_value <= before or self.best is None:
                 return
             x = self.best.x
@@ -294,7 +355,7 @@ class Neur2RO:
     master: str = "value"
     scenarios: int = 40
     patience: int = 5
-    neighbors: int = 100
+    neighbors: int = 60
     certify: float = 0.0
     gap: float = 1e-3
     worst: bool = True
@@ -356,6 +417,7 @@ class Neur2RO:
             tracker=tracker,
             budget=budget,
             rng=np.random.default_rng(spawn_seed(seed, instance.digest)),
+            worst=self.worst,
         )
         with budget.catch_interrupt():
             extra = self._search(run, start, spawn_seed(seed, instance.digest))
@@ -411,16 +473,10 @@ class Neur2RO:
                 # Either no time is left, or there is nothing that is not known already.
                 break
             for candidate in proposal.x:
-                found = run.evaluate(candidate)
-                if self.worst and found is not None:
-                    run.add(found.xi)
-                if budget.done():
-                    break
+                run.consider(candidate)
             x = proposal.x[0]
             if self.neighbors and run.best is not None:
                 run.explore(x if iteration % 2 == 0 else run.best.x, 3, self.neighbors, 6)
-            if self.worst and run.best is not None:
-                run.add(run.best.xi)
             charge("evaluation")
             iteration += 1
             stale = 0 if run.best_value > before + 1e-9 * abs(before) else stale + 1

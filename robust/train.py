@@ -47,8 +47,8 @@ SHAPES: dict[str, dict[str, ValueConfig]] = {
     "two-stage-knapsack": {
         "concave": ValueConfig(
             streams=(Stream(features=8, scenario=1, choice="gate", hidden=(64,), embedding=24),),
-            head=(),
-            pieces=24,
+            head=(24,),
+            concave=True,
         ),
         "relu": ValueConfig(
             streams=(Stream(features=8, scenario=1, choice="gate", hidden=(64,), embedding=24),),
@@ -59,8 +59,8 @@ SHAPES: dict[str, dict[str, ValueConfig]] = {
     "capital-budgeting-loans": {
         "concave": ValueConfig(
             streams=(Stream(features=7, scenario=1, choice="gate", hidden=(48,), embedding=24),),
-            head=(),
-            pieces=24,
+            head=(24,),
+            concave=True,
         ),
         "relu": ValueConfig(
             streams=(Stream(features=7, scenario=1, choice="gate", hidden=(48,), embedding=24),),
@@ -71,8 +71,8 @@ SHAPES: dict[str, dict[str, ValueConfig]] = {
     "capital-budgeting": {
         "concave": ValueConfig(
             streams=(Stream(features=5, scenario=2, choice="gate", hidden=(48,), embedding=24),),
-            head=(),
-            pieces=24,
+            head=(24,),
+            concave=True,
         ),
         "relu": ValueConfig(
             streams=(Stream(features=5, scenario=2, choice="gate", hidden=(48,), embedding=24),),

@@ -31,8 +31,8 @@ CONFIGS = {
     ),
     "concave": ValueConfig(
         streams=(Stream(features=3, scenario=1, choice="mask", hidden=(5, 4), embedding=5),),
-        head=(),
-        pieces=6,
+        head=(6,),
+        concave=True,
     ),
 }
 
@@ -130,5 +130,24 @@ def test_the_smallest_of_two_scenarios_says_which_one():
         value, chosen = smallest(model, parts)
         outcome = HighsEngine(Form(model.mip(Sense.MINIMIZE))).solve(Limits(10))
         assert outcome.x[value][0] == pytest.approx(pair.min(), abs=1e-3)
-        which = int(np.argmax(outcome.x[chosen])) // len(parts[0].constant)
+        which = int(np.argmax(outcome.x[chosen]))
         assert pair[which] == pytest.approx(pair.min(), abs=1e-3)
+
+
+@pytest.mark.parametrize("engine", [HighsEngine, ScipEngine])
+def test_a_concave_value_is_maximized_without_binaries(engine):
+    network, encoding = network_of("concave")
+    xi = np.random.default_rng(4).random(N)
+    model = Model()
+    x = model.add_columns(N, 0, 1, whole=True)
+    out = embed_first_stage(model, network, encoding, x, xi, exact=False)
+    value = model.add_columns(1, -1e6, 1e6, cost=1.0)
+    columns = np.concatenate([out.value.columns, value])
+    model.add_rows(np.hstack([out.value.matrix, [[-1.0]]]), columns, -out.value.constant, np.inf)
+    form = Form(model.mip(Sense.MAXIMIZE))
+    assert len(form.integers) == N
+    every = np.array(list(itertools.product([0.0, 1.0], repeat=N)))
+    values, _ = network_values(network, encoding, every, xi[None])
+    assert form.original(engine(form).solve(Limits(20)).objective) == pytest.approx(
+        values.max(), abs=1e-3
+    )

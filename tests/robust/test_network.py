@@ -19,8 +19,8 @@ CONFIGS = [
     ),
     ValueConfig(
         streams=(Stream(features=3, scenario=2, choice="mask", hidden=(6,), embedding=4),),
-        head=(),
-        pieces=5,
+        head=(5,),
+        concave=True,
     ),
 ]
 
