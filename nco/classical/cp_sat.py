@@ -27,7 +27,10 @@ from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
 from nco.instances.mis import MIS
+from nco.instances.mtsp import MTSP
+from nco.instances.op import OP
 from nco.instances.packing import cliques
+from nco.instances.pctsp import PCTSP
 from nco.instances.tsp import TSP
 
 #: Circuits have a literal per arc.
@@ -141,6 +144,38 @@ def _tsp(instance: TSP) -> _Model:
     return _Model(model, arc, values, decode, scale, 0.0, slack * n / max(1, len(arc)))
 
 
+def _route_arcs(tail: NDArray[Any], head: NDArray[Any]) -> tuple[Any, Any]:
+    """From routes to the values of arcs, and back."""
+    lookup = {(i, j): k for k, (i, j) in enumerate(zip(tail.tolist(), head.tolist(), strict=True))}
+
+    def values(routes: list[list[int]]) -> NDArray[np.float64]:
+        x = np.zeros(len(tail))
+        for route in routes:
+            path = [0, *route, 0] if route else []
+            for pair in pairwise(path):
+                x[lookup[pair]] = 1.0
+        return x
+
+    def decode(x: NDArray[np.float64]) -> list[list[int]]:
+        after: dict[int, int] = {}
+        firsts = []
+        for i, j in zip(tail[x > 0.5].tolist(), head[x > 0.5].tolist(), strict=True):
+            if i:
+                after[i] = j
+            else:
+                firsts.append(j)
+        routes = []
+        for node in firsts:
+            route = []
+            while node:
+                route.append(node)
+                node = after[node]
+            routes.append(route)
+        return routes
+
+    return values, decode
+
+
 def _cvrp(instance: CVRP) -> _Model:
     from ortools.sat.python import cp_model
 
@@ -178,35 +213,102 @@ def _cvrp(instance: CVRP) -> _Model:
     if instance.vehicles is not None:
         model.add(cp_model.LinearExpr.sum(leaving) <= instance.vehicles)
     scale, slack = _objective(model, arc, cost, False, 1.0)
-    lookup = {(i, j): k for k, (i, j, _) in enumerate(triples)}
-
-    def values(routes: list[list[int]]) -> NDArray[np.float64]:
-        x = np.zeros(len(arc))
-        for route in routes:
-            path = [0, *route, 0] if route else []
-            for pair in pairwise(path):
-                x[lookup[pair]] = 1.0
-        return x
-
-    def decode(x: NDArray[np.float64]) -> list[list[int]]:
-        after: dict[int, int] = {}
-        firsts = []
-        for i, j in zip(tail[x > 0.5].tolist(), head[x > 0.5].tolist(), strict=True):
-            if i:
-                after[i] = j
-            else:
-                firsts.append(j)
-        routes = []
-        for node in firsts:
-            route = []
-            while node:
-                route.append(node)
-                node = after[node]
-            routes.append(route)
-        return routes
-
+    values, decode = _route_arcs(tail, head)
     slack *= 2 * nodes / max(1, len(arc))
     return _Model(model, arc, values, decode, scale, 0.0, slack)
+
+
+def _circuit(nodes: int, model: Any, loops: bool) -> tuple[Any, Any, list[Any]]:
+    """Tails, heads and literals of all arcs; with loops, which leave a node out, at the end."""
+    tail, head = np.nonzero(~np.eye(nodes, dtype=bool))
+    if loops:
+        tail, head = np.r_[tail, np.arange(nodes)], np.r_[head, np.arange(nodes)]
+    return tail, head, [model.new_bool_var("") for _ in range(len(tail))]
+
+
+def _subset_tour(instance: OP | PCTSP) -> _Model:
+    from ortools.sat.python import cp_model
+
+    nodes = instance.nodes
+    model = cp_model.CpModel()
+    tail, head, arc = _circuit(nodes, model, loops=True)
+    model.add_circuit(list(zip(tail.tolist(), head.tolist(), arc, strict=True)))
+    loop = arc[len(arc) - nodes :]
+    for k in range(1, nodes):
+        # Without the depot there is no tour.
+        model.add_implication(loop[0], loop[k])
+    length = np.where(tail == head, 0.0, instance.distances.pairs(tail, head))
+    c = np.zeros(len(arc))
+    if isinstance(instance, OP):
+        c[-nodes:] = -instance.prizes
+        c[-nodes] = 0.0
+        # Rounded down: what is too long by less shows when the solution is checked.
+        scale = 1.0 if instance.distances.integral else MOST_SCALE / max(instance.max_length, 1e-9)
+        steps = np.floor(length * scale).astype(np.int64)
+        room = math.floor(min(instance.max_length * scale * (1 + 1e-9), LARGEST))
+        model.add(cp_model.LinearExpr.weighted_sum(arc, steps.tolist()) <= room)
+    else:
+        c += length
+        c[-nodes:] += instance.penalties
+        c[-nodes] = 0.0
+        factor = whole_factor(np.r_[instance.prizes, instance.min_prize])
+        scale = float(factor) if factor else MOST_SCALE / max(instance.min_prize, 1e-9)
+        prizes = np.ceil(np.minimum(instance.prizes, instance.min_prize) * scale - 1e-6)
+        least = math.floor(instance.min_prize * scale * (1 - 1e-9) + 1e-6)
+        # Left out counts against all there is.
+        spare = int(prizes.sum()) - least
+        weights = prizes.astype(np.int64).tolist()
+        model.add(cp_model.LinearExpr.weighted_sum(loop, weights) <= spare)
+    maximize = instance.sense is Sense.MAXIMIZE
+    scale, slack = _objective(model, arc, c, maximize, 1.0)
+    lookup = {(i, j): k for k, (i, j) in enumerate(zip(tail.tolist(), head.tolist(), strict=True))}
+
+    def values(visits: list[int]) -> NDArray[np.float64]:
+        x = np.zeros(len(arc))
+        for pair in pairwise([0, *visits, 0]):
+            x[lookup[pair]] = 1.0
+        for k in set(range(1, nodes)) - set(visits):
+            x[lookup[k, k]] = 1.0
+        return x
+
+    def decode(x: NDArray[np.float64]) -> list[int]:
+        after = dict(zip(tail[x > 0.5].tolist(), head[x > 0.5].tolist(), strict=True))
+        visits = []
+        while (node := after[visits[-1] if visits else 0]) != 0:
+            visits.append(node)
+        return visits
+
+    total = float(np.sum(instance.prizes)) if isinstance(instance, OP) else 0.0
+    return _Model(model, arc, values, decode, scale, total, slack * nodes / max(1, len(arc)))
+
+
+def _mtsp(instance: MTSP) -> _Model:
+    from ortools.sat.python import cp_model
+
+    nodes = instance.nodes
+    model = cp_model.CpModel()
+    tail, head, arc = _circuit(nodes, model, loops=False)
+    triples = list(zip(tail.tolist(), head.tolist(), arc, strict=True))
+    model.add_multiple_circuit(triples)
+    length = instance.distances.pairs(tail, head)
+    integral = instance.distances.integral and length.sum() <= LARGEST
+    scale = 1.0 if integral else MOST_SCALE / max(float(length.max()), 1e-12)
+    # Rounded down, so that the bound holds.
+    steps = np.floor(length * scale).astype(np.int64).tolist()
+    horizon = max(steps) * (nodes + 1)
+    clock = [model.new_int_var(0, horizon, "") for _ in range(nodes)]
+    longest = model.new_int_var(0, horizon, "")
+    for (i, j, used), step in zip(triples, steps, strict=True):
+        end = longest if j == 0 else clock[j]
+        model.add(end >= (clock[i] if i else 0) + step).only_enforce_if(used)
+    leaving = [used for i, _, used in triples if i == 0]
+    model.add(cp_model.LinearExpr.sum(leaving) <= instance.salesmen)
+    # The routes together are no longer than as many times the longest.
+    total = cp_model.LinearExpr.weighted_sum(arc, steps)
+    model.add(total <= instance.salesmen * longest)
+    model.minimize(longest)
+    values, decode = _route_arcs(tail, head)
+    return _Model(model, arc, values, decode, scale, 0.0, 0.0 if integral else nodes / scale)
 
 
 def _mip(instance: MIP) -> _Model:
@@ -299,6 +401,9 @@ class CPSAT:
             if instance.max_distance is not None and not whole:
                 return "a distance limit needs whole distances"
             return None
+        if type(instance) in (OP, PCTSP, MTSP):
+            nodes = int(instance.nodes)  # type: ignore[attr-defined]
+            return None if nodes <= MOST_NODES else f"more than {MOST_NODES} nodes"
         if isinstance(instance, MIP):
             return _mip_reason(instance)
         return f"has no model for {instance.problem}"
@@ -312,6 +417,10 @@ class CPSAT:
             return _tsp(instance)
         if isinstance(instance, CVRP):
             return _cvrp(instance)
+        if isinstance(instance, (OP, PCTSP)):
+            return _subset_tour(instance)
+        if isinstance(instance, MTSP):
+            return _mtsp(instance)
         assert isinstance(instance, MIP)
         return _mip(instance)
 
@@ -429,7 +538,13 @@ class CPSAT:
             self._offer_bound(tracker, built, solver.best_objective_bound)
         stopped = tracker.done()
         if code == cp_model.OPTIMAL:
-            proved = built.slack == 0 and tracker.solution is not None
+            # Where limits were rounded its own solution may have been refused.
+            value = solver.objective_value / built.scale + built.offset
+            proved = (
+                built.slack == 0
+                and tracker.objective is not None
+                and math.isclose(tracker.objective, value, rel_tol=1e-9, abs_tol=1e-9)
+            )
             reason = Stop.PROVED if proved else Stop.FINISHED
             if proved and tracker.budget.gap:
                 # Within the gap asked for CP-SAT also says optimal.

@@ -16,6 +16,8 @@ from nco.instances.spctsp import SPCTSP
 
 #: Every insertion looks at every leg, so that time grows with the square.
 LARGEST_NODES = 20_000
+#: Where length is free, the best of insertions by prize to these powers, per length.
+POWERS = (1.0, 2.0, 4.0)
 
 
 @dataclass(eq=False)
@@ -71,9 +73,24 @@ def insert_routes(
             if left[v] and not _insert(view, made, v):
                 return None
             left[v] = False
+    elif view.free:
+        return max(
+            (_collected(view, routes, power, budget) for power in POWERS),
+            key=lambda found: float(view.skip_costs[found[0]].sum()) if found else 0.0,
+        )
     elif not _collect(view, made, left, budget):
         return _append(view, made, left)
     return [route.path[1:-1].tolist() for route in made]
+
+
+def _collected(view: RoutingView, routes: Routes, power: float, budget: Budget | None) -> Routes:
+    made = [_make(view, route) for route in routes if route]
+    left = np.ones(view.nodes, dtype=bool)
+    left[0] = False
+    for route in made:
+        left[route.path] = False
+    _collect(view, made, left, budget, power)
+    return [route.path[1:-1].tolist() for route in made if len(route.path) > 2]
 
 
 def _append(view: RoutingView, made: list[_Route], left: NDArray[np.bool_]) -> Routes:
@@ -160,9 +177,15 @@ def _insert(view: RoutingView, routes: list[_Route], v: int) -> bool:
 
 
 def _collect(
-    view: RoutingView, routes: list[_Route], left: NDArray[np.bool_], budget: Budget | None
+    view: RoutingView,
+    routes: list[_Route],
+    left: NDArray[np.bool_],
+    budget: Budget | None,
+    power: float = 1.0,
 ) -> bool:
     """Fill the one route of a problem where customers may be left out.
+
+    Where length is free, by what leaving out costs to a power, per length.
 
     Returns whether it suffices; it may not when time is up.
     """
@@ -182,7 +205,8 @@ def _collect(
         short = found < view.min_prize
         pays = left & (route.length + extra <= most)
         if view.free:
-            rate = np.where(pays & (skip > 0), skip / np.maximum(extra, 1e-12), -1.0)
+            worth = (skip / max(float(skip.max()), 1e-300)) ** power
+            rate = np.where(pays & (skip > 0), worth / np.maximum(extra, 1e-12), -1.0)
         else:
             gain = skip - extra
             rate = np.where(pays & (gain > 0), gain / np.maximum(extra, 1e-12), -1.0)

@@ -20,6 +20,8 @@ from nco.instances.routing import RoutingView
 
 #: Above this many nodes its n^2 tables and first solution outlast usual time limits.
 LARGEST_NODES = 5000
+#: A length that is free costs as many mean prizes in all as the tour has legs, or this.
+FEWEST_LEGS = 30
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,11 @@ def _constrain(
     if view.skip_costs is not None:
         unit = scale
         if view.free:
-            # Prizes worth more than some legs would drown the penalties on legs that guide
-            # the search; its best solutions are kept by prize, not by this cost.
+            # A leg costs about as much as a prize: with dearer prizes no search shortens the
+            # tour. The best solutions are kept by prize, not by this cost.
             mean = float(view.skip_costs[1:].mean())
-            leg = scale * (view.max_length or 0.0) / (visited + 1)
-            unit = 2.5 * leg / mean if mean > 0 else scale
+            leg = scale * (view.max_length or 0.0) / max(FEWEST_LEGS, visited)
+            unit = leg / mean if mean > 0 else scale
         costs = np.rint(view.skip_costs * unit).astype(np.int64)
         for k in range(1, n):
             model.AddDisjunction([manager.NodeToIndex(k)], int(costs[k]))

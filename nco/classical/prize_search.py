@@ -264,15 +264,20 @@ def _search(
     old_length, old_prize, old_skipped = length, prize, skipped
     cost = rate * length + skipped
     for _ in range(iterations):
-        spread = _SPREAD * _random(state)
-        power = _random(state) if free else 1.0
-        for v in range(n):
-            noisy = worth[v] * (1.0 - spread + 2.0 * spread * _random(state))
-            if power < 0.2:
-                noisy = math.sqrt(noisy)
-            elif power < 0.4:
-                noisy *= noisy
-            bias[v] = noisy
+        if free:
+            spread = _SPREAD * _random(state)
+            power = _random(state)
+            for v in range(n):
+                noisy = worth[v] * (1.0 - spread + 2.0 * spread * _random(state))
+                if power < 0.2:
+                    noisy = math.sqrt(noisy)
+                elif power < 0.4:
+                    noisy *= noisy
+                bias[v] = noisy
+        else:
+            # Worth is a price here: noise for what a ruin takes out only.
+            for v in range(n):
+                bias[v] = worth[v]
         count = 0
         kind = _random(state)
         goal = 1 + int(_random(state) * most)
@@ -291,6 +296,8 @@ def _search(
                 count = _push(tour[at - 1 if at > 0 else m - 1], queue, queued, count)
                 length -= _saving(v, costs, tour, place, m)
                 _remove(tour, place, m, at)
+                if not free:
+                    bias[v] *= 0.5 + _random(state)
                 m -= 1
                 skipped += worth[v]
                 prize -= prizes[v]
@@ -310,6 +317,8 @@ def _search(
                 count = _push(tour[i + 1 if i + 1 < m else 0], queue, queued, count)
                 length -= _saving(v, costs, tour, place, m)
                 _remove(tour, place, m, i)
+                if not free:
+                    bias[v] *= 0.5 + _random(state)
                 m -= 1
                 skipped += worth[v]
                 prize -= prizes[v]
@@ -483,7 +492,7 @@ class Search:
         self._state = np.array(
             [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | np.uint64(1)]
         )
-        self._most = max(2, min(_RUIN, n // 4))
+        self._most = max(2, min(_RUIN[0 if view.free else 1], n // 4))
 
     def run(self, iterations: int, temperature: float) -> float:
         """Iterate at a temperature in units of a node's worth; the cost of the best."""
@@ -504,8 +513,8 @@ class Search:
 
 #: Worth of a length that is free, in units of what a mean length collects.
 _RATE = 0.2
-#: Most nodes that one ruin takes out.
-_RUIN = 25
+#: Most nodes that one ruin takes out: where length is free, and where it costs.
+_RUIN = (12, 25)
 
 
 def compile_kernels() -> None:

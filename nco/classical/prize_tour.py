@@ -25,8 +25,9 @@ SETUP = 5e-8
 CHUNK = 50
 #: Seconds between two looks at the clock, and between two reports.
 PACE, REPORT = 0.02, 0.2
-#: Temperatures at begin and end, in worths of a mean customer.
-HOT, COLD = 0.3, 0.01
+#: Temperatures at begin and end: in worths of a mean customer where length is free, else
+#: in short legs.
+HOT, COLD = (0.5, 0.15), (0.02, 0.005)
 #: Iterations when nothing limits the search, per node.
 ITERATIONS_PER_NODE = 1000
 
@@ -126,6 +127,7 @@ def _run(search: Search, view: RoutingView, tracker: Tracker[Any]) -> Stop:
     limit = budget.iterations
     if limit is None and budget.time_limit is None:
         limit = ITERATIONS_PER_NODE * view.nodes
+    hot, cold = (bounds[0 if view.free else 1] for bounds in (HOT, COLD))
     begin, iteration, chunk = budget.elapsed(), 0, CHUNK
     seconds = max(budget.left(), 1e-9)
     record = offered = math.inf
@@ -149,7 +151,7 @@ def _run(search: Search, view: RoutingView, tracker: Tracker[Any]) -> Stop:
             offered, reported = record, now
         if stopped is not None:
             return stopped
-        record = min(record, search.run(chunk, HOT * (COLD / HOT) ** spent))
+        record = min(record, search.run(chunk, hot * (cold / hot) ** spent))
         iteration += chunk
         if limit is None:
             took = budget.elapsed() - now
