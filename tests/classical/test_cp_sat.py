@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from nco.classical.cp_sat import CPSAT, whole_factor
 from nco.instances.atsp import ATSP
-from nco.instances.core import Budget, InputError, Sense, Status, Stop, UnsupportedError
+from nco.instances.core import Budget, InputError, Sense, Status, Stop, UnsupportedError, better
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
 from nco.instances.mis import MIS
+from nco.instances.op import OP
+from nco.instances.registry import problems
 from nco.instances.tsp import TSP
 from nco.mip.highs import HiGHS
 
@@ -137,3 +139,33 @@ def test_whole_factor():
     assert whole_factor([1.0, 2.0]) == 1
     assert whole_factor([0.25, 1.5]) == 100
     assert whole_factor([1 / 3]) is None
+
+
+@pytest.mark.parametrize("problem", ["op", "pctsp", "mtsp"])
+@pytest.mark.parametrize("n", [1, 2, 4, 5])
+def test_tours_of_some_and_of_many(problem, n, optimum):
+    """Against brute force; bounds hold, and proofs with whole numbers are proofs."""
+    options = {"op": {"max_length": 1.7}, "mtsp": {"salesmen": 2}}.get(problem, {})
+    for seed in (1, 2, 3):
+        instance = problems.load(problem).generate(n, seed=seed, **options)
+        best = optimum(instance)
+        result = CPSAT().solve(instance, Budget(20))
+        assert result.objective == pytest.approx(best, rel=1e-4)
+        assert not better(best, result.bound, instance.sense) or result.bound == (
+            pytest.approx(best, rel=1e-9)
+        )
+        whole = instance.replace(coords=np.round(100 * instance.coords), metric="EUC_2D")
+        if problem == "op":
+            whole = whole.replace(max_length=170, prizes=np.arange(n + 1))
+        if problem == "pctsp":
+            prizes = np.arange(n + 1)
+            whole = whole.replace(penalties=prizes, prizes=prizes, min_prize=n)
+        result = CPSAT().solve(whole, Budget(20))
+        assert result.objective == optimum(whole)
+        assert result.status is Status.OPTIMAL
+
+
+def test_an_orienteering_limit_that_leaves_nothing():
+    instance = OP(coords=[[0, 0], [5, 0]], prizes=[3, 4], max_length=1.0)
+    result = CPSAT().solve(instance, Budget(10), start=[])
+    assert (result.solution, result.objective, result.bound) == ([], 3, 3)
