@@ -346,22 +346,40 @@ def label(
     chunks = {begin: parts / f"{begin:09d}.npz" for begin in range(0, instances, CHUNK)}
     todo = [begin for begin, path in chunks.items() if not path.is_file()]
     started, spent = time.monotonic(), 0
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_worker) as pool:
-        running: dict[Future[None], int] = {}
-        while todo or running:
-            late = time.monotonic() - started > minutes * 60
-            while todo and not late and len(running) < 2 * jobs:
-                begin = todo.pop(0)
-                size = min(CHUNK, instances - begin)
-                future = pool.submit(_write_part, chunks[begin], problem, seed, begin, size, a, b)
-                running[future] = size
-            if not running:
+
+    def tell(size: int) -> None:
+        nonlocal spent
+        spent += size * a * b
+        log.info("%d labels made, %.0f a second", spent, spent / (time.monotonic() - started))
+
+    def late() -> bool:
+        return time.monotonic() - started > minutes * 60
+
+    def arguments(begin: int) -> tuple[Path, str, int, int, int, int, int]:
+        size = min(CHUNK, instances - begin)
+        return chunks[begin], problem, seed, begin, size, a, b
+
+    if jobs == 1:
+        for begin in todo:
+            if late():
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                spent += running.pop(future) * a * b
-                future.result()
-                rate = spent / (time.monotonic() - started)
-                log.info("%d labels made, %.0f a second", spent, rate)
+            _write_part(*arguments(begin))
+            tell(min(CHUNK, instances - begin))
+    else:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker) as pool:
+            running: dict[Future[None], int] = {}
+            while todo or running:
+                while todo and not late() and len(running) < 2 * jobs:
+                    begin = todo.pop(0)
+                    size = min(CHUNK, instances - begin)
+                    running[pool.submit(_write_part, *arguments(begin))] = size
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    size = running.pop(future)
+                    future.result()
+                    tell(size)
     if any(not path.is_file() for path in chunks.values()):
         raise ValueError(f"{out}: not finished in {minutes:g} minutes; the same call goes on.")
     merged: dict[str, list[NDArray[Any]]] = {}
