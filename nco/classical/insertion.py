@@ -282,7 +282,10 @@ class Insertion:
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        found = insertion(instance, budget)
+        found, by = insertion(instance, budget), self.name
+        if found is None:
+            # No place for someone, or no time.
+            found, by = initial_solution(instance, budget), "constructive"
         if found is not None:
-            tracker.offer(found)
+            tracker.offer(found, by=by)
         return tracker.result(tracker.done() or Stop.FINISHED)

@@ -195,8 +195,8 @@ def _constrain(
         costs = np.rint(view.skip_costs * unit).astype(np.int64)
         for k in range(1, n):
             model.AddDisjunction([manager.NodeToIndex(k)], int(costs[k]))
-    if view.prizes is not None:
-        factor = 1e9 / max(float(view.prizes.sum()), 1e-300)
+    if view.prizes is not None and view.min_prize > 0:
+        factor = 1e9 / float(view.prizes.sum())
         prizes = np.floor(view.prizes * factor).astype(np.int64).tolist()
         least = int(np.ceil(view.min_prize * factor))
         # Where all are needed, rounding must not ask for more than all.

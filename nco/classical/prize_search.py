@@ -488,7 +488,10 @@ class Search:
         self._tour[1 : len(visits) + 1] = visits
         self._best = self._tour.copy()
         self._sizes = np.array([len(visits) + 1, len(visits) + 1])
-        self._values = np.array([math.inf])
+        skipped = float(self._worth.sum() - self._worth[visits].sum())
+        tour = np.array([0, *visits])
+        length = 0.0 if view.free else float(costs[tour, np.roll(tour, -1)].sum())
+        self._values = np.array([skipped + length])
         self._state = np.array(
             [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | np.uint64(1)]
         )

@@ -1,10 +1,13 @@
 """Routing solvers on every problem with a routing form, against brute force and each other."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nco.classical import prize_search
 from nco.classical.insertion import insert_routes
 from nco.classical.views import enough_prize
 from nco.instances.core import Budget, Status, Stop, better
@@ -20,8 +23,10 @@ TINY = {
     "pctsp": {},
     "mtsp": {"salesmen": 2},
 }
-SEARCHES = ["pyvrp", "ortools", "ruin-recreate"]
+SEARCHES = ["pyvrp", "ortools", "ruin-recreate", "prize-tour"]
 NAMES = [*SEARCHES, "insertion"]
+#: What is refused: the longest route, tours of all customers.
+REFUSED = {("pyvrp", "mtsp"), *(("prize-tour", p) for p in ("tsp", "cvrp", "ovrp", "mtsp"))}
 
 
 def make(name):
@@ -34,17 +39,13 @@ def make(name):
 @pytest.fixture(scope="module", autouse=True)
 def kernels():
     """Compiling, or loading what is compiled, would use up short time limits."""
-    solvers.load("ruin-recreate")().solve(tiny("tsp", 5, 1), Budget(iterations=1))
+    for name in ("ruin-recreate", "prize-tour"):
+        solvers.load(name)().solve(tiny("op", 5, 1), Budget(iterations=1))
 
 
 def pairs(names):
     """Solvers and problems that they support."""
-    return [
-        (name, problem)
-        for name in names
-        for problem in TINY
-        if (name, problem) != ("pyvrp", "mtsp")
-    ]
+    return [(name, problem) for name in names for problem in TINY if (name, problem) not in REFUSED]
 
 
 def tiny(problem, n, seed, **options):
@@ -102,32 +103,46 @@ def test_a_start_is_a_floor(name, problem):
     assert result.trajectory[0].by == "start"
 
 
-@pytest.mark.parametrize("problem", [*TINY, "spctsp"])
-def test_ruin_recreate_repeats_and_stops(problem):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        *(("ruin-recreate", p) for p in [*TINY, "spctsp"]),
+        ("prize-tour", "op"),
+        ("prize-tour", "pctsp"),
+    ],
+)
+def test_own_searches_repeat_and_stop(name, problem):
     """Same seed, same trajectory under an iteration limit, which is kept."""
     instance = problems.load(problem).generate(25, seed=2)
-    runs = [make("ruin-recreate").solve(instance, Budget(iterations=1500), seed=9) for _ in "ab"]
+    runs = [make(name).solve(instance, Budget(iterations=1500), seed=9) for _ in "ab"]
     assert runs[0].solution == runs[1].solution
     assert [e.objective for e in runs[0].trajectory] == [e.objective for e in runs[1].trajectory]
     assert runs[0].stopped is Stop.ITERATIONS
 
 
-@pytest.mark.parametrize("problem", [*TINY, "spctsp"])
-def test_ruin_recreate_improves_on_insertion(problem):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        *(("ruin-recreate", p) for p in [*TINY, "spctsp"]),
+        ("prize-tour", "op"),
+        ("prize-tour", "pctsp"),
+    ],
+)
+def test_own_searches_improve_on_insertion(name, problem):
     instance = problems.load(problem).generate(60, seed=2)
     first = make("insertion").solve(instance, Budget(5.0))
-    last = make("ruin-recreate").solve(instance, Budget(iterations=5000), seed=1)
+    last = make(name).solve(instance, Budget(iterations=5000), seed=1)
     assert better(last.objective, first.objective, instance.sense)
 
 
 @pytest.mark.parametrize(
     ("problem", "names"),
     [
-        ("ovrp", SEARCHES),
+        ("ovrp", ["pyvrp", "ortools", "ruin-recreate"]),
         ("pctsp", SEARCHES),
         ("mtsp", ["ortools", "ruin-recreate"]),
-        # OR-tools is far behind on prizes: its search is guided by the cost of legs.
-        ("op", ["pyvrp", "ruin-recreate"]),
+        # OR-tools is behind on prizes: its moves shorten legs, and its guide knows legs only.
+        ("op", ["pyvrp", "ruin-recreate", "prize-tour"]),
     ],
 )
 def test_solvers_agree(problem, names):
@@ -155,8 +170,84 @@ def test_refusals_name_the_problem(name):
 
 def test_a_fleet_too_small_is_a_proof():
     instance = problems.load("ovrp").generate(9, seed=1, capacity=9).replace(vehicles=1)
-    for name in SEARCHES:
+    for name in ("pyvrp", "ortools", "ruin-recreate"):
         assert make(name).solve(instance, Budget(1.0)).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize(("name", "problem"), pairs(NAMES))
+@pytest.mark.parametrize("limit", [0.0, 0.02])
+def test_time_limits_too_short_for_anything(name, problem, limit):
+    """Something feasible all the same."""
+    instance = problems.load(problem).generate(300, seed=1)
+    result = make(name).solve(instance, Budget(limit))
+    assert result.feasible
+    assert result.stopped in (Stop.TIME, Stop.FINISHED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_limit_that_reaches_no_customer(name):
+    """Only the depot's prize; no customer is near enough."""
+    instance = tiny("op", 8, 1).replace(max_length=1e-6)
+    result = make(name).solve(instance, Budget(0.3))
+    assert result.solution == []
+    assert result.objective == instance.prizes[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prizes_that_are_all_needed(name):
+    instance = tiny("pctsp", 8, 1)
+    instance = instance.replace(min_prize=float(instance.prizes.sum()))
+    result = make(name).solve(instance, Budget(0.5))
+    assert sorted(result.solution) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_penalties_that_forbid_and_prizes_that_are_none(name):
+    """Nothing to collect and nothing to pay: nobody is visited, or everybody."""
+    instance = tiny("pctsp", 8, 1).replace(min_prize=0.0, prizes=np.zeros(9))
+    free = instance.replace(penalties=np.zeros(9))
+    assert make(name).solve(free, Budget(0.3)).objective == pytest.approx(0.0)
+    dear = instance.replace(penalties=np.r_[0.0, np.full(8, 1e6)])
+    assert len(make(name).solve(dear, Budget(0.5)).solution) == 8
+
+
+@pytest.mark.parametrize("name", ["ruin-recreate", "prize-tour"])
+def test_compilation_that_takes_too_long(name, monkeypatch, caplog):
+    """The constructive solution is returned, while the compiler goes on."""
+    release = threading.Event()
+    module = "ruin_search" if name == "ruin-recreate" else "prize_search"
+    monkeypatch.setattr(f"nco.classical.{module}.compile_kernels", release.wait)
+    try:
+        result = make(name).solve(tiny("op", 20, 1), Budget(0.5))
+    finally:
+        release.set()
+    assert result.feasible
+    assert result.stopped is Stop.TIME
+    assert "still being compiled" in caplog.text
+
+
+@given(st.integers(2, 12), st.integers(0, 10**6), st.booleans())
+def test_prize_tour_is_what_it_says(n, seed, prize):
+    """Its own sums are the objective, after every number of iterations."""
+    instance = tiny("op" if prize else "pctsp", n, seed)
+    view = instance.to_routing()
+    (visits,) = insert_routes(view) or [[]]
+    search = prize_search.Search(view, visits, seed)
+    for _ in range(3):
+        cost = search.run(20, 0.3)
+        found = search.visits
+        assert instance.violations(found) == []
+        value = instance.prizes.sum() - cost if prize else cost
+        assert instance.objective(found) == pytest.approx(value)
+
+
+def test_published_orienteering(shared_data):
+    from nco.instances.io import read
+
+    for file, published in (("st70-gen3-50", 2108), ("berlin52-gen1-50", 37)):
+        instance = read(shared_data / "routing" / "op" / f"{file}.oplib")
+        result = make("prize-tour").solve(instance, Budget(iterations=20_000), seed=1)
+        assert result.objective >= published
 
 
 @given(st.sampled_from([*TINY, "spctsp"]), st.integers(1, 30), st.integers(0, 10**6))
