@@ -43,18 +43,18 @@ class Proposal:
     value: float | None
 
 
-def _activity(matrix: Any, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+def _dense(matrix: Any) -> Vector:
+    full = matrix.toarray() if sparse.issparse(matrix) else matrix
+    return np.asarray(full, dtype=np.float64)
+
+
+def _activity(matrix: Vector, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
     """Smallest and largest values of rows within bounds."""
-    dense = np.asarray(matrix.todense() if sparse.issparse(matrix) else matrix, dtype=float)
-    plus, minus = np.maximum(dense, 0.0), np.minimum(dense, 0.0)
+    plus, minus = np.maximum(matrix, 0.0), np.minimum(matrix, 0.0)
     with np.errstate(invalid="ignore"):
         low = np.where(plus > 0, plus * lower, 0.0) + np.where(minus < 0, minus * upper, 0.0)
         high = np.where(plus > 0, plus * upper, 0.0) + np.where(minus < 0, minus * lower, 0.0)
     return low.sum(1), high.sum(1)
-
-
-def _dense(matrix: Any) -> Vector:
-    return np.asarray(matrix.todense() if sparse.issparse(matrix) else matrix, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -179,16 +179,16 @@ def _add_second_stage(
     # theta <= p x + q y + M (1 - chosen), M by the other scenarios' objectives.
     costs = [np.concatenate([s.p, s.q]) for s in stages]
     for k, (s, flags) in enumerate(zip(stages, chosen, strict=True)):
-        big = 0.0
+        most = 0.0
         for j, other in enumerate(stages):
             if j != k:
                 _, high = _activity((costs[j] - costs[k])[None], lower, upper)
-                big = max(big, float(high[0]) + other.offset - s.offset)
+                most = max(most, float(high[0]) + other.offset - s.offset)
         model.add_rows(
-            np.concatenate([[1.0], -costs[k], np.full(len(flags), big)])[None],
+            np.concatenate([[1.0], -costs[k], np.full(len(flags), most)])[None],
             np.concatenate([theta, columns, flags]),
             -np.inf,
-            s.offset + (big if len(flags) else 0.0),
+            s.offset + (most if len(flags) else 0.0),
         )
 
 

@@ -253,7 +253,8 @@ def choose_options(
     if capacity < 0 or (arrays[1] < 0).any() or (arrays[3] < 0).any():
         raise ValueError("weights and capacity must not be negative.")
     choice = np.zeros(len(arrays[0]), dtype=np.int64)
-    value = _solve(*arrays, float(capacity), choice, _SAME, np.inf)
+    one, two, three, four = arrays
+    value = _solve(one, two, three, four, float(capacity), choice, _SAME, np.inf)
     return float(value), choice
 
 
@@ -309,8 +310,8 @@ def knapsack_recourse(
     shape = (len(x), len(xi))
     values = np.empty(shape)
     y, r = np.empty((*shape, n), dtype=np.bool_), np.empty((*shape, n), dtype=np.bool_)
-    _knapsack(*data, float(capacity), np.ascontiguousarray(x), np.ascontiguousarray(xi),
-              values, y, r)  # fmt: skip
+    first, scenarios = np.ascontiguousarray(x), np.ascontiguousarray(xi)
+    _knapsack(data[0], data[1], data[2], data[3], float(capacity), first, scenarios, values, y, r)
     return values, y, r
 
 
