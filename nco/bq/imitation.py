@@ -472,12 +472,14 @@ class KnapsackTeacher:
         best, weight = fields["best"][which], fields["whole_weights"][which]
         # Items are packed roughly from the best value per weight on, as a policy does.
         noise = torch.rand(size, n, generator=generator, device=device)
-        spread = torch.rand(size, 1, generator=generator, device=device) * 2.0
+        spread = torch.rand(size, 1, generator=generator, device=device).pow(3) * 2.0
         place = torch.arange(n, device=device) / n + spread * noise
         turn = place.masked_fill(~best, torch.inf).argsort(1).argsort(1)
         total = best.sum(1, keepdim=True)
+        # The last decisions are the hard ones: the number that remains is log-uniform.
         share = torch.rand(size, 1, generator=generator, device=device)
-        packed = best & (turn < (share * total).long())
+        remain = total.clamp_min(1).float().pow(share).long()
+        packed = best & (turn < total - remain)
         left = fields["whole_capacity"][which][:, None] - (weight * packed).sum(1, keepdim=True)
         # Leaving out items that are not optimal does not change what is.
         drop = torch.rand(size, 1, generator=generator, device=device)

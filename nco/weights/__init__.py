@@ -51,13 +51,20 @@ def shipped() -> dict[str, dict[str, Any]]:
 def default_weights(problem: str) -> Path:
     """The shipped weights that are used for a problem unless others are named.
 
+    The newest of the full policy; where there are none, the newest of the light one.
+
     Raises
     ------
     WeightsError
         When none are shipped for it.
     """
     folder = shipped_folder()
-    found = [n for n in manifest(folder) if re.fullmatch(rf"{re.escape(problem)}-v\d+", n)]
+    names = manifest(folder)
+    full, light = (
+        [n for n in names if re.fullmatch(rf"{re.escape(problem)}{size}-v\d+", n)]
+        for size in ("", "-light")
+    )
+    found = full or light
     if not found:
         raise WeightsError(
             f"no weights are shipped for {problem}: train some with 'nco train {problem}' and "

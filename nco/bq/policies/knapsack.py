@@ -25,9 +25,15 @@ class KnapsackPolicy:
     reduced
         Add each item's reduced value in the linear relaxation of what remains to the
         features: its value less its weight at the price of the capacity.
+    core
+        Add a magnifying view of the items around the one that the relaxation splits (the
+        core; Balas and Zemel, 1980): places in the order of value per weight counted from
+        there, and weight and reduced value relative to the capacity that the items before
+        it leave.
     """
 
     reduced: bool = True
+    core: bool = True
 
     name = "knapsack"
     #: What it reads of an instance.
@@ -39,7 +45,7 @@ class KnapsackPolicy:
     @property
     def node_dim(self) -> int:
         """Features per row."""
-        return 5 if self.reduced else 4
+        return 4 + self.reduced + 6 * self.core
 
     def edges(self, state: State) -> None:
         """Nothing is shown of pairs."""
@@ -82,6 +88,8 @@ class KnapsackPolicy:
         columns = [value, weight, (ratio / price.clamp_min(1e-7)).clamp(1e-3, 1e3).log(), share]
         if self.reduced:
             columns.append(value - price * weight)
+        if self.core:
+            columns += core_view(value, weight, price, filled)
         return torch.stack(columns, 2) * filled[..., None]
 
     def mask(self, state: State) -> Tensor:
@@ -195,6 +203,36 @@ def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:
     used = weight.gather(1, order).cumsum(1)
     last = (used <= 1.0).sum(1, keepdim=True).clamp_max(value.shape[1] - 1)
     return ratio.gather(1, last)
+
+
+def core_view(value: Tensor, weight: Tensor, price: Tensor, filled: Tensor) -> list[Tensor]:
+    """Six features [b, n] that tell items apart which are close to the break item.
+
+    Parameters
+    ----------
+    value, weight, filled
+        As for `break_price`.
+    price
+        What it gives.
+    """
+    ratio = value / weight.clamp_min(1e-7)
+    before = filled & (ratio > price)
+    # Places are means over items of equal ratio, so that the order of rows does not matter.
+    line = (-ratio).masked_fill(~filled, torch.inf)
+    ascending = line.sort(1).values
+    low = torch.searchsorted(ascending, line)
+    high = torch.searchsorted(ascending, line, right=True)
+    place = 0.5 * (low + high - 1) - before.sum(1, keepdim=True)
+    left = (1.0 - (weight * before).sum(1, keepdim=True)).clamp_min(1e-6)
+    price = price.clamp_min(1e-7)
+    return [
+        place / (place.abs() + 3.0),
+        place / (place.abs() + 20.0),
+        0.25 * (200.0 * (ratio / price).clamp(1e-3, 1e3).log()).asinh(),
+        (weight / left).clamp(1e-2, 1e2).log(),
+        0.5 * ((value - price * weight) / (price * left)).clamp(-1e3, 1e3).asinh(),
+        0.2 * filled.sum(1, keepdim=True).clamp_min(1).log().expand_as(weight),
+    ]
 
 
 POLICY = KnapsackPolicy
