@@ -113,15 +113,40 @@ def _through_scip(path: Path) -> MIP | _Refusal:
     return _from_scip(model)
 
 
+def from_model(model: Any) -> MIP:
+    """A model object of SCIP (`pyscipopt.Model`) or HiGHS (`highspy.Highs`, `HighsLp`).
+
+    The object itself stays as it is.
+
+    Raises
+    ------
+    InputError
+        When it holds what a `MIP` cannot, or is something else.
+    """
+    kind = type(model).__name__
+    try:
+        if hasattr(model, "getConss"):
+            return _from_scip(model)
+        if hasattr(model, "getLp"):
+            return _convert(model.getLp())
+        if hasattr(model, "a_matrix_"):
+            return _convert(model)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(None, None, f"{kind}: {error}") from None
+    raise InputError(None, None, f"a {kind} is no model", "give a SCIP Model or a HiGHS object")
+
+
 def _from_scip(model: Any) -> MIP:
-    variables = model.getVars()
+    variables = model.getVars(transformed=False)
     names = [v.name for v in variables]
     index = {name: k for k, name in enumerate(names)}
     rows: list[str] = []
     lower: list[float] = []
     upper: list[float] = []
     entries: list[tuple[int, int, float]] = []
-    for constraint in model.getConss():
+    for constraint in model.getConss(transformed=False):
         kind = constraint.getConshdlrName()
         if kind != "linear":
             raise ValueError(f"{kind} constraints are not supported; linearise them.")

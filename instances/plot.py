@@ -357,3 +357,42 @@ def _of_one_instance(results: Result | Sequence[Result]) -> list[Result]:
 def _label(result: Result, results: Sequence[Result]) -> str:
     same = sum(r.solver == result.solver for r in results)
     return f"{result.solver}, seed {result.seed}" if same > 1 else result.solver
+
+
+def arms(results: Iterable[Result], *, ax: Axes | None = None) -> Axes:
+    """What each arm of `balans` did: tries, wins among them, and the seconds they took.
+
+    Parameters
+    ----------
+    results
+        Results of `balans`; their arms are added up, those of workers too.
+    ax
+        Axes to draw into.
+
+    Raises
+    ------
+    ValueError
+        When no result tells of arms.
+    """
+    totals: dict[str, NDArray[np.float64]] = {}
+    for result in results:
+        for extra in (result.extra, *result.extra.get("workers", ())):
+            for arm, known in extra.get("arms", {}).items():
+                row = [known["tries"], known["wins"], known["seconds"]]
+                totals[arm] = totals.get(arm, np.zeros(3)) + row
+    if not totals:
+        raise ValueError("no result tells of arms; solve with balans and write results as .jsonl.")
+    ordered = sorted(totals.items(), key=lambda item: (item[1][1], item[1][0]))
+    names = [arm for arm, _ in ordered]
+    values = np.array([row for _, row in ordered])
+    ax = ax or axes(7.0, 1.0 + 0.35 * len(names))
+    ax.barh(names, values[:, 0], color="tab:gray", alpha=0.4, label="tries")
+    ax.barh(names, values[:, 1], color="tab:blue", height=0.45, label="wins")
+    for number, (tries, _, seconds) in enumerate(values.tolist()):
+        ax.annotate(
+            f"{seconds:.1f} s", (tries, number), xytext=(3, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    ax.set_xlabel("sub-solves")
+    ax.legend(loc="lower right")
+    return ax

@@ -34,9 +34,9 @@ from nco.mip.backend import (
 )
 from nco.mip.bandit import Bandit
 from nco.mip.main_solve import MainSolve
-from nco.mip.neighborhoods import Incumbents, Operator
+from nco.mip.neighborhoods import RELAXED, Incumbents, Operator, fill, free_only
 from nco.mip.relaxation import LinearProgram
-from nco.mip.starters import load_starters, run_starters
+from nco.mip.starters import load_starters, run_starters, trivial
 
 logger = logging.getLogger("nco")
 
@@ -47,7 +47,11 @@ FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
 #: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
 VAIN = 0.02
 #: Seconds below which loading the starters does not pay.
-SHORT = 3.0
+SHORT = 2.0
+#: Largest share of the time that the main solve gets before the first trial.
+FIRST_SHARE = 0.3
+#: Points that violate a few rows, kept for repairs.
+NEAR = 3
 #: Trials after which the relaxation is solved anew.
 REFRESH = 6
 
@@ -150,7 +154,9 @@ class Search:
         self.current: _State | None = None
         self.iterations = 0
         self.main_gain = self.sub_gain = 0.0
+        self.main_best = math.inf
         self.engine_seconds = 0.0
+        self.near: list[tuple[int, Vector]] = []
         self._make_main, self._make_sub = main, sub
         self._sub: Backend | None = None
         self._main: MainSolve | None = None
@@ -270,8 +276,10 @@ class Search:
         """Run the starters; they may go on beside the main solve. Returns a start."""
         limit = self.tracker.budget.time_limit
         seed = int(self.rng.integers(2**31))
+        for x in trivial(self.form):
+            self.offer(x, "trivial")
         if self.plan.deterministic or limit is None:
-            found = run_starters(self.form, seed, self.offer, self._stop)
+            found = run_starters(self.form, seed, self.offer, self._stop, self.promise)
         elif limit < SHORT:
             return hint
         else:
@@ -284,7 +292,7 @@ class Search:
                 def over() -> bool:
                     return self._ended or self._stop() or time.monotonic() > deadline
 
-                run_starters(self.form, seed, self.offer, over)
+                run_starters(self.form, seed, self.offer, over, self.promise)
 
             self._starters = threading.Thread(target=work, name="nco-starters")
             self._starters.start()
@@ -365,6 +373,7 @@ class Search:
 
     def _from_main(self, x: Vector, by: str) -> None:
         before = self.pool[0].value if self.pool else None
+        self.main_best = min(self.main_best, self.form.value(self.form.rounded(x)))
         if not self.offer(x, by):
             return
         with self._lock:
@@ -381,16 +390,21 @@ class Search:
     def _first_slices(self) -> None:
         """Let the main solve work until it has a solution and stalls."""
         assert self._main is not None
-        last, mark = time.monotonic(), math.inf
+        begin = last = time.monotonic()
+        mark = math.inf
         limit = self.tracker.budget.time_limit
         patience = 0.5 if limit is None else min(2.0, max(0.2, 0.02 * limit))
         while not self._main.finished and not self._stop():
             self.engine_seconds += self._main.run(0.1, self._stop)
             self._listen()
             now = time.monotonic()
-            if self.pool and self.pool[0].value < mark:
-                last, mark = now, self.pool[0].value
-            if self.pool and now - last > patience:
+            if self.main_best < mark:
+                last, mark = now, self.main_best
+            # Its root is where an engine finds most; after that it gets half as long again
+            # as its last improvement took.
+            waited, worked = now - last, now - begin
+            at_root = self._main.nodes == 0 and worked < FIRST_SHARE * (limit or math.inf)
+            if self.pool and not at_root and waited > max(patience, (last - begin) / 2):
                 return
 
     def _main_turn(self) -> None:
@@ -466,10 +480,39 @@ class Search:
         self.engine_seconds += time.monotonic() - begin
         return outcome
 
+    def promise(self, x: Vector, count: int) -> None:
+        """Keep column values that violate so many rows; repairs start from them."""
+        with self._lock:
+            if not any(np.array_equal(x, other) for _, other in self.near):
+                self.near.append((count, x))
+                self.near.sort(key=lambda point: point[0])
+                del self.near[NEAR:]
+
+    def _repair(self) -> tuple[Neighborhood | None, Vector | None]:
+        """The columns of a promising point's violated rows, and some others, to be freed."""
+        with self._lock:
+            if not self.near:
+                return None, None
+            _, x = self.near[self.iterations % len(self.near)]
+        activity = self.form.A @ x
+        slack = 1e-6 * np.maximum(1.0, np.abs(activity))
+        bad = (activity < self.form.row_lower - slack) | (activity > self.form.row_upper + slack)
+        touched = np.unique(self.form.A[np.flatnonzero(bad)].indices)
+        free = touched[self.form.whole[touched]]
+        size = min(LARGEST_SIZE, FIRST_SIZE + 0.1 * self.iterations)
+        known = Incumbents(self.form, x)
+        total = len(self.form.integers)
+        if len(free) < size * total:
+            free = fill(known, free, size, self.rng)
+        return free_only(known, free), x
+
     def _find(self) -> None:
         """Look for a first solution with the engine of the sub-solves."""
         self.iterations += 1
-        outcome = self._solve(None, Limits(self._limits(3.0).seconds, solutions=1), None, "first")
+        # Every other time the whole model: what is near may not be near enough.
+        repair, x = self._repair() if self.iterations % 2 else (None, None)
+        limits = Limits(self._limits(3.0 if repair is None else 1.0).seconds, solutions=1)
+        outcome = self._solve(repair, limits, x, "first" if repair is None else "repair")
         if outcome.x is not None:
             self.offer(outcome.x, "first")
 
@@ -518,13 +561,14 @@ class Search:
     def _trial(self) -> bool:
         """One arm's turn; False if it had no neighbourhood to offer."""
         assert self.current is not None
-        self._refresh()
-        if self.done() is not None:
-            return True
         self.iterations += 1
         context = self._context()
         hurry = not self.plan.deterministic and not self._loaded.is_set()
         arm = self.bandit.choose(context, hurry=hurry)
+        if arm.partition(":")[0] in RELAXED:
+            self._refresh()
+            if self.done() is not None:
+                return True
         current = self.current
         known = Incumbents(
             self.form,
@@ -590,7 +634,7 @@ class Search:
         if arm not in self._adaptive or gain > 0:
             return
         searched = outcome.status in (Status.OPTIMAL, Status.INFEASIBLE)
-        size = self._sizes[arm] * (1.3 if searched else 0.75)
+        size = self._sizes[arm] * (1.4 if searched else 0.6)
         self._sizes[arm] = min(LARGEST_SIZE, max(LEAST_SIZE, size))
 
     def statistics(self) -> Mapping[str, Any]:

@@ -236,6 +236,8 @@ class Watch:
         Called in the engine's own thread before it goes on; may block.
     suggest
         Column values [n] of a solution found elsewhere, or None; asked now and then.
+    nodes
+        Branch-and-bound nodes so far, as the engine tells; 0 in presolve and at the root.
     """
 
     on_solution: Callable[[Vector], object] | None = None
@@ -243,6 +245,7 @@ class Watch:
     stop: Callable[[], bool] = field(default=lambda: False)
     pause: Callable[[], object] | None = None
     suggest: Callable[[], Vector | None] | None = None
+    nodes: int = 0
 
 
 class Backend(Protocol):

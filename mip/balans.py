@@ -139,6 +139,8 @@ class Balans:
     """
 
     name: ClassVar[str] = "balans"
+    #: Its main solve and its relaxation give bounds; no time is kept for another.
+    proves: ClassVar[bool] = True
     preset: str = "default"
     arms: tuple[str, ...] | str | None = None
     policy: str = "softmax"

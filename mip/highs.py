@@ -216,6 +216,7 @@ class HighsEngine:
                 best[:] = [np.array(out.mip_solution)]
                 if watch.on_solution is not None:
                     watch.on_solution(best[0])
+            watch.nodes = max(watch.nodes, int(out.mip_node_count))
             if out.mip_dual_bound > state["bound"]:
                 state["bound"] = out.mip_dual_bound
                 if watch.on_bound is not None:

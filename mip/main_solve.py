@@ -51,6 +51,11 @@ class MainSolve:
         return self._over.is_set()
 
     @property
+    def nodes(self) -> int:
+        """Branch-and-bound nodes so far; 0 while the engine works at the root."""
+        return self._watch.nodes
+
+    @property
     def idle(self) -> bool:
         """Whether the engine waits for the next `run`."""
         return self._idle.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from nco.mip.backend import Form, Outcome, Vector, run_interruptible
 class LinearProgram:
     """The relaxation of a model in one HiGHS object that keeps its basis between solves.
 
+    An object that does not end in time is left behind; the next call begins with a new one,
+    which has the model's own bounds, objective and rows.
+
     Parameters
     ----------
     form
@@ -23,11 +27,17 @@ class LinearProgram:
     """
 
     def __init__(self, form: Form):
-        from nco.mip.highs import pass_model
-
         self.form = form
-        self._highs = pass_model(form, relaxed=True)
+        self._engine: Any = None
         self._all = np.arange(form.n, dtype=np.int32)
+
+    @property
+    def _highs(self) -> Any:
+        if self._engine is None:
+            from nco.mip.highs import pass_model
+
+            self._engine = pass_model(self.form, relaxed=True)
+        return self._engine
 
     def bounds(self, lower: Vector, upper: Vector) -> None:
         """Set the bounds [n] of all columns."""
@@ -59,8 +69,12 @@ class LinearProgram:
         if seconds <= 0:
             return Outcome(stopped=Stop.TIME)
         highs.setOptionValue("time_limit", highs.getRunTime() + min(seconds, 1e9))
-        asked = stop or (lambda: False)
+        deadline = time.monotonic() + seconds
         flag = [False]
+
+        def asked() -> bool:
+            # HiGHS looks at its own limit too seldom: not within presolve or a factorization.
+            return time.monotonic() > deadline or (stop is not None and stop())
 
         def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
             into.user_interrupt = flag[0]
@@ -68,10 +82,10 @@ class LinearProgram:
         def interrupt() -> None:
             flag[0] = True
 
-        if stop is not None:
-            highs.setCallback(hear, None)
-            highs.startCallback(cb.HighsCallbackType.kCallbackSimplexInterrupt)
+        highs.setCallback(hear, None)
+        highs.startCallback(cb.HighsCallbackType.kCallbackSimplexInterrupt)
         if not run_interruptible(highs.run, asked, interrupt):
+            self._engine = None
             return Outcome(stopped=Stop.TIME)
         status = highs.getModelStatus()
         if status == Code.kOptimal:
@@ -83,7 +97,8 @@ class LinearProgram:
         if status in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
             return Outcome(Status.UNBOUNDED, stopped=Stop.PROVED)
         if status == Code.kInterrupt:
-            return Outcome(stopped=Stop.INTERRUPTED)
+            late = time.monotonic() > deadline
+            return Outcome(stopped=Stop.TIME if late else Stop.INTERRUPTED)
         return Outcome(stopped=Stop.TIME)
 
 

@@ -35,6 +35,28 @@ def wishes(form: Form, rng: np.random.Generator) -> list[Vector]:
     return [greedy, zero, mixed]
 
 
+def trivial(form: Form) -> list[Vector]:
+    """Feasible ones among the simplest points [n]: no compiled code, no search.
+
+    Every column at zero, at a bound, or where no row of it can be violated (its locks).
+    """
+    zero = np.clip(np.zeros(form.n), form.lower, form.upper)
+    low = np.where(np.isfinite(form.lower), form.lower, zero)
+    high = np.where(np.isfinite(form.upper), form.upper, zero)
+    columns = form.columns
+    rows = columns.indices
+    up = np.where(columns.data > 0, np.isfinite(form.row_upper)[rows],
+                  np.isfinite(form.row_lower)[rows])  # fmt: skip
+    down = np.where(columns.data > 0, np.isfinite(form.row_lower)[rows],
+                    np.isfinite(form.row_upper)[rows])  # fmt: skip
+    of = np.repeat(np.arange(form.n), np.diff(columns.indptr))
+    up_locks = np.bincount(of, up, form.n)
+    down_locks = np.bincount(of, down, form.n)
+    safe = np.where(up_locks < down_locks, high, np.where(down_locks < up_locks, low, zero))
+    points = [safe, zero, low, high]
+    return [x for x in map(form.rounded, points) if form.feasible(x)]
+
+
 def with_best_rest(form: Form, x: Vector) -> Vector:
     """The same whole columns with the best continuous ones, where that is quick."""
     if form.whole.all():
@@ -53,17 +75,27 @@ def run_starters(
     seed: int,
     offer: Callable[[Vector, str], object],
     stop: Callable[[], bool],
+    promise: Callable[[Vector, int], object] = lambda x, count: None,
 ) -> Vector | None:
-    """Offer what propagation and jumps find, then jump below the best with a cutoff.
+    """Offer what propagation, jumps and lifts find, then jump below the best with a cutoff.
 
-    Returns the best start, or else the point that violates the fewest rows.
+    Points that violate a few rows go to ``promise``. Returns the best start, or else the
+    point that violates the fewest rows.
     """
     from nco.mip.fix_propagate import fix_propagate
     from nco.mip.jump import jump
+    from nco.mip.lift import lift
 
     rng = np.random.default_rng(seed)
     best: Vector | None = None
     near: tuple[int, Vector] | None = None
+    for x in trivial(form):
+        if stop():
+            break
+        lifted = lift(form, x, rng, stop)
+        if form.feasible(lifted) and (best is None or form.value(lifted) < form.value(best)):
+            best = lifted
+            offer(lifted, "lift")
     for number, wish in enumerate(wishes(form, rng)):
         if stop():
             break
@@ -74,11 +106,15 @@ def run_starters(
             x, count = jump(form, x, seed + number, stop, steps=STEPS)
             by = "jump"
             found = polish(form, x, REST_SECONDS) if count == 0 else None
-            if near is None or count < near[0]:
-                near = count, x
+            if found is None:
+                promise(x, count)
+                if near is None or count < near[0]:
+                    near = count, x
         if found is None:
             continue
         found = with_best_rest(form, found)
+        lifted = lift(form, found, rng, stop)
+        found = lifted if form.feasible(lifted) else found
         offer(found, by)
         if best is None or form.value(found) < form.value(best):
             best = found
@@ -92,5 +128,7 @@ def run_starters(
         if found is None or form.value(found) >= value:
             break
         best = with_best_rest(form, found)
+        lifted = lift(form, best, rng, stop)
+        best = lifted if form.feasible(lifted) else best
         offer(best, "jump")
     return best if best is not None else (near[1] if near is not None else None)

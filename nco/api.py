@@ -371,7 +371,8 @@ def solve(
     Parameters
     ----------
     instance
-        An instance, a batch, or a path; reading counts towards the time limit.
+        An instance, a batch, a model object of SCIP or HiGHS, or a path; reading counts
+        towards the time limit.
     solver
         Registered name, or a solver object.
     time_limit
@@ -417,11 +418,22 @@ def solve(
             iterations=iterations, target=target, gap=gap, bound=bound, **params,
         )  # fmt: skip
     if not isinstance(instance, Instance):
+        instance = _from_model(instance)
+    if not isinstance(instance, Instance):
         kind = type(instance).__name__
         raise InputError(None, None, f"a {kind} is no instance", "give an instance or a path")
     chosen = make_solver(solver, params)
     with budget.catch_interrupt():
         return run(instance, chosen, budget, seed=seed, start=start, on_event=on_event, bound=bound)
+
+
+def _from_model(value: Any) -> Any:
+    """A SCIP or HiGHS model object as an instance; anything else as it is."""
+    if type(value).__module__.partition(".")[0] not in ("pyscipopt", "highspy"):
+        return value
+    from nco.instances.mps import from_model
+
+    return from_model(value)
 
 
 def solve_batch(

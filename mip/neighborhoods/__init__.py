@@ -18,6 +18,10 @@ from nco.mip.backend import Form, Neighborhood, Vector
 Index = NDArray[np.intp]
 
 
+#: Operators that look at relaxations; where none of them is chosen, none is solved.
+RELAXED = frozenset({"rins", "rens", "dins", "lb-relax"})
+
+
 @dataclass
 class Incumbents:
     """What operators may look at.

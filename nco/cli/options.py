@@ -119,6 +119,25 @@ def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
     return name, parse_params(filter(None, rest.split(",")))
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Solver and parameters of a TOML file; dashes in keys are underscores.
+
+    Raises
+    ------
+    InputError
+        When it is not TOML.
+    """
+    import tomllib
+
+    from nco.instances.core import InputError
+
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(path, None, f"not TOML: {error}", "write key = value lines") from None
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
 def check_writable(path: Path, folder: bool = False) -> None:
     """Refuse a target that surely cannot be written, before any work is done.
 

@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from nco.instances.core import Result
 
 
+#: Pictures of results.
+KINDS = ("convergence", "gap", "arms")
+
+
 def plot(
     file: Annotated[
-        Path, typer.Argument(help="Instance file, or results (.jsonl).", show_default=False)
+        Path,
+        typer.Argument(
+            help="Instance file, results (.jsonl), or folder of a training run.",
+            show_default=False,
+        ),
     ],
     solution: Annotated[
         Path | None, typer.Argument(help="Solution file.", show_default=False)
@@ -30,14 +38,17 @@ def plot(
         typer.Option(
             "--kind",
             "-k",
-            help="Of results: convergence (one instance) or gap (mean over instances).",
-            autocompletion=lambda: ["convergence", "gap"],
+            help="Of results: convergence (one instance), gap (mean over instances), or arms.",
+            autocompletion=lambda: list(KINDS),
         ),
     ] = None,
+    arms: Annotated[
+        bool, typer.Option("--arms", help="Of balans' results: what each arm did.")
+    ] = False,
     problem: Problem = "",
     metric: Metric = None,
 ) -> int:
-    """Draw an instance, a solution, or how results came about over time."""
+    """Draw an instance, a solution, how results came about, or how a policy was trained."""
     from nco.instances import io
     from nco.instances import plot as pictures
     from nco.instances.core import Batch, InputError
@@ -45,13 +56,24 @@ def plot(
     if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(out, None, "unknown kind of picture", "use .png, .svg or .pdf")
     check_writable(out)
-    if kind is not None or io.suffix(file) == ".jsonl":
-        if kind not in (None, "convergence", "gap"):
-            raise InputError(None, None, f"unknown kind {kind!r}", "known: convergence, gap")
+    kind = "arms" if arms else kind
+    if file.is_dir():
+        from nco.training.plot import plot_curve
+
+        try:
+            ax = plot_curve(file)
+        except OSError:
+            hint = "name the folder that nco train wrote"
+            raise InputError(file, None, "is no training run: no metrics.jsonl", hint) from None
+    elif kind is not None or io.suffix(file) == ".jsonl":
+        if kind not in (None, *KINDS):
+            raise InputError(None, None, f"unknown kind {kind!r}", f"known: {', '.join(KINDS)}")
         results, references = _results(file)
         kind = kind or ("convergence" if len({r.digest for r in results}) == 1 else "gap")
         try:
-            if kind == "gap":
+            if kind == "arms":
+                ax = pictures.arms(results)
+            elif kind == "gap":
                 ax = pictures.gap(results, references=references)
             else:
                 ax = pictures.convergence(results)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from nco.cli.options import (
     complete_solver,
     parse_params,
     parse_solver,
+    read_config,
     start_logging,
 )
 
@@ -55,6 +57,20 @@ def solve(
         list[str] | None,
         typer.Option("--param", "-p", metavar="KEY=VALUE", help="Parameter of the solver."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file: solver = NAME, the rest its parameters."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Named configuration, as balans-ijcai25.")
+    ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option("--memory", help="JSON file that keeps what arms were worth."),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Count nodes, not seconds: a seed repeats.")
+    ] = False,
     time_limit: Annotated[
         float, typer.Option("--time-limit", "-t", help="Seconds for each instance.")
     ] = 60.0,
@@ -69,7 +85,10 @@ def solve(
     ] = None,
     seed: Seed = 0,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", help="Instances at a time; -1: one per core.")
+        int,
+        typer.Option(
+            "--jobs", "-j", help="Instances at a time, or one's workers (balans); -1: all cores."
+        ),
     ] = 1,
     backend: Annotated[
         str, typer.Option("--backend", help="Where jobs run: loky (here) or ray (cluster).")
@@ -106,14 +125,29 @@ def solve(
 
     start_logging(verbose, quiet)
     check_jobs(jobs, backend)
+    written = {} if config is None else read_config(config)
+    if "solver" in written and solver == "auto":
+        solver = str(written["solver"])
     name, params = parse_solver(solver)
+    params = {k: v for k, v in written.items() if k != "solver"} | params
     params |= parse_params(param or ())
-    if device != "auto":
-        params["device"] = device
-        from nco.instances.registry import solvers
-
-        if "device" not in inspect.signature(solvers.load(name)).parameters:
-            raise InputError(None, None, f"solver {name} has no device", "leave --device out")
+    flags = {
+        "device": device if device != "auto" else None,
+        "preset": preset,
+        "memory": None if memory is None else str(memory),
+        "deterministic": deterministic or None,
+    }
+    for option, value in flags.items():
+        if value is None:
+            continue
+        if not _takes(name, option):
+            what = f"solver {name} has no {option}"
+            raise InputError(None, None, what, f"leave --{option} out")
+        params[option] = value
+    if jobs != 1 and len(files) == 1 and "jobs" not in params and _takes(name, "jobs"):
+        # One instance: the jobs are the solver's own workers.
+        params["jobs"] = jobs if jobs > 0 else os.cpu_count() or 1
+        jobs = 1
     if start is not None and len(files) > 1:
         raise InputError(None, None, "--start goes with one file", "solve the files one by one")
     session = Session(
@@ -137,6 +171,12 @@ def solve(
     if session.rows and not json_ and not quiet:
         print_table(session.rows)
     return code
+
+
+def _takes(name: str, option: str) -> bool:
+    from nco.instances.registry import solvers
+
+    return option in inspect.signature(solvers.load(name)).parameters
 
 
 class Output:

@@ -1,5 +1,7 @@
 """Starters without LP: what they call feasible is, and they find what is easy to find."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,8 @@ from nco.instances.mip import MIP
 from nco.mip.backend import Form, polish
 from nco.mip.fix_propagate import fix_propagate
 from nco.mip.jump import jump
+from nco.mip.lift import lift
+from nco.mip.starters import run_starters, trivial
 
 
 def cover(n, m, seed):
@@ -107,3 +111,67 @@ def test_benchmarks(shared_data):
         x, count = jump(form, x, 0, lambda: False, steps=300_000)
         if count == 0:
             assert polish(form, x) is not None
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_lifting_stays_feasible_and_never_loses(seed):
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 12)), int(rng.integers(0, 8))
+    mip = MIP(
+        c=rng.integers(-9, 9, n),
+        A=rng.integers(-4, 9, (m, n)),
+        row_lower=np.full(m, -200.0),
+        row_upper=rng.integers(0, 40, m),
+        upper=rng.choice([1.0, 5.0, math.inf], n),
+        integrality=rng.random(n) < 0.7,
+    )
+    form = Form(mip)
+    zero = np.zeros(n)
+    assert form.feasible(zero)
+    lifted = lift(form, zero, rng, lambda: False)
+    assert form.feasible(lifted)
+    assert form.value(lifted) <= form.value(zero) + 1e-9
+    assert not zero.any()
+
+
+def test_lifting_ends_where_no_column_can_gain():
+    form = Form(cover(60, 80, 3))
+    lifted = lift(form, np.ones(60), np.random.default_rng(1), lambda: False)
+    for k in np.flatnonzero(lifted):
+        less = lifted.copy()
+        less[k] = 0.0
+        assert not form.feasible(less)
+
+
+@pytest.mark.parametrize(
+    ("family", "sign"),
+    [("set-cover", 1), ("auction", -1), ("independent-set", -1), ("vertex-cover", 1),
+     ("gisp", 1), ("multiple-knapsack", -1)],
+)  # fmt: skip
+def test_every_family_has_a_trivial_start_that_lifting_improves(family, sign):
+    form = Form(MIP.generate(60, seed=1, distribution=family))
+    points = trivial(form)
+    assert points
+    assert all(form.feasible(x) for x in points)
+    lifted = lift(form, points[0], np.random.default_rng(0), lambda: False)
+    assert form.value(lifted) < min(form.value(points[0]), 0 if sign < 0 else math.inf)
+
+
+def test_trivial_points_of_an_equation():
+    equation = {"row_lower": [1], "row_upper": [1]}
+    mip = MIP(c=[1.0, 1.0], A=[[1.0, 1.0]], upper=[1, 1], integrality=[1, 1], **equation)
+    assert trivial(Form(mip)) == []
+
+
+def test_points_that_violate_rows_are_promised():
+    # Parity: no point is feasible.
+    mip = MIP(c=[1.0, 1.0], A=[[2.0, 2.0]], row_lower=[3], row_upper=[3], upper=[5, 5],
+              integrality=[1, 1])  # fmt: skip
+    promised = []
+    near = run_starters(
+        Form(mip), 0, lambda x, by: None, lambda: False, lambda x, count: promised.append(count)
+    )
+    assert near is not None
+    assert promised
+    assert min(promised) == 1
