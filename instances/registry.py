@@ -193,6 +193,7 @@ solvers = Registry(
     Entry("scip", "nco.mip.scip:SCIP", "SCIP on the MIP form", "pyscipopt"),
     Entry("highs", "nco.mip.highs:HiGHS", "HiGHS on the MIP form", "highspy"),
     Entry("balans", "nco.mip.balans:Balans", "bandit-driven search over MIP engines"),
+    Entry("balans-package", "nco.mip.balans_package:BalansPackage", "the balans package itself"),
     Entry("nearest-neighbor", "nco.classical.constructive:NearestNeighbor", "nearest neighbour"),
     Entry("greedy", "nco.classical.constructive:Greedy", "greedy edge, ratio or degree"),
     Entry("savings", "nco.classical.constructive:Savings", "Clarke and Wright's savings"),
