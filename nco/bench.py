@@ -541,9 +541,13 @@ def choices(rows: Sequence[Row]) -> list[Row]:
     """The rows of the table by which ``auto`` chooses.
 
     For every problem, size and time limit measured: the mean gap and the success rate
-    of every solver. Sizes are grouped by half decades.
+    of every solver. Sizes are grouped by half decades; rows of ``auto`` itself do not count.
     """
-    sized = [{**row, "bucket": f"{row['problem']} {size_bucket(row['n'])}"} for row in rows]
+    sized = [
+        {**row, "bucket": f"{row['problem']} {size_bucket(row['n'])}"}
+        for row in rows
+        if row["spec"] != "auto"
+    ]
     table: dict[tuple[str, float], Row] = {}
     for cell in summarize(sized, by="bucket"):
         problem, bucket = cell.group.rsplit(" ", 1)
