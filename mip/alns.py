@@ -297,7 +297,7 @@ class Search:
             self._starters = threading.Thread(target=work, name="nco-starters")
             self._starters.start()
             # The first call of all may have to compile; nobody waits for that.
-            self._starters.join(0.03 * limit)
+            self._starters.join(min(0.3, 0.03 * limit))
             found = None
         if self.pool:
             return self.pool[0].x

@@ -17,6 +17,10 @@ SETS = {
 }
 
 
+#: Further single ones: 100,000 columns, for the overhead outside of engines.
+WIDE = ("set-cover", 100_000, {"rows": 2000, "density": 0.005})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -27,6 +31,9 @@ def main() -> None:
         for seed in range(arguments.count):
             path = arguments.folder / f"{family}-{seed}.mps.gz"
             io.write(MIP.generate(n, seed=seed, distribution=family, **options), path)
+    family, n, options = WIDE
+    path = arguments.folder / f"wide-{family}-0.mps.gz"
+    io.write(MIP.generate(n, seed=0, distribution=family, **options), path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Does memory over a family pay? The tenth instance after nine others, against a cold start.
+
+Rows are JSON lines, keyed and resumable; the memory itself is made anew for each seed.
+"""
+
+import argparse
+import json
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from nco import api
+from nco.bench import environment, load_rows
+from nco.instances.mip import MIP
+
+SETS = {"set-cover": (4000, {"rows": 5000}), "auction": (1500, {"items": 300})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--before", type=int, default=9, help="instances before the last one")
+    arguments = parser.parse_args()
+    known = {row["key"] for row in load_rows(arguments.out)}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for family, (n, options) in SETS.items():
+        for seed in range(arguments.seeds):
+            key = f"memory-{family}-{seed}-{arguments.seconds:g}-{arguments.before}"
+            if f"{key}-warm" in known:
+                continue
+            last = MIP.generate(n, seed=100 + arguments.before, distribution=family, **options)
+            with tempfile.TemporaryDirectory() as folder:
+                path = str(Path(folder) / "arms.json")
+                for number in range(arguments.before):
+                    instance = MIP.generate(n, seed=100 + number, distribution=family, **options)
+                    api.solve(instance, "balans", arguments.seconds, seed, memory=path)
+                for spec, params in (("balans", {}), ("balans:memory", {"memory": path})):
+                    result = api.solve(last, "balans", arguments.seconds, seed, **params)
+                    row = json.loads(result.to_json())
+                    row.pop("solution", None)
+                    row |= {
+                        "key": f"{key}-{'warm' if params else 'cold'}",
+                        "instance": last.name,
+                        "spec": spec,
+                        "time_limit": arguments.seconds,
+                        "seed": seed,
+                        "environment": environment(),
+                        "versions": {**row["versions"], "nco": version("nco")},
+                    }
+                    with arguments.out.open("a") as file:
+                        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
