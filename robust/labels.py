@@ -1,9 +1,10 @@
-"""Labels for the value network: exact second-stage values of drawn pairs.
+"""Labels for the value network: second-stage values of drawn pairs.
 
 ``python -m nco.robust.labels two-stage-knapsack --instances 8000 --seed 1 --out FILE.npz``.
-Each instance gets ``a`` first stages and ``b`` scenarios, and all ``a b`` pairs a label. Half
-of either is drawn blindly; the rest is like what the learned solver will ask about: greedy
-first stages, and scenarios that hurt them. Finished chunks stay beside the file until all
+Values are exact, but with fractional weights to a relative `NEAR`. Each instance gets ``a``
+first stages and ``b`` scenarios, and all ``a b`` pairs a label. Part of either is drawn blindly;
+the rest is like what the learned solver will ask about: greedy first stages, and scenarios
+that hurt them. Finished chunks stay beside the file until all
 are there; a run that was stopped goes on with the missing ones.
 """
 
@@ -29,13 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.robust.encoding import ENCODERS, encoder_of
-from nco.robust.recourse import knapsack_recourse
+from nco.robust.recourse import budget_recourse, knapsack_recourse
 
 log = logging.getLogger("nco")
 
 Vector = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
 FORMAT = 1
+#: Relative tolerance of labels where weights are not whole: costs and revenues that are nearly
+#: proportional have no end of values that are nearly the best.
+NEAR = 1e-4
 #: Instances in a chunk: what a kill can lose, per process.
 CHUNK = 100
 
@@ -147,6 +151,8 @@ def _box_scenarios(b: int, q: int, rng: np.random.Generator) -> Vector:
 
 def capital_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
     """Fields, first stages, scenarios and labels of one capital budgeting problem."""
+    from nco.instances.capital_budgeting import LATE_SHARE
+
     fields = ENCODERS["capital-budgeting"].fields(instance)
     c, r = fields["cost"][0], fields["revenue"][0]
     # Up to what is affordable in every scenario, and some beyond it.
@@ -154,8 +160,9 @@ def capital_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Ar
     x = _affordable(c, r / c, share * float(instance.budget), a, rng)
     x[0] = 0.0
     xi = _box_scenarios(b, instance.phi.shape[1], rng)
-    values, _ = instance.two_stage.recourse_at(x, xi)
-    return {**fields, "x": x, "xi": xi, "values": values}
+    cost, revenue = instance.factors(xi)
+    late, _ = budget_recourse(LATE_SHARE * revenue, cost, instance.budget, x, NEAR)
+    return {**fields, "x": x, "xi": xi, "values": late + x @ revenue.T}
 
 
 def _loans_instance(n: int, seed: int, rng: np.random.Generator) -> Any:

@@ -64,6 +64,9 @@ def load_model(problem: str, weights: str = "") -> Any:
     path = Path(weights) if weights else default_weights(problem)
     if weights and not path.suffix and weights in shipped():
         path = shipped_folder() / f"{weights}.safetensors"
+    if path.is_dir():
+        # A run of 'nco train'.
+        path = path / f"{problem}-v1.safetensors"
     return _model(problem, str(path), path.stat().st_mtime if path.is_file() else 0.0)
 
 
@@ -242,7 +245,7 @@ class _Run:
 
     def keep(self, found: Evaluation) -> None:
         """Offer an evaluation if it is the best."""
-        value = found.value if found.exact or found.sampled else found.guaranteed
+        value = float(found.value if found.exact or found.sampled else found.guaranteed)
         if value > self.best_value:
             self.tracker.offer(self.problem.solution(found))
             self.best, self.best_value = found, value
@@ -320,7 +323,8 @@ class Neur2RO:
     Parameters
     ----------
     weights
-        A weights file or the name of shipped weights; by default the problem's own.
+        A weights file, a run of ``nco train`` or the name of shipped weights; by default the
+        problem's own.
     backend
         MIP engine of masters and of the adversary's certificate.
     master
@@ -453,7 +457,7 @@ class Neur2RO:
         while run.tracker.done(iteration) is None and stale < self.patience:
             run.attack(x)
             charge("adversary")
-            before = run.best_value
+            before, state = run.best_value, (len(run.known), len(run.scenarios))
             memory = Memory([np.frombuffer(k) for k in list(run.known)[-300:]], run.hopeless)
             mip, columns = build_master(
                 problem,
@@ -465,8 +469,9 @@ class Neur2RO:
                 choose=self.master == "second-stage",
                 memory=memory if problem.first.whole.all() else Memory((), run.hopeless),
             )
+            # Half of the time is left for what the master proposes.
             proposal = solve_master(
-                mip, columns, budget, backend=engine, gap=self.gap, seed=seed, most=3
+                mip, columns, budget.share(0.5), backend=engine, gap=self.gap, seed=seed, most=3
             )
             charge("master")
             if not len(proposal.x):
@@ -479,9 +484,16 @@ class Neur2RO:
                 run.explore(x if iteration % 2 == 0 else run.best.x, 3, self.neighbors, 6)
             charge("evaluation")
             iteration += 1
-            stale = 0 if run.best_value > before + 1e-9 * abs(before) else stale + 1
-            rows.append({"believed": proposal.value, "best": run.best_value,
-                         "scenarios": len(run.scenarios)})  # fmt: skip
+            better = run.best is None or run.best_value > before + 1e-9 * abs(before)
+            stale = 0 if better else stale + 1
+            if state == (len(run.known), len(run.scenarios)):
+                stale = self.patience
+            known = run.best is not None
+            rows.append({
+                "believed": None if proposal.value is None else problem.sign * proposal.value,
+                "best": problem.sign * run.best_value if known else None,
+                "scenarios": len(run.scenarios),
+            })  # fmt: skip
             log.debug("neur2ro %d: %s", iteration, rows[-1])
         extra: dict[str, Any] = {"iterations": rows, "seconds": spent}
         if self.certify and run.best is not None and budget.done() is None:
@@ -494,7 +506,9 @@ class Neur2RO:
             )  # fmt: skip
             first = problem.first.value(run.best.x)
             extra["network"] = {
-                "value": None if attack is None else first + float(attack.values[0]),
-                "bound": first + bound,
+                "value": None
+                if attack is None
+                else problem.sign * (first + float(attack.values[0])),
+                "bound": problem.sign * (first + bound),
             }
         return extra

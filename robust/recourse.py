@@ -333,7 +333,9 @@ def _budget(value, weight, capacity, x, same, values, y):
                 values[a, b] = np.nan
                 y[a, b] = False
                 continue
-            values[a, b] = _solve(v1, w1, zero, zero, max(0.0, room), choice, same, np.inf)
+            # All projects may fit exactly, but for rounding.
+            room = max(0.0, room) + 1e-9 * max(1.0, abs(capacity[a]))
+            values[a, b] = _solve(v1, w1, zero, zero, room, choice, same, np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
 
@@ -344,7 +346,11 @@ def _tolerance(weight: Vector, capacity: Vector) -> float:
 
 
 def budget_recourse(
-    value: ArrayLike, weight: ArrayLike, capacity: ArrayLike, x: ArrayLike
+    value: ArrayLike,
+    weight: ArrayLike,
+    capacity: ArrayLike,
+    x: ArrayLike,
+    tolerance: float | None = None,
 ) -> tuple[Vector, NDArray[np.bool_]]:
     """Second stages of capital budgeting, for all pairs of first stage and scenario.
 
@@ -360,6 +366,8 @@ def budget_recourse(
         Budget of every first stage [a], or one for all.
     x
         First stages [a, n].
+    tolerance
+        Relative tolerance of the values instead of that.
 
     Returns
     -------
@@ -371,7 +379,8 @@ def budget_recourse(
     rooms = np.ascontiguousarray(np.broadcast_to(np.asarray(capacity, float), len(first)))
     values = np.empty((len(first), len(v)))
     y = np.empty((len(first), len(v), v.shape[1]), dtype=np.bool_)
-    _budget(v, w, rooms, first, _tolerance(w, rooms), values, y)
+    same = _tolerance(w, rooms) if tolerance is None else tolerance
+    _budget(v, w, rooms, first, same, values, y)
     return values, y
 
 
@@ -389,7 +398,9 @@ def _worst(first, value, weight, capacity, x, same, count, values, y):
             room -= weight[b, i] if on else 0.0
             v1[i] = 0.0 if on else value[b, i]
         limit = worst[-1] - first[b]
-        found = _solve(v1, weight[b], zero, zero, max(0.0, room), choice, same, limit)
+        # All projects may fit exactly, but for rounding.
+        room = max(0.0, room) + 1e-9 * max(1.0, abs(capacity))
+        found = _solve(v1, weight[b], zero, zero, room, choice, same, limit)
         values[b] = first[b] + found
         for i in range(n):
             y[b, i] = choice[i] > 0

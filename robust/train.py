@@ -462,7 +462,7 @@ class ValueTrainer:
             self.config.problem,
             ranges=ranges(self.train, self.config.network),
             training={
-                "command": "nco label, nco train; see scripts/training/robust.md",
+                "command": "scripts/training/ROBUST.md",
                 "labels": self.meta,
                 "settings": {**dataclasses.asdict(self.config), "labels": self.digest},
                 "steps": self.step,

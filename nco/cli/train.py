@@ -1,0 +1,181 @@
+"""``nco train``."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nco.cli.options import Quiet, Verbose, check_writable, complete_problem, start_logging
+
+if TYPE_CHECKING:
+    from nco.training.config import TrainConfig
+
+
+def train(
+    problem: Annotated[
+        str,
+        typer.Argument(
+            help="Problem with a policy.", autocompletion=complete_problem, show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings, .toml.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", "-d", help="Label file of nco label; may repeat."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value of a setting."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="Stop then, with a checkpoint.", show_default=False),
+    ] = None,
+    init_from: Annotated[
+        str, typer.Option("--init-from", help="Run or weights to start from, of any problem.")
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Train a policy on labels; prints the run's folder.
+
+    Ctrl-C stops with a checkpoint. A resumed run ends with the same weights as one that was
+    never stopped, even if it was killed. The folder is a solver at once:
+    nco solve FILE --solver bq --param weights=FOLDER.
+    """
+    from nco.cli.report import Line
+    from nco.instances.core import InputError
+    from nco.robust import LEARNED
+    from nco.training.checkpoints import checkpoints
+    from nco.training.train import Trainer, TrainingError
+
+    start_logging(verbose, quiet)
+    check_writable(out, folder=True)
+    found = checkpoints(out)
+    if found and not resume:
+        raise InputError(out, None, "holds a run", "go on with --resume, or use another folder")
+    if problem in LEARNED:
+        return _value_network(problem, out, config, data or [], change or [], minutes, device)
+    if resume and config is None and (out / "config.toml").is_file():
+        config = out / "config.toml"
+    changes = [*(change or ())]
+    if config is None:
+        changes.append(f"problem={problem!r}")
+    if data:
+        changes.append(f"data={[*data]!r}")
+    if init_from:
+        changes.append(f"init_from={init_from!r}")
+    if device:
+        changes.append(f"device={device!r}")
+    settings = _settings(config, changes, problem)
+    with Line(not quiet) as line:
+        told = _Teller(line, settings)
+        try:
+            trainer = Trainer(settings, out, on_row=told)
+            before = {
+                number: signal.signal(number, lambda *_: trainer.stop.set())
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+            try:
+                trainer.run(math.inf if minutes is None else minutes)
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        except (ValueError, TrainingError, MemoryError) as error:
+            raise InputError(None, None, str(error) or "out of memory") from error
+    _curve(out)
+    print(out)
+    if not quiet and trainer.step < settings.steps:
+        line.say(f"stopped at step {trainer.step} of {settings.steps}; go on with --resume")
+    return 0
+
+
+def _value_network(
+    problem: str,
+    out: Path,
+    config: Path | None,
+    data: list[str],
+    changes: list[str],
+    minutes: float | None,
+    device: str,
+) -> int:
+    """Train a value network; its weights are written into the run's folder, too."""
+    from nco.instances.core import InputError
+    from nco.robust.train import ValueTrainer, ValueTraining
+
+    if len(data) != 1:
+        raise InputError(None, None, "a value network needs one label file", "give --data FILE")
+    given = {"problem": problem, "labels": data[0]} | ({"device": device} if device else {})
+    try:
+        trainer = ValueTrainer(ValueTraining.read(given, config and str(config), changes), out)
+        before = {
+            number: signal.signal(number, lambda *_: trainer.stop.set())
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            trainer.run(math.inf if minutes is None else minutes)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        trainer.export(out, f"{problem}-v1")
+    except (ValueError, MemoryError) as error:
+        raise InputError(None, None, str(error) or "out of memory") from error
+    print(out)
+    return 0
+
+
+def _settings(config: Path | None, changes: list[str], problem: str) -> TrainConfig:
+    from nco.instances.core import InputError
+    from nco.training.config import TrainConfig
+
+    try:
+        given = TrainConfig.read(config, changes)
+        if given.problem != problem:
+            raise InputError(config, None, f"settings for {given.problem}, not for {problem}")
+        return given
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(None, None, str(error), "see scripts/training for examples") from None
+
+
+class _Teller:
+    """Shows the rows of the metrics: one line that changes on a terminal, else some lines."""
+
+    def __init__(self, line: Any, settings: TrainConfig):
+        self.line = line
+        self.steps = settings.steps
+        self.gap = ""
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        if "gap" in row:
+            self.gap = f", greedy gap {row['gap']:.3f} %"
+            self.line.say(f"step {row['step']}{self.gap}")
+            return
+        rate = row["suffixes_per_second"]
+        self.line.show(
+            f"step {row['step']} of {self.steps}: loss {row['action_loss']:.4f}{self.gap}, "
+            f"{rate:,.0f} suffixes/s, {row['tflops']:.3g} TFLOP/s "
+            f"({100 * row['peak_share']:.0f} % of peak)"
+        )
+
+
+def _curve(folder: Path) -> None:
+    from nco.training.plot import save_curve
+
+    if (folder / "metrics.jsonl").is_file():
+        save_curve(folder)
