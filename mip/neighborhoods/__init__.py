@@ -83,6 +83,8 @@ def fill(incumbents: Incumbents, first: Index, size: float, rng: np.random.Gener
     wanted = count(incumbents, size)
     if len(first) >= wanted:
         return rng.choice(first, wanted, replace=False)
-    rest = np.setdiff1d(incumbents.form.integers, first, assume_unique=False)
+    left = incumbents.form.whole.copy()
+    left[first] = False
+    rest = np.flatnonzero(left)
     more = rng.choice(rest, min(len(rest), wanted - len(first)), replace=False)
     return np.concatenate([first, more])

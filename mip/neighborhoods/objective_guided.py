@@ -28,6 +28,8 @@ def objective_guided(
     with np.errstate(divide="ignore"):
         keys = rng.exponential(size=len(columns)) / pull
     chosen = np.argsort(keys)[: max(1, wanted // 2)]
-    rest = np.setdiff1d(np.arange(len(columns)), chosen)
+    left = np.ones(len(columns), dtype=bool)
+    left[chosen] = False
+    rest = np.flatnonzero(left)
     more = rng.choice(rest, min(len(rest), wanted - len(chosen)), replace=False)
     return free_only(incumbents, columns[np.concatenate([chosen, more])])

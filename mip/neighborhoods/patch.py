@@ -24,13 +24,16 @@ def grow(incumbents: Incumbents, seeds: Index, wanted: int, rng: np.random.Gener
     front[seeds] = inside[seeds] = True
     found: list[NDArray[np.intp]] = [seeds[form.whole[seeds]]]
     total = len(found[0])
-    pattern = abs(A)
+    fresh = np.ones(form.m, dtype=bool)
     columns = form.columns
     while total < wanted:
-        rows = np.unique(_entries(columns.indptr, columns.indices, np.flatnonzero(front)))
-        rows = rows[short[rows]]
-        near = np.unique(_entries(pattern.indptr, pattern.indices, rows))
-        near = near[~inside[near]]
+        touched = np.zeros(form.m, dtype=bool)
+        touched[_entries(columns.indptr, columns.indices, np.flatnonzero(front))] = True
+        # Marks instead of sorted sets: rows of large models have millions of entries.
+        beside = np.zeros(form.n, dtype=bool)
+        beside[_entries(A.indptr, A.indices, np.flatnonzero(touched & short & fresh))] = True
+        fresh &= ~touched
+        near = np.flatnonzero(beside & ~inside)
         if not len(near):
             break
         inside[near] = True
