@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.compiling import kernel
+from nco.classical.xorshift import random_state, uniform
 
 #: Moves looked at in one step, at most.
 _SAMPLE = 64
@@ -16,17 +17,6 @@ _TENURE = 7
 
 # Columns of the counts that the kernel keeps.
 _CHOSEN, _FREE, _ONE, _STEP, _QUIET, _BEST_SIZE = range(6)
-
-
-@kernel()
-def _random(state: Any) -> float:
-    """A uniform number in [0, 1) from xorshift64*; no global state."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) / 9007199254740992.0
 
 
 @kernel()
@@ -114,7 +104,7 @@ def _search(
         # Nodes without a chosen neighbour: the heaviest comes in.
         found, most = -1, -np.inf
         count = counts[_FREE]
-        at = int(_random(state) * count)
+        at = int(uniform(state) * count)
         for k in range(min(count, _SAMPLE)):
             v = lists[_FREE, (at + k) % count]
             if until[v] >= step and values[0] + weights[v] <= values[2]:
@@ -128,7 +118,7 @@ def _search(
             # Else one with a single chosen neighbour takes its place.
             found, most = -1, -np.inf
             count = counts[_ONE]
-            at = int(_random(state) * count)
+            at = int(uniform(state) * count)
             for k in range(min(count, _SAMPLE)):
                 v = lists[_ONE, (at + k) % count]
                 gain = weights[v] - weights[owner[v]]
@@ -139,7 +129,7 @@ def _search(
             out, least = -1, np.inf
             chosen = counts[_CHOSEN]
             if found < 0 or most < 0.0:
-                at = int(_random(state) * chosen)
+                at = int(uniform(state) * chosen)
                 for k in range(min(chosen, _SAMPLE)):
                     v = lists[_CHOSEN, (at + k) % chosen]
                     if weights[v] < least:
@@ -148,7 +138,7 @@ def _search(
                 u = owner[found]
                 _drop(u, indptr, indices, lists, place, counts, tight, owner)
                 _add(found, indptr, indices, lists, place, counts, tight, owner)
-                until[u] = step + _TENURE + int(_random(state) * min(count, n))
+                until[u] = step + _TENURE + int(uniform(state) * min(count, n))
                 values[0] += most
             elif out >= 0:
                 _drop(out, indptr, indices, lists, place, counts, tight, owner)
@@ -175,8 +165,8 @@ def _search(
                     until[v] = 0
             else:
                 # Some nodes come in whatever they replace.
-                for _k in range(1 + int(_random(state) * 4)):
-                    v = int(_random(state) * n)
+                for _k in range(1 + int(uniform(state) * 4)):
+                    v = int(uniform(state) * n)
                     if place[_CHOSEN, v] < 0:
                         values[0] -= _force(
                             v, indptr, indices, lists, place, counts, tight, owner, until, weights
@@ -239,9 +229,7 @@ class Search:
         self._best[: len(chosen)] = chosen
         self._counts[_BEST_SIZE] = len(chosen)
         self._values = np.array([total, total, total])
-        self._state = np.array(
-            [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | np.uint64(1)]
-        )
+        self._state = random_state(seed)
         self._patience = patience
         self._restart = restart
 

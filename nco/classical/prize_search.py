@@ -9,6 +9,7 @@ import numpy as np
 
 from nco.classical.compiling import kernel
 from nco.classical.constructive import neighbor_lists
+from nco.classical.xorshift import random_state, uniform
 from nco.instances.core import Distances
 from nco.instances.routing import RoutingView, flat, single
 
@@ -20,17 +21,6 @@ _FEW = 10
 _SPREAD = 0.3
 #: A gain below this share of a leg is rounding.
 _EPSILON = 1e-9
-
-
-@kernel()
-def _random(state: Any) -> float:
-    """A uniform number in [0, 1) from xorshift64*; no global state."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) / 9007199254740992.0
 
 
 @kernel()
@@ -265,10 +255,10 @@ def _search(
     cost = rate * length + skipped
     for _ in range(iterations):
         if free:
-            spread = _SPREAD * _random(state)
-            power = _random(state)
+            spread = _SPREAD * uniform(state)
+            power = uniform(state)
             for v in range(n):
-                noisy = worth[v] * (1.0 - spread + 2.0 * spread * _random(state))
+                noisy = worth[v] * (1.0 - spread + 2.0 * spread * uniform(state))
                 if power < 0.2:
                     noisy = math.sqrt(noisy)
                 elif power < 0.4:
@@ -279,12 +269,12 @@ def _search(
             for v in range(n):
                 bias[v] = worth[v]
         count = 0
-        kind = _random(state)
-        goal = 1 + int(_random(state) * most)
+        kind = uniform(state)
+        goal = 1 + int(uniform(state) * most)
         if kind < 0.35 and m > 3:
             # A string of the tour.
             goal = min(goal, m - 1)
-            at = int(_random(state) * m)
+            at = int(uniform(state) * m)
             while goal > 0 and m > 1:
                 if at >= m:
                     at = 0
@@ -297,7 +287,7 @@ def _search(
                 length -= _saving(v, costs, tour, place, m)
                 _remove(tour, place, m, at)
                 if not free:
-                    bias[v] *= 0.5 + _random(state)
+                    bias[v] *= 0.5 + uniform(state)
                 m -= 1
                 skipped += worth[v]
                 prize -= prizes[v]
@@ -305,7 +295,7 @@ def _search(
             count = _push(tour[at if at < m else 0], queue, queued, count)
         elif kind < 0.6 and m > 3:
             # What lies around a node.
-            c = int(_random(state) * n)
+            c = int(uniform(state) * n)
             for k in range(-1, near.shape[1]):
                 v = c if k < 0 else near[c, k]
                 if goal == 0:
@@ -318,18 +308,18 @@ def _search(
                 length -= _saving(v, costs, tour, place, m)
                 _remove(tour, place, m, i)
                 if not free:
-                    bias[v] *= 0.5 + _random(state)
+                    bias[v] *= 0.5 + uniform(state)
                 m -= 1
                 skipped += worth[v]
                 prize -= prizes[v]
                 goal -= 1
         else:
             # Nodes around one that is left out come in, whatever they cost.
-            c = 1 + int(_random(state) * (n - 1))
+            c = 1 + int(uniform(state) * (n - 1))
             for _ in range(20):
                 if place[c] < 0:
                     break
-                c = 1 + int(_random(state) * (n - 1))
+                c = 1 + int(uniform(state) * (n - 1))
             goal = min(goal, 1 + most // 3)
             for k in range(-1, near.shape[1]):
                 v = c if k < 0 else near[c, k]
@@ -429,7 +419,7 @@ def _search(
         new = rate * length + skipped
         if length > longest or prize < wanted:
             new = math.inf
-        if new < cost - temperature * math.log(_random(state) + 1e-300):
+        if new < cost - temperature * math.log(uniform(state) + 1e-300):
             cost = new
             for k in range(m):
                 old[k] = tour[k]
@@ -492,9 +482,7 @@ class Search:
         tour = np.array([0, *visits])
         length = 0.0 if view.free else float(costs[tour, np.roll(tour, -1)].sum())
         self._values = np.array([skipped + length])
-        self._state = np.array(
-            [np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | np.uint64(1)]
-        )
+        self._state = random_state(seed)
         self._most = max(2, min(_RUIN[0 if view.free else 1], n // 4))
 
     def run(self, iterations: int, temperature: float) -> float:

@@ -10,22 +10,12 @@ from numpy.typing import NDArray
 
 from nco.classical.compiling import kernel
 from nco.classical.constructive import neighbor_lists
+from nco.classical.xorshift import random_state, uniform
 from nco.instances.core import Distances
 from nco.instances.routing import RoutingView, keep
 
 # Columns of the numbers that the kernel works with.
 _CAPACITY, _MOST, _LEAST_PRIZE, _UNIT_PRIZE, _LENGTH_WEIGHT, _MINMAX, _SPREAD = range(7)
-
-
-@kernel()
-def _random(state: Any) -> float:
-    """A uniform number in [0, 1) from xorshift64*; no global state."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) / 9007199254740992.0
 
 
 @kernel()
@@ -111,7 +101,7 @@ def _best_place(
             score = delta
             if limits[_MINMAX] > 0:
                 score = length[r] + delta
-            if score < best and _random(state) >= blink:
+            if score < best and uniform(state) >= blink:
                 best, where, its, extra = score, a, r, delta
     return where, its, extra
 
@@ -159,27 +149,27 @@ def _search(
     key = np.empty(n, dtype=np.float64)
     for _ in range(iterations):
         old_prize, old_skipped = prize, skipped
-        c = 1 + int(_random(state) * (n - 1))
-        if limits[_MINMAX] > 0 and _random(state) < 0.5:
+        c = 1 + int(uniform(state) * (n - 1))
+        if limits[_MINMAX] > 0 and uniform(state) < 0.5:
             # Only the longest route can improve the objective.
             r = int(np.argmax(length))
-            steps = int(_random(state) * 20)
+            steps = int(uniform(state) * 20)
             c = after[n + r]
             while steps > 0 and after[c] < n:
                 c = after[c]
                 steps -= 1
             c = max(c if c < n else 1, 1)
-        goal = 1 + int(_random(state) * most_removed)
+        goal = 1 + int(uniform(state) * most_removed)
         m = 0
         put = 0
-        if route[c] >= 0 and _random(state) < 0.5:
+        if route[c] >= 0 and uniform(state) < 0.5:
             # A string around c, and strings of near routes.
             k = -1
             u = c
             while m < goal and k < near.shape[1]:
                 if route[u] >= 0:
-                    part = 1 + int(_random(state) * (goal - m))
-                    back = int(_random(state) * part)
+                    part = 1 + int(uniform(state) * (goal - m))
+                    back = int(uniform(state) * part)
                     v = u
                     while back > 0 and before[v] < n:
                         v = before[v]
@@ -223,7 +213,7 @@ def _search(
                     m += 1
             for k in range(near.shape[1]):
                 v = near[c, k]
-                if v == 0 or route[v] >= 0 or _random(state) < 0.3 or m == n:
+                if v == 0 or route[v] >= 0 or uniform(state) < 0.3 or m == n:
                     continue
                 listed = False
                 for p in range(m):
@@ -231,12 +221,12 @@ def _search(
                 if not listed:
                     waiting[m] = v
                     m += 1
-        rule = _random(state)
+        rule = uniform(state)
         # Now and then insertion is far from greedy, so that no order is out of reach.
-        blink = 0.3 if _random(state) < 0.1 else 0.02
+        blink = 0.3 if uniform(state) < 0.1 else 0.02
         for k in range(m):
             v = waiting[k]
-            key[k] = _random(state)
+            key[k] = uniform(state)
             if optional and rule < 0.5:
                 key[k] *= -(skip[v] + 1e-12) - limits[_UNIT_PRIZE] * prizes[v]
             elif rule < 0.7:
@@ -264,7 +254,7 @@ def _search(
             if optional:
                 short = max(0.0, limits[_LEAST_PRIZE] - prize)
                 worth = skip[v] + limits[_UNIT_PRIZE] * min(short, prizes[v])
-                noise = 1.0 if rule < 0.5 else 0.9 + 0.2 * _random(state)
+                noise = 1.0 if rule < 0.5 else 0.9 + 0.2 * uniform(state)
                 if limits[_LENGTH_WEIGHT] * extra * noise > worth:
                     continue
             _place(v, a, r, route, after, before, length, load, data)
@@ -273,7 +263,7 @@ def _search(
             prize += prizes[v]
             skipped -= skip[v]
         new = _cost(length, prize, skipped, limits) if fine else math.inf
-        if new < cost - temperature * math.log(_random(state) + 1e-300):
+        if new < cost - temperature * math.log(uniform(state) + 1e-300):
             cost = new
             old_length[:], old_load[:] = length, load
             if cost < best_cost - 1e-12 * abs(best_cost):
@@ -342,7 +332,7 @@ class Search:
         if view.prizes is not None:
             limits[_UNIT_PRIZE] = 10.0 * float(costs.max()) / max(float(prizes[1:].mean()), 1e-300)
         self.limits = limits
-        self.state = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | 1])
+        self.state = random_state(seed)
         self.now = self._empty()
         self.best = self._empty()
 
