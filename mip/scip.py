@@ -304,6 +304,12 @@ class ScipEngine:
             self._lost = not run_interruptible(
                 model.optimizeNogil, watch.stop, model.interruptSolve
             )
+        except Exception:
+            # Asked to stop between two of its stages, SCIP may end with an error ("method
+            # cannot be called at this time"); what it had found until then counts.
+            if not watch.stop():
+                raise
+            self._lost = True
         finally:
             ears.watch = None
         if ears.failure is not None:
