@@ -92,3 +92,16 @@ def test_bad_weights_are_named_in_one_line(tmp_path: Path) -> None:
     refuses("manifest.json beside it does not name it")
     path.unlink()
     refuses("no weights: No such file")
+
+
+def test_light_weights_are_the_default_only_where_there_are_no_full_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "shipped_folder", lambda: tmp_path)
+    for name in ("tsp-light-v2", "tsp-light-v10"):
+        small("tsp", tmp_path, name)
+    assert cards.default_weights("tsp").stem == "tsp-light-v10"
+    small("tsp", tmp_path, "tsp-v1")
+    assert cards.default_weights("tsp").stem == "tsp-v1"
+    with pytest.raises(WeightsError, match="no weights are shipped for cvrp"):
+        cards.default_weights("cvrp")
