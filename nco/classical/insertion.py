@@ -74,9 +74,10 @@ def insert_routes(
                 return None
             left[v] = False
     elif view.free:
+        skip = view.skip_costs
         return max(
             (_collected(view, routes, power, budget) for power in POWERS),
-            key=lambda found: float(view.skip_costs[found[0]].sum()) if found else 0.0,
+            key=lambda found: float(skip[found[0]].sum()) if found else 0.0,
         )
     elif not _collect(view, made, left, budget):
         return _append(view, made, left)
