@@ -48,8 +48,8 @@ FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
 VAIN = 0.02
 #: Seconds below which loading the starters does not pay.
 SHORT = 2.0
-#: Largest share of the time that the main solve gets before the first trial.
-FIRST_SHARE = 0.3
+#: Largest shares of the time before the first trial: at the root, and as long as it improves.
+FIRST_SHARE, MOST_FIRST = 0.3, 0.5
 #: Points that violate a few rows, kept for repairs.
 NEAR = 3
 #: Trials after which the relaxation is solved anew.
@@ -405,6 +405,8 @@ class Search:
             waited, worked = now - last, now - begin
             at_root = self._main.nodes == 0 and worked < FIRST_SHARE * (limit or math.inf)
             if self.pool and not at_root and waited > max(patience, (last - begin) / 2):
+                return
+            if self.pool and worked > MOST_FIRST * (limit or math.inf):
                 return
 
     def _main_turn(self) -> None:
