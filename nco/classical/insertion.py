@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from nco.instances.spctsp import SPCTSP
 
 #: Every insertion looks at every leg, so that time grows with the square.
 LARGEST_NODES = 20_000
-#: Where length is free, the best of insertions by prize to these powers, per length.
+#: Default of ``powers`` in `insert_routes`.
 POWERS = (1.0, 2.0, 4.0)
 
 
@@ -34,6 +35,7 @@ def insert_routes(
     routes: Routes = (),  # type: ignore[assignment]
     *,
     budget: Budget | None = None,
+    powers: Sequence[float] = POWERS,
 ) -> Routes | None:
     """Insert all customers that must be visited, and others where that pays, one by one.
 
@@ -50,6 +52,8 @@ def insert_routes(
         Routes to begin with.
     budget
         When it ends, the rest follows along a curve where no limit forbids that.
+    powers
+        Where length is free: the best of insertions by prize to these powers, per length.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def insert_routes(
     elif view.free:
         skip = view.skip_costs
         return max(
-            (_collected(view, routes, power, budget) for power in POWERS),
+            (_collected(view, routes, power, budget) for power in powers),
             key=lambda found: float(skip[found[0]].sum()) if found else 0.0,
         )
     elif not _collect(view, made, left, budget):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nco.classical.compiling import compile_in_time
-from nco.classical.insertion import insertion
+from nco.classical.insertion import insert_routes, insertion
 from nco.classical.routing import check_start
 from nco.classical.views import cannot_route, routing_view
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
@@ -104,7 +104,10 @@ class PrizeTour:
             return tracker.done() or Stop.TIME
         from nco.classical.prize_search import Search
 
-        (visits,) = view.encode(tracker.solution) or [[]]
+        given = any(event.by == "start" for event in tracker.trajectory)
+        plain = None if given else insert_routes(view, budget=tracker.budget, powers=(1.0,))
+        # By prize per length plainly the search ends better than from dearer customers first.
+        (visits,) = plain or view.encode(tracker.solution) or [[]]
         return _run(Search(view, visits, seed, self.neighbors), view, tracker)
 
 
