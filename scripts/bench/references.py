@@ -5,6 +5,8 @@
 writes ``references/op500.npz`` with instances, objectives, solutions and, in ``ref_method``,
 the solvers and the time that gave them. A set that exists is improved: its references are
 starts, and only better ones replace them. Any ``.npz`` batch can be named instead of a set.
+A set whose instances differ in size is a folder with a file for each. ``--recipes`` makes the
+instances alone, in a moment.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import nco
 from nco.instances import io
@@ -31,7 +35,7 @@ class Recipe:
     problem
         Name of the problem.
     n
-        Size.
+        Size; of two, every instance draws its own between them.
     count
         Number of instances; instance k has seed ``1000 + k``.
     names
@@ -41,7 +45,7 @@ class Recipe:
     """
 
     problem: str
-    n: int
+    n: int | tuple[int, int]
     count: int
     names: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
@@ -50,8 +54,8 @@ class Recipe:
 #: Sizes and definitions: BQ-NCO (NeurIPS 2023) and UDC (NeurIPS 2024).
 RECIPES = {
     **{f"atsp{n}": Recipe("atsp", n, 16, ("lkh",)) for n in (200, 500, 1000)},
-    **{f"op{n}": Recipe("op", n, 16, ("pyvrp", "ruin-recreate")) for n in (200, 500, 1000)},
-    **{f"pctsp{n}": Recipe("pctsp", n, 16, ("pyvrp", "ruin-recreate")) for n in (500, 1000)},
+    **{f"op{n}": Recipe("op", n, 16, ("prize-tour",)) for n in (200, 500, 1000)},
+    **{f"pctsp{n}": Recipe("pctsp", n, 16, ("ruin-recreate", "prize-tour")) for n in (500, 1000)},
     **{f"spctsp{n}": Recipe("spctsp", n, 16, ("ruin-recreate",)) for n in (500, 1000)},
     "ovrp500": Recipe("ovrp", 500, 16, ("pyvrp", "ruin-recreate"), {"preset": "udc"}),
     "ovrp1000": Recipe("ovrp", 1000, 16, ("pyvrp", "ruin-recreate"), {"preset": "udc"}),
@@ -59,16 +63,20 @@ RECIPES = {
         f"mtsp{n}-m{m}": Recipe("mtsp", n, 16, ("ortools", "ruin-recreate"), {"salesmen": m})
         for n, m in ((500, 30), (500, 50), (1000, 50))
     },
-    # UDC's graphs have 700 to 800 nodes; a batch holds one size, the middle one.
-    "mis-er750": Recipe("mis", 750, 16, ("auto",), {"p": 0.15}),
+    "mis-er": Recipe("mis", (700, 800), 16, ("mis-tabu",), {"p": 0.15}),
 }
 
 
 def instances(recipe: Recipe) -> list[Instance[Any]]:
     """The instances of a set, without references."""
     cls = problems.load(recipe.problem)
-    seeds = range(1000, 1000 + recipe.count)
-    return [cls.generate(recipe.n, seed=seed, **recipe.options) for seed in seeds]
+    made = []
+    for seed in range(1000, 1000 + recipe.count):
+        n = recipe.n
+        if not isinstance(n, int):
+            n = int(np.random.default_rng(seed).integers(n[0], n[1] + 1))
+        made.append(cls.generate(n, seed=seed, **recipe.options))
+    return made
 
 
 def refer(instance: Instance[Any], names: tuple[str, ...], seconds: float) -> Instance[Any]:
@@ -93,34 +101,62 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("references"))
     parser.add_argument("--seconds", type=float, default=60.0, help="per instance and solver")
     parser.add_argument("--count", type=int, help="fewer instances")
+    parser.add_argument("--recipes", action="store_true", help="instances without references")
     args = parser.parse_args()
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         parser.error("--seconds must be a number > 0")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.sets:
         recipe = RECIPES.get(name)
-        target = args.out / (f"{name}.npz" if recipe else Path(name).name)
-        source = target if target.exists() or recipe else Path(name)
         try:
-            known = io.read(source) if source.exists() or not recipe else instances(recipe)
+            known = _known(name, recipe, args.out)
         except InputError as error:
             parser.error(str(error))
-        batch = list(known) if isinstance(known, (Batch, list)) else [known]
-        batch = batch[: args.count]
-        names = recipe.names if recipe else fitting(batch[0])
-        done = []
-        for k, instance in enumerate(batch):
-            done.append(refer(instance, names, args.seconds))
-            print(f"{name}[{k}]: {done[-1].ref_cost}", file=sys.stderr, flush=True)
-        method = f"best of {' '.join(names)}, {args.seconds:g} s each"
-        done = [i.replace(ref_method=method) for i in done]
-        io.write(Batch.of(done, name=name), target)
+        done = known[: args.count]
+        if not args.recipes:
+            names = recipe.names if recipe else fitting(done[0])
+            method = f"best of {' '.join(names)}, {args.seconds:g} s each"
+            for k, instance in enumerate(done):
+                found = refer(instance, names, args.seconds)
+                if found is not instance:
+                    done[k] = found.replace(ref_method=method)
+                print(f"{name}[{k}]: {found.ref_cost}", file=sys.stderr, flush=True)
+            # A batch has one line for all of its references.
+            methods = {m: None for i in done for m in i.ref_method.split("; ") if m}
+            done = [i.replace(ref_method="; ".join(methods)) for i in done]
+        _write(done, name, recipe, args.out)
     return 0
+
+
+def _known(name: str, recipe: Recipe | None, out: Path) -> list[Instance[Any]]:
+    """The instances of a set as far as it exists, else by its recipe."""
+    target = out / (name if recipe and not isinstance(recipe.n, int) else f"{name}.npz")
+    if recipe is None:
+        target = out / Path(name).name
+        target = target if target.exists() else Path(name)
+    if recipe and not target.exists():
+        return instances(recipe)
+    files = sorted(target.glob("*.npz")) if target.is_dir() else [target]
+    known: list[Instance[Any]] = []
+    for file in files:
+        read = io.read(file)
+        known += list(read) if isinstance(read, Batch) else [read]
+    return known
+
+
+def _write(done: list[Instance[Any]], name: str, recipe: Recipe | None, out: Path) -> None:
+    if recipe is None or isinstance(recipe.n, int):
+        target = out / (f"{name}.npz" if recipe else Path(name).name)
+        io.write(Batch.of(done, name=Path(name).stem), target)
+        return
+    (out / name).mkdir(exist_ok=True)
+    for k, instance in enumerate(done):
+        io.write(instance, out / name / f"{k:02}.npz")
 
 
 def fitting(instance: Instance[Any]) -> tuple[str, ...]:
     """The strong solvers that support an instance."""
-    known = ("lkh", "hgs", "pyvrp", "ruin-recreate", "knapsack", "cp-sat")
+    known = ("lkh", "hgs", "pyvrp", "prize-tour", "ruin-recreate", "knapsack", "mis-tabu", "cp-sat")
     found = [
         name
         for name in known
