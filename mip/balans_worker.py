@@ -7,6 +7,7 @@ becomes its best one: ``[seconds, {column index: value}]``, after a first line o
 import json
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -26,11 +27,11 @@ def main() -> None:
     print(json.dumps({name: version(name) for name in names}), file=out, flush=True)
     whole = ALNS.iterate
 
-    def report(state, *_, **__):
+    def report(state: Any, *_: Any, **__: Any) -> None:
         values = {str(k): float(v) for k, v in state.index_to_val.items() if v}
         print(json.dumps([time.monotonic() - begin, values]), file=out, flush=True)
 
-    def iterate(self, initial, *arguments, **options):
+    def iterate(self: Any, initial: Any, *arguments: Any, **options: Any) -> Any:
         report(initial)
         self.on_best(report)
         return whole(self, initial, *arguments, **options)
