@@ -47,7 +47,7 @@ FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
 #: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
 VAIN = 0.02
 #: Seconds below which loading the starters does not pay.
-SHORT = 2.0
+SHORT = 1.0
 #: Largest shares of the time before the first trial: at the root, and as long as it improves.
 FIRST_SHARE, MOST_FIRST = 0.3, 0.5
 #: Points that violate a few rows, kept for repairs.
@@ -154,7 +154,7 @@ class Search:
         self.current: _State | None = None
         self.iterations = 0
         self.main_gain = self.sub_gain = 0.0
-        self.main_best = math.inf
+        self.main_best = self._trivial = math.inf
         self.engine_seconds = 0.0
         self.near: list[tuple[int, Vector]] = []
         self._make_main, self._make_sub = main, sub
@@ -278,6 +278,9 @@ class Search:
         seed = int(self.rng.integers(2**31))
         for x in trivial(self.form):
             self.offer(x, "trivial")
+            self._trivial = min(self._trivial, self.form.value(x))
+        # Engines that are given a poor solution look less hard for a good one.
+        self._news = None
         if self.plan.deterministic or limit is None:
             found = run_starters(self.form, seed, self.offer, self._stop, self.promise)
         elif limit < SHORT:
@@ -299,9 +302,14 @@ class Search:
             # The first call of all may have to compile; nobody waits for that.
             self._starters.join(min(0.3, 0.03 * limit))
             found = None
-        if self.pool:
-            return self.pool[0].x
-        return hint if hint is not None else found
+        return self._known(hint if hint is not None else found)
+
+    def _known(self, hint: Vector | None) -> Vector | None:
+        """A start for the main engine: the best solution, if it is more than trivial."""
+        with self._lock:
+            if self.pool and self.pool[0].value < self._trivial:
+                return self.pool[0].x
+        return hint
 
     def _run_counted(self, hint: Vector | None) -> Outcome:
         hint = self._start_up(hint)
@@ -329,7 +337,7 @@ class Search:
                 suggest=self._suggest,
             )
             self._main = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
-            self._main.start(self.pool[0].x if self.pool else hint)
+            self._main.start(self._known(hint))
             self._load()
             self._first_slices()
         outcome = self._main.outcome if self._main is not None else None

@@ -44,7 +44,7 @@ def test_small_models_are_solved_to_the_end(seed, sense, main, offset):
 @pytest.mark.parametrize("main", ["highs", "scip"])
 @pytest.mark.parametrize("sub", ["highs", "scip"])
 def test_time_is_used_and_kept(hard_mip, main, sub):
-    result = Balans(main=main, sub=sub).solve(hard_mip, Budget(2.5))
+    result = Balans(main=main, sub=sub).solve(hard_mip, Budget(5))
     assert result.status is Status.FEASIBLE
     assert result.stopped is Stop.TIME
     assert result.bound >= result.objective
