@@ -219,6 +219,12 @@ solvers = Registry(
     ),
     Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
     Entry("bq", "nco.bq.solver:BQ", "BQ-NCO policies, anytime by reconstruction", "torch"),
+    Entry(
+        "neur2ro",
+        "nco.robust.neur2ro:Neur2RO",
+        "learned column-and-constraint generation",
+        "torch",
+    ),
 )
 
 #: Neighbourhoods of `balans`: f(incumbents, size, rng) -> Neighborhood | None.

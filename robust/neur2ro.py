@@ -480,7 +480,8 @@ class Neur2RO:
             for candidate in proposal.x:
                 run.consider(candidate)
             x = proposal.x[0]
-            if self.neighbors and run.best is not None:
+            # Neighbours are worth a look once the scenarios tell good ones from bad ones.
+            if self.neighbors and run.best is not None and iteration >= 2:
                 run.explore(x if iteration % 2 == 0 else run.best.x, 3, self.neighbors, 6)
             charge("evaluation")
             iteration += 1

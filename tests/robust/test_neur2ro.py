@@ -1,0 +1,206 @@
+"""The learned solver on tiny instances, with a network trained on the spot."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from nco.instances.capital_budgeting import CapitalBudgeting
+from nco.instances.core import Budget, Stop, UnsupportedError
+from nco.instances.knapsack import Knapsack
+from nco.instances.two_stage_knapsack import TwoStageKnapsack
+from nco.mip.highs import HighsEngine
+from nco.mip.scip import ScipEngine
+from nco.robust import labels
+from nco.robust.adversary import certify, descend
+from nco.robust.embedding import network_values
+from nco.robust.encoding import ENCODERS, encode
+from nco.robust.master import Memory, build_master, solve_master
+from nco.robust.network import ValueConfig, ValueNetwork
+from nco.robust.neur2ro import Neur2RO, neighbors
+from nco.robust.train import SHAPES, ValueTrainer, ValueTraining
+from nco.robust.weights import write_value_weights
+from nco.weights import WeightsError
+
+N = 6
+ALL = np.array(list(itertools.product([0.0, 1.0], repeat=N)))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    maker = labels.MAKERS["two-stage-knapsack"]
+    kept, labels.MAKERS["two-stage-knapsack"] = (
+        maker,
+        labels.LabelMaker(maker.instance, maker.pairs, (N,)),
+    )
+    try:
+        made = labels.make_chunk("two-stage-knapsack", 1, 0, 120, 8, 8)
+    finally:
+        labels.MAKERS["two-stage-knapsack"] = kept
+    labels.write_labels(folder / "labels.npz", made, {"problem": "two-stage-knapsack"})
+    config = ValueTraining(
+        problem="two-stage-knapsack", labels=str(folder / "labels.npz"), steps=300, warmup=20,
+        eval_every=300,
+    )  # fmt: skip
+    trainer = ValueTrainer(config, folder / "run")
+    trainer.run()
+    return str(trainer.export(folder, "two-stage-knapsack-v1"))
+
+
+@pytest.fixture
+def instance():
+    return TwoStageKnapsack.generate(N, seed=3, distribution="WC", h=50, budget_factor=0.3)
+
+
+def optimum(instance):
+    return max(instance.two_stage.worst_case(x).value for x in ALL)
+
+
+@pytest.mark.parametrize("backend", ["highs", "scip"])
+@pytest.mark.parametrize("master", ["value", "second-stage"])
+def test_tiny_instances_are_solved(weights, instance, backend, master):
+    solver = Neur2RO(weights=weights, backend=backend, master=master)
+    result = solver.solve(instance, Budget(30, iterations=6))
+    assert result.evaluation == "exact"
+    assert result.bound is None
+    best = optimum(instance)
+    assert result.objective == pytest.approx(best, rel=0.02)
+    assert result.objective <= best + 1e-6
+    assert set(result.extra["seconds"]) == {"master", "adversary", "evaluation"}
+    again = solver.solve(instance, Budget(30, iterations=6))
+    assert again.solution == result.solution
+
+
+def test_first_stages_come_from_masters_only_without_neighbors(weights, instance):
+    solver = Neur2RO(weights=weights, neighbors=0, worst=False, certify=5.0)
+    result = solver.solve(instance, Budget(30, iterations=3))
+    assert result.objective <= optimum(instance) + 1e-6
+    network = result.extra["network"]
+    assert network["bound"] <= network["value"] + 1e-6 * abs(network["value"])
+    assert len(result.extra["iterations"]) <= 3
+
+
+def untrained(shape, seed=0):
+    torch.manual_seed(seed)
+    return ValueNetwork(SHAPES["two-stage-knapsack"][shape]).requires_grad_(False)
+
+
+@pytest.mark.parametrize("shape", ["concave", "relu", "paper"])
+@pytest.mark.parametrize("engine", [HighsEngine, ScipEngine])
+def test_the_second_stage_master_is_what_enumeration_gives(instance, shape, engine):
+    network, problem = untrained(shape), instance.two_stage
+    encoding = encode(ENCODERS[instance.problem], network.config.streams, instance, N)
+    scenarios = list(problem.uncertainty.sample(3, np.random.default_rng(0)))
+    mip, x = build_master(
+        problem, np.arange(N), scenarios, network, encoding, slack=np.inf, choose=True
+    )
+    proposal = solve_master(mip, x, Budget(20), backend=engine, gap=0.0, seed=0)
+    believed, _ = network_values(network, encoding, ALL, np.array(scenarios))
+    exact, _ = problem.recourse_at(ALL, np.array(scenarios))
+    chosen = exact[np.arange(len(ALL)), believed.argmin(1)] + ALL @ problem.first.c
+    assert proposal.value == pytest.approx(chosen.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", ["concave", "relu"])
+def test_the_value_master_leaves_out_what_is_known(instance, shape):
+    network, problem = untrained(shape), instance.two_stage
+    encoding = encode(ENCODERS[instance.problem], network.config.streams, instance, N)
+    scenarios = list(problem.uncertainty.sample(3, np.random.default_rng(0)))
+    believed, _ = network_values(network, encoding, ALL, np.array(scenarios))
+    total = believed.min(1) + ALL @ problem.first.c
+    known = ALL[np.argsort(-total)[:2]]
+    for memory, expected in ((None, total.max()), (Memory(list(known)), np.sort(total)[-3])):
+        mip, x = build_master(
+            problem, np.arange(N), scenarios, network, encoding, choose=False, memory=memory
+        )
+        proposal = solve_master(mip, x, Budget(20), backend=HighsEngine, gap=0.0, seed=0)
+        assert proposal.value == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_master_of_uncertain_rows_is_what_enumeration_gives():
+    instance = CapitalBudgeting.generate(5, seed=2)
+    problem = instance.two_stage
+    torch.manual_seed(0)
+    network = ValueNetwork(SHAPES["capital-budgeting"]["concave"]).requires_grad_(False)
+    encoding = encode(ENCODERS["capital-budgeting"], network.config.streams, instance, 4)
+    scenarios = np.random.default_rng(1).uniform(-1, 1, (3, 4))
+    mip, x = build_master(
+        problem, np.arange(5), list(scenarios), network, encoding, slack=np.inf, choose=True
+    )
+    proposal = solve_master(mip, x, Budget(20), backend=HighsEngine, gap=0.0, seed=0)
+    every = np.array(list(itertools.product([0.0, 1.0], repeat=5)))
+    every = every[(every @ problem.first.A.T <= problem.first.row_upper).all(1)]
+    believed, _ = network_values(network, encoding, every, scenarios)
+    exact, _ = problem.recourse_at(every, scenarios)
+    chosen = exact[np.arange(len(every)), believed.argmin(1)]
+    assert proposal.value == pytest.approx(np.nanmax(chosen), rel=1e-4)
+
+
+def test_the_adversary_is_proved_by_the_mip(instance):
+    network, problem = untrained("relu"), instance.two_stage
+    encoding = encode(ENCODERS[instance.problem], network.config.streams, instance, N)
+    starts = problem.uncertainty.sample(8, np.random.default_rng(0))
+    x = ALL[-3]
+    found = descend(network, encoding, x, starts, problem.uncertainty.project)
+    sampled, _ = network_values(network, encoding, x[None], starts)
+    assert found.values[0] <= sampled.min() + 1e-9
+    assert problem.uncertainty.contains(found.xi[0])
+    attack, bound = certify(
+        network, encoding, x, problem.uncertainty, Budget(20), backend=HighsEngine, gap=1e-6
+    )
+    assert bound <= attack.values[0] + 1e-3 * abs(attack.values[0])
+    assert bound <= found.values[0] + 1e-4 * abs(found.values[0])
+
+
+def test_neighbors_differ_by_a_flip_or_a_swap():
+    x = np.array([1.0, 1, 0, 0, 0, 1])
+    around = neighbors(x, np.arange(N), 100, np.random.default_rng(0))
+    apart = np.abs(around - x).sum(1)
+    assert sorted(apart.tolist()) == [1.0] * N + [2.0] * 9
+    assert len(neighbors(x, np.arange(N), 4, np.random.default_rng(0))) == N + 4
+
+
+def test_weights_for_another_problem_are_refused(weights):
+    with pytest.raises(WeightsError, match="weights for two-stage-knapsack, not for capital"):
+        Neur2RO(weights=weights).solve(CapitalBudgeting.generate(5, seed=0), Budget(5))
+
+
+def test_inputs_outside_the_range_warn_with_the_range(weights, caplog):
+    larger = TwoStageKnapsack.generate(9, seed=0)
+    with caplog.at_level(logging.WARNING, logger="nco"):
+        Neur2RO(weights=weights, patience=1).solve(larger, Budget(20, iterations=1))
+    assert "n = 9, trained on 6 to 6" in caplog.text
+
+
+def test_other_problems_are_not_supported():
+    solver = Neur2RO()
+    knapsack = Knapsack.generate(5, seed=0)
+    assert "not a two-stage problem" in solver.supports(knapsack)
+    with pytest.raises(UnsupportedError):
+        solver.solve(knapsack, Budget(1))
+
+
+def test_parameters_are_checked():
+    with pytest.raises(ValueError, match="master 'best' not understood"):
+        Neur2RO(master="best")
+    with pytest.raises(ValueError, match="must be positive"):
+        Neur2RO(patience=0)
+
+
+def test_without_time_there_is_a_status_and_no_number(weights, instance):
+    result = Neur2RO(weights=weights).solve(instance, Budget(0.0))
+    assert (result.stopped, result.objective) == (Stop.TIME, None)
+
+
+def test_scenarios_without_recourse_become_score_rows(tmp_path):
+    # A first stage that ignores the worst costs proposes what cannot be paid for.
+    torch.manual_seed(0)
+    network = ValueNetwork(ValueConfig.paper(features=5, scenario=2))
+    path = write_value_weights(tmp_path, "capital-budgeting-v1", network, "capital-budgeting")
+    instance = CapitalBudgeting.generate(6, seed=1)
+    result = Neur2RO(weights=str(path), patience=2).solve(instance, Budget(30, iterations=3))
+    assert result.evaluation.startswith("sampled")
+    assert result.objective > 0
