@@ -224,7 +224,7 @@ class _Run:
         key = x.tobytes()
         if key not in self.known:
             try:
-                hints = np.array(self.scenarios)
+                hints = np.array(self.scenarios).reshape(-1, self.problem.uncertainty.dimension)
                 if len(hints) > 1:
                     values, _ = self.problem.recourse_at(x, hints, self.budget)
                     hints = hints[np.argsort(values[0], kind="stable")]
@@ -408,7 +408,7 @@ class Neur2RO:
         encoding = encode(
             encoder, model.network.config.streams, instance, problem.uncertainty.dimension
         )
-        strange = outside_range(model.card, instance.n, encoding)
+        strange = outside_range(model.card, len(encoding.features[0]), encoding)
         if strange is not None:
             log.warning("%s: outside what the network was trained on: %s.",
                         instance.name or instance.problem, strange)  # fmt: skip
@@ -454,6 +454,7 @@ class Neur2RO:
         x = np.where(problem.first.whole, np.minimum(problem.first.upper, 1.0), 0.0)
         iteration = stale = 0
         rows: list[dict[str, Any]] = []
+        proposed: list[Vector] = []
         while run.tracker.done(iteration) is None and stale < self.patience:
             run.attack(x)
             charge("adversary")
@@ -477,7 +478,8 @@ class Neur2RO:
             if not len(proposal.x):
                 # Either no time is left, or there is nothing that is not known already.
                 break
-            for candidate in proposal.x:
+            proposed = list(proposal.x)
+            for candidate in proposed:
                 run.consider(candidate)
             x = proposal.x[0]
             # Neighbours are worth a look once the scenarios tell good ones from bad ones.
@@ -496,6 +498,12 @@ class Neur2RO:
                 "scenarios": len(run.scenarios),
             })  # fmt: skip
             log.debug("neur2ro %d: %s", iteration, rows[-1])
+        if run.best is None:
+            # The time is over: what can be said at once of the last proposals, or of nothing.
+            nothing = np.clip(np.zeros(problem.n), problem.first.lower, problem.first.upper)
+            for candidate in (*proposed, nothing):
+                if run.best is None and len(run.feasible(candidate[None])):
+                    run.evaluate(candidate)
         extra: dict[str, Any] = {"iterations": rows, "seconds": spent}
         if self.certify and run.best is not None and budget.done() is None:
             from nco.robust.adversary import certify

@@ -190,9 +190,10 @@ def test_parameters_are_checked():
         Neur2RO(patience=0)
 
 
-def test_without_time_there_is_a_status_and_no_number(weights, instance):
+def test_without_time_there_is_a_first_stage(weights, instance):
     result = Neur2RO(weights=weights).solve(instance, Budget(0.0))
-    assert (result.stopped, result.objective) == (Stop.TIME, None)
+    assert result.stopped is Stop.TIME
+    assert result.objective <= instance.two_stage.worst_case(result.solution["x"]).value + 1e-6
 
 
 def test_scenarios_without_recourse_become_score_rows(tmp_path):
