@@ -4,13 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import nco
 from nco import weights as cards
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
+from nco.bq.solver import BQ
 from nco.bq.weights import read_model, write_weights
+from nco.instances.core import Budget
+from nco.instances.tsp import TSP
 from nco.weights import WeightsError
 
 
@@ -105,3 +110,11 @@ def test_light_weights_are_the_default_only_where_there_are_no_full_ones(
     assert cards.default_weights("tsp").stem == "tsp-v1"
     with pytest.raises(WeightsError, match="no weights are shipped for cvrp"):
         cards.default_weights("cvrp")
+
+
+def test_the_shipped_tsp_policy_is_used_by_default_and_far_better_than_nearest_neighbour() -> None:
+    rng = np.random.default_rng(7)
+    instances = [TSP(coords=rng.random((60, 2))) for _ in range(8)]
+    plain = sum(nco.solve(i, "nearest-neighbor").objective for i in instances)
+    results = BQ().solve_batch(instances, Budget())
+    assert sum(r.objective for r in results) < 0.93 * plain
