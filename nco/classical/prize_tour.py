@@ -27,7 +27,7 @@ CHUNK = 50
 PACE, REPORT = 0.02, 0.2
 #: Temperatures at begin and end: in worths of a mean customer where length is free, else
 #: in short legs.
-HOT, COLD = (0.5, 0.15), (0.02, 0.005)
+HOT, COLD = (2.0, 0.15), (0.02, 0.005)
 #: Iterations when nothing limits the search, per node.
 ITERATIONS_PER_NODE = 1000
 
