@@ -27,7 +27,7 @@ CHUNK = 50
 PACE, REPORT = 0.02, 0.2
 #: Temperatures at begin and end: in worths of a mean customer where length is free, else
 #: in short legs.
-HOT, COLD = (2.0, 0.15), (0.02, 0.005)
+HOT, COLD = (2.0, 1.0), (0.02, 0.01)
 #: Iterations when nothing limits the search, per node.
 ITERATIONS_PER_NODE = 1000
 
