@@ -44,7 +44,7 @@ class Proposal:
 
 
 def _dense(matrix: Any) -> Vector:
-    full = matrix.toarray() if sparse.issparse(matrix) else matrix
+    full: Any = sparse.csr_array(matrix).toarray() if sparse.issparse(matrix) else matrix
     return np.asarray(full, dtype=np.float64)
 
 

@@ -603,7 +603,7 @@ def _flat(prefix: str, part: Any) -> dict[str, Any]:
         value = getattr(part, f.name)
         key = f"{prefix}.{f.name}"
         if sparse.issparse(value):
-            coo = sparse.coo_array(value)
+            coo: Any = value.tocoo()
             out |= {f"{key}.row": np.asarray(coo.row, dtype=np.int64),
                     f"{key}.column": np.asarray(coo.col, dtype=np.int64),
                     f"{key}.value": coo.data}  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -198,7 +199,9 @@ class Network(nn.Module):
         """Embedding [b, n, n, edge_width] of pairs' features [b, n, n, edge_dim], or None."""
         if edges is None:
             return None
-        return self.pair(edges.to(self.pair[0].weight.dtype))  # type: ignore[no-any-return]
+        first: Any = self.pair[0]
+        out: Tensor = self.pair(edges.to(first.weight.dtype))
+        return out
 
     def encode(
         self, features: Tensor, filled: Tensor | None = None, pairs: Tensor | None = None

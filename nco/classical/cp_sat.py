@@ -274,7 +274,7 @@ def _subset_tour(instance: OP | PCTSP) -> _Model:
 
     def decode(x: NDArray[np.float64]) -> list[int]:
         after = dict(zip(tail[x > 0.5].tolist(), head[x > 0.5].tolist(), strict=True))
-        visits = []
+        visits: list[int] = []
         while (node := after[visits[-1] if visits else 0]) != 0:
             visits.append(node)
         return visits
