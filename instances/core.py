@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -26,6 +27,8 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload, ru
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+logger = logging.getLogger("nco")
 
 S = TypeVar("S")
 
@@ -606,6 +609,10 @@ class Instance(Generic[S]):
         """The one representative of all equivalent solutions."""
         raise TypeError(f"{type(self).__name__} does not define canonical")
 
+    def evaluation(self, solution: S) -> str:
+        """How `objective` is computed: "exact", "sampled:<set>" or "interval"."""
+        return "exact"
+
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "uniform", **options: Any) -> Self:
         """A random instance.
@@ -964,7 +971,7 @@ class Result:
         claimed: float | None = None,
         bound: float | None = None,
         trajectory: Iterable[Event] = (),
-        evaluation: str = "exact",
+        evaluation: str | None = None,
         batch: int = 1,
         params: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
@@ -985,7 +992,9 @@ class Result:
             The solver's own objective, compared with the recomputed one.
         solver, seconds, stopped, seed, bound, trajectory
             As in the class.
-        evaluation, batch, params, versions, extra
+        evaluation
+            As in the class; by default what the instance says.
+        batch, params, versions, extra
             As in the class.
 
         Raises
@@ -1003,6 +1012,7 @@ class Result:
                 raise CheckError(f"{where} returned an infeasible solution: {problems[0]}{more}")
             solution = instance.canonical(solution)
             objective = instance.objective(solution)
+            evaluation = evaluation or instance.evaluation(solution)
             if claimed is not None and not close(claimed, objective, 1e-6):
                 raise CheckError(f"{where} claims objective {claimed}, recomputed {objective}")
             if status is None or status is Status.UNKNOWN:
@@ -1017,7 +1027,14 @@ class Result:
             bound = None
         if objective is not None and status is Status.OPTIMAL and bound is None:
             bound = objective
-        if objective is not None and bound is not None:
+        sampled = (evaluation or "").startswith("sampled")
+        if sampled and objective is not None:
+            # A worst case sought in a list only may be seen too good, and proves nothing.
+            if bound is not None and better(objective, bound, instance.sense):
+                logger.warning("%s: value %.9g beyond the bound, set to it", where, objective)
+                objective = bound
+            status = Status.FEASIBLE
+        elif objective is not None and bound is not None:
             if better(objective, bound, instance.sense) and not close(objective, bound, 1e-6):
                 raise CheckError(f"{where} claims bound {bound}, beyond objective {objective}")
             if close(objective, bound, FLOAT_TOLERANCE) or better(objective, bound, instance.sense):
@@ -1037,7 +1054,7 @@ class Result:
             trajectory=tuple(trajectory),
             ref_cost=instance.ref_cost,
             sense=instance.sense,
-            evaluation=evaluation,
+            evaluation=evaluation or "exact",
             batch=batch,
             params=dict(params or {}),
             versions=dict(versions or {}),

@@ -422,6 +422,10 @@ def as_solution(value: Any, instance: Instance[Any]) -> Any:
         ):
             raise ValueError("a solution is an object of column names and numbers.")
         return {str(k): float(v) for k, v in value.items()}
+    if shape == "two-stage":
+        from nco.instances.two_stage import parse_solution
+
+        return parse_solution(value)
     if not isinstance(value, list):
         raise ValueError(f"a solution is a list of {shape}.")
     if shape == "routes":

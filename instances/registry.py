@@ -149,6 +149,21 @@ problems = Registry(
     Entry("knapsack", "nco.instances.knapsack:Knapsack", "0-1 knapsack"),
     Entry("mis", "nco.instances.mis:MIS", "maximum (weight) independent set"),
     Entry("mip", "nco.instances.mip:MIP", "mixed-integer linear program"),
+    Entry(
+        "two-stage-knapsack",
+        "nco.instances.two_stage_knapsack:TwoStageKnapsack",
+        "robust knapsack: accept, then produce, repair or outsource",
+    ),
+    Entry(
+        "capital-budgeting",
+        "nco.instances.capital_budgeting:CapitalBudgeting",
+        "robust investment now or later",
+    ),
+    Entry(
+        "capital-budgeting-loans",
+        "nco.instances.capital_budgeting:CapitalBudgetingLoans",
+        "the same with loans and certain costs",
+    ),
 )
 
 #: Several entries may serve one problem; see `nco.instances.io`.
@@ -166,6 +181,9 @@ formats = Registry(
     Entry("edge-list", "nco.instances.graphs:EDGE_LIST", "one edge per line; .edges .edgelist"),
     Entry("mps", "nco.instances.mps:MPS", "MPS model, also .gz; .mps"),
     Entry("lp", "nco.instances.mps:LP", "LP model, also .gz; .lp"),
+    Entry("rkp", "nco.instances.two_stage_text:KNAPSACK", "two-stage knapsack as published"),
+    Entry("cb", "nco.instances.two_stage_text:CAPITAL", "capital budgeting as published"),
+    Entry("cbl", "nco.instances.two_stage_text:LOANS", "capital budgeting with loans"),
     Entry("npz", "nco.instances.arrays:NPZ", "one instance or a batch of arrays; .npz"),
     Entry("json", "nco.instances.arrays:JSON", "one instance; .json"),
 )
@@ -210,7 +228,9 @@ solvers = Registry(
         "local search over which customers a tour visits",
         "numba",
     ),
-    Entry("mis-tabu", "nco.classical.mis_tabu:MISTabu", "tabu search for independent sets", "numba"),
+    Entry(
+        "mis-tabu", "nco.classical.mis_tabu:MISTabu", "tabu search for independent sets", "numba"
+    ),
     Entry("kamis", "nco.classical.kamis:KaMIS", "KaMIS, independent sets", "chszlablib", "kamis"),
     Entry(
         "space-filling-curve",

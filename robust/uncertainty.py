@@ -28,6 +28,10 @@ Vector = NDArray[np.float64]
 TOLERANCE = 1e-6
 
 
+class TooManyError(ValueError):
+    """A set has more extreme scenarios than can be listed."""
+
+
 def _vector(name: str, values: ArrayLike) -> Vector:
     array = np.array(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
@@ -65,6 +69,8 @@ class UncertaintySet(ABC):
     convex: bool = True
     #: Whether `add_to` describes it, and not only something around it.
     exact_rows: bool = True
+    #: Whether it has finitely many scenarios, which are then its vertices.
+    finite: bool = False
 
     @abstractmethod
     def contains(self, xi: Vector, tolerance: float = TOLERANCE) -> bool:
@@ -80,7 +86,7 @@ class UncertaintySet(ABC):
 
         Raises
         ------
-        ValueError
+        TooManyError
             When there are more than ``most``, or no finite number.
         """
 
@@ -111,7 +117,7 @@ class UncertaintySet(ABC):
         """The binary form of its vertices; by listing up to ``most``, None if impossible."""
         try:
             points = self.vertices(most)
-        except ValueError:
+        except TooManyError:
             return None
         return _choice_form(points)
 
@@ -187,6 +193,7 @@ def _nearest(uncertainty: UncertaintySet, point: Vector) -> Vector:
         if cut is None:
             break
         model.add_rows(cut[0][None], columns, -np.inf, cut[1])
+    assert solution is not None
     return solution[columns]
 
 
@@ -252,7 +259,7 @@ class Box(UncertaintySet):
         """The corners."""
         sides = [(a,) if a == b else (a, b) for a, b in zip(self.lower, self.upper, strict=True)]
         if math.prod(len(s) for s in sides) > most:
-            raise ValueError(f"the box has more than {most} vertices.")
+            raise TooManyError(f"the box has more than {most} vertices.")
         return np.array(list(itertools.product(*sides)))
 
     def add_to(self, model: Model) -> Indices:
@@ -321,6 +328,11 @@ class BudgetSet(UncertaintySet):
         return not self.cardinality
 
     @property
+    def finite(self) -> bool:  # type: ignore[override]
+        """Whether entries are 0 or 1."""
+        return self.cardinality
+
+    @property
     def _full(self) -> int:
         return math.floor(self.gamma + 1e-9)
 
@@ -358,7 +370,7 @@ class BudgetSet(UncertaintySet):
         if part and full < q:
             count += math.comb(q, full) * (q - full)
         if count > most:
-            raise ValueError(f"the budget set has more than {most} vertices.")
+            raise TooManyError(f"the budget set has more than {most} vertices.")
         out = []
         for k in range(min(full, q) + 1):
             for ones in itertools.combinations(range(q), k):
@@ -510,7 +522,7 @@ class Polyhedron(UncertaintySet):
         keep = np.isfinite(limit)
         matrix, limit = matrix[keep], limit[keep]
         if math.comb(len(limit), q) > 40 * most:
-            raise ValueError(f"the polyhedron may have more than {most} vertices.")
+            raise TooManyError(f"the polyhedron may have more than {most} vertices.")
         found: dict[tuple[float, ...], Vector] = {}
         for chosen in itertools.combinations(range(len(limit)), q):
             square = matrix[list(chosen)]
@@ -520,7 +532,7 @@ class Polyhedron(UncertaintySet):
             if self.contains(xi, 1e-9):
                 found.setdefault(tuple(np.round(xi, 9) + 0.0), xi)
         if len(found) > most:
-            raise ValueError(f"the polyhedron has more than {most} vertices.")
+            raise TooManyError(f"the polyhedron has more than {most} vertices.")
         return np.array(list(found.values()))
 
     def add_to(self, model: Model) -> Indices:
@@ -593,7 +605,7 @@ class Ellipsoid(UncertaintySet):
 
     def vertices(self, most: int = 10_000) -> Vector:
         """An ellipsoid has none."""
-        raise ValueError("an ellipsoid has infinitely many extreme scenarios.")
+        raise TooManyError("an ellipsoid has infinitely many extreme scenarios.")
 
     def add_to(self, model: Model) -> Indices:
         """Its bounding box; `separate` gives the tangents that MIP engines lack."""
@@ -647,6 +659,7 @@ class FiniteScenarios(UncertaintySet):
 
     points: Vector
     convex = False
+    finite = True
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -679,7 +692,7 @@ class FiniteScenarios(UncertaintySet):
     def vertices(self, most: int = 10_000) -> Vector:
         """All of them."""
         if len(self.points) > most:
-            raise ValueError(f"there are more than {most} scenarios.")
+            raise TooManyError(f"there are more than {most} scenarios.")
         return np.array(self.points)
 
     def add_to(self, model: Model) -> Indices:
@@ -759,6 +772,11 @@ class FactorModel(UncertaintySet):
     def exact_rows(self) -> bool:  # type: ignore[override]
         """As the factors."""
         return self.factors.exact_rows
+
+    @property
+    def finite(self) -> bool:  # type: ignore[override]
+        """As the factors."""
+        return self.factors.finite
 
     def _factors(self, xi: Vector) -> Vector:
         return np.asarray(np.linalg.lstsq(self.loadings, xi - self.mean, rcond=None)[0])
@@ -863,6 +881,11 @@ class Product(UncertaintySet):
         """Whether all parts' are."""
         return all(p.exact_rows for p in self.parts)
 
+    @property
+    def finite(self) -> bool:  # type: ignore[override]
+        """Whether all parts are."""
+        return all(p.finite for p in self.parts)
+
     def _split(self, xi: Vector) -> list[Vector]:
         ends = np.cumsum([p.dimension for p in self.parts])[:-1]
         return [np.asarray(v) for v in np.split(np.asarray(xi, dtype=float), ends, axis=-1)]
@@ -884,7 +907,7 @@ class Product(UncertaintySet):
         """All combinations of the parts' vertices."""
         each = [p.vertices(most) for p in self.parts]
         if math.prod(len(v) for v in each) > most:
-            raise ValueError(f"the product has more than {most} vertices.")
+            raise TooManyError(f"the product has more than {most} vertices.")
         return np.array([np.concatenate(v) for v in itertools.product(*each)])
 
     def add_to(self, model: Model) -> Indices:
@@ -980,6 +1003,11 @@ class Intersection(UncertaintySet):
         """Whether all parts' are."""
         return all(p.exact_rows for p in self.parts)
 
+    @property
+    def finite(self) -> bool:  # type: ignore[override]
+        """Whether a part lists its scenarios."""
+        return any(isinstance(p, FiniteScenarios) for p in self.parts)
+
     def contains(self, xi: Vector, tolerance: float = TOLERANCE) -> bool:
         """Whether all parts contain it."""
         return all(p.contains(xi, tolerance) for p in self.parts)
@@ -1009,12 +1037,12 @@ class Intersection(UncertaintySet):
         listed = self._listed()
         if listed is not None:
             if len(listed) > most:
-                raise ValueError(f"there are more than {most} scenarios.")
+                raise TooManyError(f"there are more than {most} scenarios.")
             return listed
         model = Model()
         columns = self.add_to(model)
         if model.columns > self.dimension or not (self.exact_rows and self.convex):
-            raise ValueError("the vertices of this intersection cannot be listed.")
+            raise TooManyError("the vertices of this intersection cannot be listed.")
         mip = model.mip()
         return Polyhedron(
             mip.A.toarray()[:, columns], mip.row_upper, mip.row_lower, mip.lower, mip.upper

@@ -1,0 +1,523 @@
+"""The worst case of a first stage: four ways to find it, chosen by what depends on xi.
+
+All values here are maximised: the recourse maximises, the adversary minimises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nco.instances.core import Budget, Sense, Status
+from nco.mip.backend import Form, Limits, Watch
+from nco.mip.highs import HighsEngine, pass_model
+from nco.robust.model import Indices, Model
+from nco.robust.two_stage import (
+    Evaluation,
+    InfeasibleRecourseError,
+    SecondStage,
+    UnboundedRecourseError,
+)
+from nco.robust.uncertainty import BinaryForm, TooManyError
+
+if TYPE_CHECKING:
+    from nco.robust.two_stage import TwoStageProblem
+
+logger = logging.getLogger("nco")
+
+Vector = NDArray[np.float64]
+
+#: Vertices that are worth listing one by one.
+LISTED = 2_000
+#: Scenarios of the list for worst cases that nothing settles, and its seed.
+SAMPLED, SEED = 500, 20_240
+#: Relative width at which cutting planes end.
+CLOSED = 1e-9
+
+
+# ----------------------------------------------------------------------------- recourse
+
+
+def _recourse_model(stage: SecondStage, x: Vector) -> tuple[Model, Indices]:
+    model = Model()
+    y = model.add_columns(len(stage.q), stage.lower, stage.upper, whole=stage.whole, cost=stage.q)
+    if len(stage.row_lower):
+        shift = stage.T @ x
+        model.add_rows(stage.W, y, stage.row_lower - shift, stage.row_upper - shift)
+    model.offset = stage.offset + float(stage.p @ x)
+    return model, y
+
+
+def recourse_by_mip(
+    problem: TwoStageProblem, x: Vector, xi: Vector, budget: Budget
+) -> tuple[Vector, Vector]:
+    """Second stages of first stages [a, p] in scenarios [b, k], one MIP or LP each.
+
+    Returns
+    -------
+    Values [a, b], NaN without recourse, and y [a, b, m].
+
+    Raises
+    ------
+    UnboundedRecourseError
+        When one is unbounded.
+    TimeoutError
+        When the budget ends first.
+    """
+    values = np.empty((len(x), len(xi)))
+    y = np.zeros((len(x), len(xi), len(problem.recourse.q)))
+    for b, scenario in enumerate(xi):
+        stage = problem.stage(scenario)
+        for a, first in enumerate(x):
+            values[a, b], y[a, b] = _one_recourse(stage, first, budget)
+    return values, y
+
+
+def _one_recourse(stage: SecondStage, x: Vector, budget: Budget) -> tuple[float, Vector]:
+    model, _ = _recourse_model(stage, x)
+    form = Form(model.mip(Sense.MAXIMIZE))
+    if form.contradiction():
+        return math.nan, np.zeros(form.n)
+    if stage.whole.any():
+        engine = HighsEngine(form)
+        try:
+            outcome = engine.solve(Limits(budget.left()), watch=Watch(stop=budget.interrupted))
+        finally:
+            engine.close()
+        status, found = outcome.status, outcome.x
+    else:
+        status, found = _linear_optimum(pass_model(form, relaxed=True), budget)
+    if status is Status.OPTIMAL and found is not None:
+        found = form.rounded(found)
+        return form.original(form.value(found)), found
+    if status is Status.INFEASIBLE:
+        return math.nan, np.zeros(form.n)
+    if status is Status.UNBOUNDED:
+        raise UnboundedRecourseError(
+            "the second stage is unbounded; give its columns or rows limits."
+        )
+    raise TimeoutError("out of time in the second stage.")
+
+
+def _linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
+    # Small linear programs by the hundred: a thread each, as engines have, would cost more
+    # than the solve.
+    from highspy import HighsModelStatus as Code
+
+    if budget.left() <= 0.0:
+        return Status.UNKNOWN, None
+    if math.isfinite(budget.left()):
+        highs.setOptionValue("time_limit", highs.getRunTime() + budget.left() + 0.01)
+    highs.run()
+    code = highs.getModelStatus()
+    if code == Code.kOptimal:
+        return Status.OPTIMAL, np.array(highs.getSolution().col_value)
+    if code in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
+        highs.setOptionValue("presolve", "off")
+        highs.run()
+        code = highs.getModelStatus()
+        if code == Code.kOptimal:
+            return Status.OPTIMAL, np.array(highs.getSolution().col_value)
+        if code in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
+            return Status.UNBOUNDED, None
+    return (Status.INFEASIBLE if code == Code.kInfeasible else Status.UNKNOWN), None
+
+
+# ----------------------------------------------------------------------- cutting planes
+
+
+class CutProgram:
+    """``min z, z >= linear xi + constant`` for some recourses, xi in the set.
+
+    Parameters
+    ----------
+    problem
+        Gives the set; its rows must be certain.
+    """
+
+    def __init__(self, problem: TwoStageProblem):
+        self.uncertainty = problem.uncertainty
+        model = Model()
+        self.xi = self.uncertainty.add_to(model)
+        self.z = int(model.add_columns(1, -np.inf, np.inf, cost=1.0)[0])
+        self.mip = model.mip(Sense.MINIMIZE)
+        self.whole = bool(self.mip.integrality.any())
+        form = Form(self.mip)
+        self._engine = HighsEngine(form) if self.whole else None
+        self._highs = None if self.whole else pass_model(form, relaxed=True)
+        self._columns = np.concatenate([self.xi, [self.z]]).astype(np.int32)
+        self.count = 0
+
+    def add(self, linear: Vector, constant: float) -> None:
+        """Add one recourse's objective."""
+        self._row(np.concatenate([-linear, [1.0]]), constant, np.inf)
+        self.count += 1
+
+    def _row(self, row: Vector, lower: float, upper: float) -> None:
+        if self._highs is not None:
+            keep = np.flatnonzero(row)
+            self._highs.addRow(lower, upper, len(keep), self._columns[keep], row[keep])
+            return
+        assert self._engine is not None
+        full = np.zeros(self.mip.n)
+        full[self._columns] = row
+        self._engine.add_rows(full[None], np.array([lower]), np.array([upper]))
+
+    def solve(self, budget: Budget) -> tuple[Vector, float] | None:
+        """A scenario, and a lower bound of the smallest z; None out of time."""
+        for _ in range(200):
+            found = self._optimum(budget)
+            if found is None:
+                return None
+            xi, z = found
+            cut = self.uncertainty.separate(xi)
+            if cut is None:
+                return xi, z
+            self._row(np.concatenate([cut[0], [0.0]]), -np.inf, cut[1])
+        return self.uncertainty.project(xi[None])[0], z
+
+    def _optimum(self, budget: Budget) -> tuple[Vector, float] | None:
+        if self._highs is not None:
+            status, x = _linear_optimum(self._highs, budget)
+            return None if status is not Status.OPTIMAL or x is None else (x[self.xi], x[self.z])
+        assert self._engine is not None
+        outcome = self._engine.solve(
+            Limits(budget.left(), gap=1e-9), watch=Watch(stop=budget.interrupted)
+        )
+        if outcome.status is not Status.OPTIMAL or outcome.x is None:
+            return None
+        return outcome.x[self.xi], outcome.bound
+
+
+def guaranteed(problem: TwoStageProblem, x: Vector, policies: Vector) -> float:
+    """What the best of fixed recourses [k, m] brings in every scenario, maximised.
+
+    Their rows must not depend on the scenario.
+    """
+    program = CutProgram(problem)
+    for y in policies:
+        program.add(*problem.affine.linear(x, y))
+    found = program.solve(Budget())
+    assert found is not None
+    return problem.first.value(x) + found[1]
+
+
+def by_cuts(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vector) -> Evaluation:
+    """The worst case where only the objective depends on the scenario.
+
+    The recourse's value is convex in xi: the maximum of the linear objectives of all
+    recourses. A program over xi and some of them gives a lower bound and a scenario; the
+    best recourse there is the next one (J. E. Kelley, The cutting-plane method for solving
+    convex programs, J. SIAM 8, 1960).
+    """
+    first = problem.first.value(x)
+    program = CutProgram(problem)
+    policies: dict[bytes, Vector] = {}
+    best = (math.inf, np.zeros(0), np.zeros(0))
+    low = -math.inf
+
+    def ask(xi: Vector) -> bool:
+        nonlocal best
+        values, ys = problem.recourse_at(x, xi, budget)
+        for value, scenario, y in zip(values[0], np.atleast_2d(xi), ys[0], strict=True):
+            if math.isnan(value):
+                raise InfeasibleRecourseError(scenario)
+            if value < best[0]:
+                best = (float(value), scenario, y)
+        fresh = False
+        for y in ys[0]:
+            if y.tobytes() not in policies:
+                policies[y.tobytes()] = y
+                program.add(*problem.affine.linear(x, y))
+                fresh = True
+        return fresh
+
+    any_one, _ = problem.uncertainty.worst_case(np.zeros(problem.uncertainty.dimension))
+    start = hints[:20] if len(hints) else any_one[None]
+    try:
+        ask(start)
+        while True:
+            found = program.solve(budget)
+            if found is None:
+                break
+            xi, z = found
+            low = max(low, z)
+            if best[0] - low <= CLOSED * max(1.0, abs(best[0])) or not ask(xi):
+                # A recourse that is known already was the best one there.
+                break
+            if best[0] - low <= CLOSED * max(1.0, abs(best[0])):
+                break
+    except TimeoutError:
+        if not policies:
+            raise
+    if not math.isfinite(low):
+        low = _quick_guarantee(problem, x, list(policies.values()))
+    return Evaluation(
+        x, first + best[0], first + min(low, best[0]), best[1], best[2],
+        np.array(list(policies.values())),
+    )  # fmt: skip
+
+
+def _quick_guarantee(problem: TwoStageProblem, x: Vector, policies: list[Vector]) -> float:
+    values = []
+    for y in policies[:50]:
+        linear, constant = problem.affine.linear(x, y)
+        values.append(problem.uncertainty.worst_case(linear)[1] + constant)
+    return max(values)
+
+
+# ------------------------------------------------------------------------------ listing
+
+
+def by_listing(
+    problem: TwoStageProblem, x: Vector, budget: Budget, scenarios: Vector, sampled: str = ""
+) -> Evaluation:
+    """The worst of listed scenarios [b, k]; exact where they are all that matter.
+
+    Raises
+    ------
+    InfeasibleRecourseError
+        When there is no recourse in one of them.
+    TimeoutError
+        When the budget ends first.
+    """
+    first = problem.first.value(x)
+    best = (math.inf, scenarios[0], np.zeros(len(problem.recourse.q)))
+    for begin in range(0, len(scenarios), 64):
+        part = scenarios[begin : begin + 64]
+        values, ys = problem.recourse_at(x, part, budget)
+        if np.isnan(values[0]).any():
+            raise InfeasibleRecourseError(part[int(np.argmax(np.isnan(values[0])))])
+        k = int(np.argmin(values[0]))
+        if values[0, k] < best[0]:
+            best = (float(values[0, k]), part[k], ys[0, k])
+    low = first + best[0] if not sampled else -math.inf
+    return Evaluation(x, first + best[0], low, best[1], best[2], sampled=sampled)
+
+
+# ------------------------------------------------------------------------------ duality
+
+
+def by_duality(
+    problem: TwoStageProblem, x: Vector, budget: Budget, form: BinaryForm
+) -> Evaluation | None:
+    """The worst case of a linear recourse whose right-hand sides depend on the scenario.
+
+    The value is concave in xi, so a vertex is worst; in the dual of the recourse each binary
+    of the set's binary form meets one linear term, and the product is exact between the
+    term's bounds (B. Zeng and L. Zhao, Solving two-stage robust optimization problems using a
+    column-and-constraint generation method, Operations Research Letters 41, 2013, have the
+    primal-dual form of it). None where the dual is unbounded, so that there are no bounds.
+
+    Raises
+    ------
+    InfeasibleRecourseError
+        When there is no recourse in some scenario.
+    TimeoutError
+        When the budget ends before any scenario is known.
+    """
+    affine = problem.affine
+    base = affine.at(form.base)
+    # Row activities that y must bring about, ``moved + move u``.
+    moved = affine.h_xi @ form.base - base.T @ x
+    move = affine.h_xi @ form.matrix
+    for j, more in affine.T_xi.items():
+        move = move - np.outer(more @ x, form.matrix[j])
+    duals = _Duals(affine, moved, move)
+    if not duals.bounded(budget):
+        _feasible_everywhere(problem, x, budget, form, moved, move)
+        return None
+    slope = (affine.p_xi.T @ x + affine.offset_xi) @ form.matrix
+    constant = float(base.p @ x) + base.offset
+    found = duals.worst(form, slope, budget)
+    if found is None:
+        raise TimeoutError("out of time in the worst case.")
+    u, low = found
+    xi = form.base + form.matrix @ u
+    values, ys = problem.recourse_at(x, xi, Budget())
+    if math.isnan(values[0, 0]):
+        raise InfeasibleRecourseError(xi)
+    first = problem.first.value(x)
+    value = first + float(values[0, 0])
+    return Evaluation(x, value, min(value, first + constant + low), xi, ys[0, 0])
+
+
+class _Duals:
+    """The dual of ``max q y, row_lower + g <= W y <= row_upper + g``, g = moved + move u."""
+
+    def __init__(self, affine: Any, moved: Vector, move: Vector):
+        self.move = move
+        self.model = Model()
+        upper, lower = np.isfinite(affine.row_upper), np.isfinite(affine.row_lower)
+        alpha = self.model.add_columns(int(upper.sum()))
+        beta = self.model.add_columns(int(lower.sum()))
+        above, below = np.isfinite(affine.upper), np.isfinite(affine.lower)
+        mu = self.model.add_columns(int(above.sum()))
+        nu = self.model.add_columns(int(below.sum()))
+        eye = sparse.identity(len(affine.q), format="csr")
+        W = sparse.csr_array(affine.W)
+        self.columns = np.concatenate([alpha, beta, mu, nu])
+        matrix = sparse.hstack([W[upper].T, -W[lower].T, eye[above].T, -eye[below].T])
+        self.model.add_rows(matrix, self.columns, affine.q, affine.q)
+        self.cost = np.concatenate([
+            (affine.row_upper + moved)[upper], -(affine.row_lower + moved)[lower],
+            affine.upper[above], -affine.lower[below],
+        ])  # fmt: skip
+        none = np.zeros((len(mu) + len(nu), move.shape[1]))
+        #: What binary k meets: terms [k, columns].
+        self.terms = np.vstack([move[upper], -move[lower], none]).T
+        self.low = np.zeros(len(self.terms))
+        self.high = np.zeros(len(self.terms))
+
+    def bounded(self, budget: Budget) -> bool:
+        """Find the bounds of the terms; False where there are none."""
+        form = Form(self.model.mip(Sense.MINIMIZE))
+        highs = pass_model(form, relaxed=True)
+        every = np.arange(form.n, dtype=np.int32)
+        for k, term in enumerate(self.terms):
+            if not term.any():
+                continue
+            for sign in (1.0, -1.0):
+                highs.changeColsCost(form.n, every, sign * term)
+                status, _ = _linear_optimum(highs, budget)
+                if status is Status.UNKNOWN:
+                    raise TimeoutError("out of time in the worst case.")
+                if status is not Status.OPTIMAL:
+                    return False
+                value = sign * highs.getObjectiveValue()
+                hair = 1e-7 * max(1.0, abs(value))
+                if sign > 0:
+                    self.low[k] = value - hair
+                else:
+                    self.high[k] = value + hair
+        return True
+
+    def worst(self, form: BinaryForm, slope: Vector, budget: Budget) -> tuple[Vector, float] | None:
+        """The binaries that make the recourse worst, and a lower bound of its value."""
+        model = self.model
+        model.set_cost(self.columns, self.cost)
+        count = len(self.terms)
+        u = model.add_columns(count, 0.0, 1.0, whole=True, cost=slope)
+        if len(form.rows):
+            model.add_rows(form.rows, u, -np.inf, form.row_upper)
+        met = np.flatnonzero(self.terms.any(1))
+        w = model.add_columns(len(met), np.minimum(self.low[met], 0.0),
+                              np.maximum(self.high[met], 0.0), cost=1.0)  # fmt: skip
+        eye = sparse.identity(len(met))
+        low, high = sparse.diags_array(self.low[met]), sparse.diags_array(self.high[met])
+        # w >= low u and w >= term - high (1 - u); it is minimised.
+        model.add_rows(sparse.hstack([eye, -low]), np.concatenate([w, u[met]]), 0.0, np.inf)
+        model.add_rows(
+            sparse.hstack([eye, -sparse.csr_array(self.terms[met]), -high]),
+            np.concatenate([w, self.columns, u[met]]),
+            -self.high[met],
+            np.inf,
+        )
+        engine = HighsEngine(Form(model.mip(Sense.MINIMIZE)))
+        try:
+            outcome = engine.solve(
+                Limits(budget.left(), gap=1e-8), watch=Watch(stop=budget.interrupted)
+            )
+        finally:
+            engine.close()
+        if outcome.x is None:
+            return None
+        return np.rint(outcome.x[u]), outcome.bound
+
+
+def _feasible_everywhere(
+    problem: TwoStageProblem,
+    x: Vector,
+    budget: Budget,
+    form: BinaryForm,
+    moved: Vector,
+    move: Vector,
+) -> None:
+    """Refuse a first stage that some scenario leaves without recourse."""
+    affine = problem.affine
+    r, m = affine.W.shape
+    eye = sparse.identity(r)
+    # The least total violation of rows; its dual is bounded.
+    slack = dataclasses.replace(
+        affine,
+        q=np.concatenate([np.zeros(m), -np.ones(2 * r)]),
+        W=sparse.csr_array(sparse.hstack([affine.W, eye, -eye])),
+        lower=np.concatenate([affine.lower, np.zeros(2 * r)]),
+        upper=np.concatenate([affine.upper, np.full(2 * r, np.inf)]),
+    )
+    duals = _Duals(slack, moved, move)
+    if not duals.bounded(budget):
+        raise InfeasibleRecourseError(form.base)
+    found = duals.worst(form, np.zeros(form.matrix.shape[1]), budget)
+    if found is None:
+        raise TimeoutError("out of time in the worst case.")
+    u, low = found
+    xi = form.base + form.matrix @ u
+    if low < -1e-6 and np.isnan(problem.recourse_at(x, xi, budget)[0][0, 0]):
+        raise InfeasibleRecourseError(xi)
+
+
+# ------------------------------------------------------------------------------- choice
+
+
+def sampled_scenarios(problem: TwoStageProblem) -> Vector:
+    """The fixed list by which worst cases are judged that nothing settles: general-v1."""
+    rng = np.random.default_rng(SEED)
+    uncertainty = problem.uncertainty
+    parts = [uncertainty.sample(SAMPLED, rng)]
+    try:
+        parts.insert(0, uncertainty.vertices(SAMPLED))
+    except TooManyError:
+        directions = rng.normal(size=(SAMPLED // 5, uncertainty.dimension))
+        parts.insert(0, np.array([uncertainty.worst_case(d)[0] for d in directions]))
+    return np.concatenate(parts)
+
+
+def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vector) -> Evaluation:
+    """The worst case of a first stage x [p].
+
+    Exact where the set is finite, only the objective depends on the scenario, or the
+    recourse is linear with a certain objective and the set has a binary form. Otherwise the
+    worst of the list ``general-v1``.
+
+    Parameters
+    ----------
+    problem, x
+        The problem and a first stage [p].
+    budget
+        All of it may be used.
+    hints
+        Scenarios [b, k] that are likely to be bad.
+
+    Raises
+    ------
+    InfeasibleRecourseError
+        When there is no recourse in some scenario.
+    TimeoutError
+        When the budget ends before there is any value.
+    """
+    affine, uncertainty = problem.affine, problem.uncertainty
+    if uncertainty.finite:
+        try:
+            return by_listing(problem, x, budget, uncertainty.vertices(LISTED))
+        except TooManyError:
+            logger.debug("too many scenarios to list")
+    if affine.certain_rows:
+        return by_cuts(problem, x, budget, hints)
+    if affine.certain_value and affine.continuous:
+        form = uncertainty.binary_form(LISTED)
+        if form is not None:
+            found = by_duality(problem, x, budget, form)
+            if found is not None:
+                return found
+            try:
+                return by_listing(problem, x, budget, uncertainty.vertices(LISTED))
+            except TooManyError:
+                logger.debug("too many vertices to list")
+    return by_listing(problem, x, budget, sampled_scenarios(problem), "general-v1")
