@@ -49,7 +49,8 @@ class BQ:
     Parameters
     ----------
     weights
-        A weights file, or the name of shipped weights; by default the problem's own.
+        A weights file, the folder of a training run, or the name of shipped weights; by
+        default the problem's own.
     beam
         Beam width; 1 is greedy.
     views
@@ -196,7 +197,7 @@ class BQ:
     def _path(self) -> Path:
         """The weights file that was named, by itself or as shipped weights."""
         path = Path(self.weights)
-        if not path.suffix and self.weights in cards.shipped():
+        if not path.suffix and not path.is_dir() and self.weights in cards.shipped():
             return cards.shipped_folder() / f"{self.weights}.safetensors"
         return path
 
@@ -211,6 +212,8 @@ class BQ:
         import torch
 
         from nco.bq.weights import bf16_pays, read_model
+        from nco.training.checkpoints import CheckpointError
+        from nco.training.export import read_run
 
         name = self.device
         if name == "auto":
@@ -225,8 +228,8 @@ class BQ:
             ) from None
         try:
             path = self._path() if self.weights else cards.default_weights(policy)
-            model = read_model(path, policy)
-        except cards.WeightsError as error:
+            model = read_run(path, policy) if path.is_dir() else read_model(path, policy)
+        except (cards.WeightsError, CheckpointError) as error:
             raise InputError(None, None, str(error)) from None
         bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"
         model = model.on(device, bf16=bf16)

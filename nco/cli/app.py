@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, str] = {
     "info": "nco.cli.info:info",
     "convert": "nco.cli.convert:convert",
     "generate": "nco.cli.generate:generate",
+    "label": "nco.cli.label:label",
+    "train": "nco.cli.train:train",
     "plot": "nco.cli.plot:plot",
     "list": "nco.cli.listing:listing",
     "bench": "nco.cli.bench:bench",

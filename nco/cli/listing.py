@@ -116,8 +116,15 @@ def _weights() -> Iterable[dict[str, Any]]:
     from nco.weights import shipped
 
     for name, card in shipped().items():
-        steps = card.get("training", {}).get("steps")
-        yield {"name": name, "problem": card["problem"], "steps": steps}
+        training = card.get("training", {})
+        yield {
+            "name": name,
+            "problem": card["problem"],
+            "gaps": card.get("gaps"),
+            "labels": card.get("labels") or training.get("config", {}).get("data"),
+            "steps": training.get("steps"),
+            "licence": card.get("licence"),
+        }
 
 
 def _extras() -> Iterable[dict[str, Any]]:

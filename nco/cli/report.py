@@ -148,6 +148,47 @@ def console(*, stderr: bool = False) -> Any:
     return Console(file=stream, width=None if terminal else WIDTH, highlight=False, markup=False)
 
 
+class Line:
+    """One line on stderr that says how far a long command is; nothing if not ``shown``.
+
+    On a terminal the line changes in place, elsewhere it is repeated at most twice a minute.
+    """
+
+    def __init__(self, shown: bool):
+        self._status: Any = None
+        self._shown = shown
+        self._console = console(stderr=True)
+        self._said = -1e9
+
+    def __enter__(self) -> Self:
+        if self._shown and sys.stderr.isatty():
+            self._status = self._console.status("starting ...")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, text: str) -> None:
+        """How far it is now."""
+        if self._status is not None:
+            self._status.update(text)
+        elif time.monotonic() - self._said > 30.0:
+            self._said = time.monotonic()
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Something that stays."""
+        if self._shown:
+            self._console.print(text)
+
+
 class Progress:
     """A live table on stderr of what is being solved; nothing if not ``shown``.
 

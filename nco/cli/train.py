@@ -121,7 +121,9 @@ def _value_network(
         raise InputError(None, None, "a value network needs one label file", "give --data FILE")
     given = {"problem": problem, "labels": data[0]} | ({"device": device} if device else {})
     try:
-        trainer = ValueTrainer(ValueTraining.read(given, config and str(config), changes), out)
+        trainer = ValueTrainer(
+            ValueTraining.read(given, str(config) if config else None, changes), out
+        )
         before = {
             number: signal.signal(number, lambda *_: trainer.stop.set())
             for number in (signal.SIGINT, signal.SIGTERM)

@@ -119,6 +119,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: checkpoint format {meta.get('format')}, this version reads {FORMAT}"
         )
+    absent = [key for key in ("step", "sha256") if key not in meta]
+    if absent:
+        raise CheckpointError(f"{path}: not a checkpoint of a training run: no {absent[0]}")
     tensors: dict[str, Tensor] = {}
     for name, sha in meta["sha256"].items():
         try:

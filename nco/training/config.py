@@ -52,7 +52,8 @@ class TrainConfig:
         "adamw", or "muon": Muon for the matrices of the layers, its updates scaled to
         AdamW's size so that both share one rate, and AdamW for the rest.
     init_from
-        A checkpoint or weights file whose matching tensors are the start, or "".
+        A run's folder, a checkpoint or a weights file whose matching tensors are the start,
+        or "".
     seed
         Everything random is a function of (seed, step, rank).
     bf16, compile

@@ -19,22 +19,35 @@ from nco.bq.weights import write_weights
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 
 
-def read_run(folder: str | Path) -> Model:
+def read_run(folder: str | Path, problem: str | None = None) -> Model:
     """The model of a run's newest checkpoint.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    problem
+        Refuse a run for any other problem.
 
     Raises
     ------
     CheckpointError
-        When there is none, or it is damaged.
+        When there is none, it is damaged, or for another problem.
     """
     found = checkpoints(Path(folder))
     if not found:
         raise CheckpointError(f"{folder}: holds no checkpoint")
     tensors, meta = read_checkpoint(found[-1])
-    network = Network(NetworkConfig(**meta["network"]))
-    network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    config = meta["config"]
-    policy = load_policy(config["problem"]).POLICY(**config["policy"])
+    try:
+        network = Network(NetworkConfig(**meta["network"]))
+        network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        config = meta["config"]
+        policy = load_policy(config["problem"]).POLICY(**config["policy"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{found[-1]}: does not fit this version: {text}") from None
+    if problem not in (None, config["problem"]):
+        raise CheckpointError(f"{folder}: trained for {config['problem']}, not for {problem}")
     return Model(network, policy, int(config["eval_k"]), meta)
 
 

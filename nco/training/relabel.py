@@ -135,8 +135,6 @@ def find_model(weights: str, problem: str, device: str) -> Model:
         When there is none, or it is for another problem.
     """
     path = Path(weights) if weights else default_weights(problem)
-    model = read_run(path) if path.is_dir() else read_model(path, problem)
-    if model.policy.name != problem:
-        raise ValueError(f"{path}: trained for {model.policy.name}, not for {problem}.")
+    model = read_run(path, problem) if path.is_dir() else read_model(path, problem)
     where = pick_device(device)
     return model.on(where, bf16=where.type == "cuda")

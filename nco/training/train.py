@@ -31,6 +31,7 @@ from nco.bq.decoding import Model, construct
 from nco.bq.imitation import Examples
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
+from nco.bq.weights import read_model
 from nco.training import checkpoints
 from nco.training.config import TrainConfig
 from nco.training.labels import Labels, read_labels
@@ -63,7 +64,7 @@ def pick_device(name: str) -> torch.device:
     Raises
     ------
     TrainingError
-        When CUDA is asked for but absent.
+        When CUDA is asked for but absent, or the name is not understood.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,7 +72,10 @@ def pick_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             raise TrainingError(f"device {name}: no CUDA device here; use --set device=cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise TrainingError(f"device {name!r} not understood; auto, cpu or cuda.") from None
 
 
 def matmul_peak(device: torch.device, bf16: bool) -> float:
@@ -150,6 +154,8 @@ class Trainer:
         Its settings.
     out
         Folder of checkpoints, metrics and weights. What is there already is resumed.
+    on_row
+        Called with every row of the metrics, as it is written.
 
     Raises
     ------
@@ -157,8 +163,14 @@ class Trainer:
         When the folder belongs to a run with other settings or other labels.
     """
 
-    def __init__(self, config: TrainConfig, out: str | Path):
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: str | Path,
+        on_row: Callable[[Mapping[str, Any]], object] | None = None,
+    ):
         self.config = config
+        self.on_row = on_row
         self.out = Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -279,8 +291,12 @@ class Trainer:
         log.info("resumed %s", path)
 
     def _transfer(self, path: Path) -> None:
-        tensors, _ = checkpoints.read_checkpoint(path)
-        model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        if path.is_dir():
+            found = checkpoints.checkpoints(path)
+            tensors, _ = checkpoints.read_checkpoint(found[-1] if found else path)
+            model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        else:
+            model = read_model(path).network.state_dict()
         own = self.network.state_dict()
         fit = {k: v for k, v in model.items() if k in own and own[k].shape == v.shape}
         if not fit:
@@ -387,6 +403,8 @@ class Trainer:
         if self.rank == 0:
             with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+            if self.on_row is not None:
+                self.on_row(row)
 
     def _forget_later_rows(self) -> None:
         # After a kill the log may be ahead of the checkpoint: those steps come again.
@@ -410,8 +428,21 @@ class Trainer:
         Raises
         ------
         TrainingError
-            When the loss is not finite; the last good checkpoint stays.
+            When the loss is not finite, or memory does not suffice; the last good
+            checkpoint stays.
         """
+        try:
+            self._run(minutes)
+        except (MemoryError, RuntimeError) as error:
+            # PyTorch has an exception of its own for CUDA only.
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise TrainingError(
+                f"out of memory in step {self.step}: use more micro_batches (now "
+                f"{self.config.micro_batches}), a smaller batch, k or network; {self._kept()}"
+            ) from None
+
+    def _run(self, minutes: float) -> None:
         config = self.config
         self._forget_later_rows()
         peak = matmul_peak(self.device, config.bf16)
@@ -466,11 +497,14 @@ class Trainer:
         bad = ~torch.isfinite(torch.stack(list(window))).all(1)
         if bool(bad.any()):
             step = self.step - len(window) + int(bad.int().argmax())
-            found = checkpoints.checkpoints(self.out)
-            kept = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
             raise TrainingError(
-                f"loss is not finite in the batch of step {step} (seed {self._seed(step)}); {kept}"
+                f"loss is not finite in the batch of step {step} (seed {self._seed(step)}); "
+                f"{self._kept()}"
             )
+
+    def _kept(self) -> str:
+        found = checkpoints.checkpoints(self.out)
+        return f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
 
     def _report(
         self, window: Sequence[Tensor], tokens: float, flops: float, seconds: float, peak: float
@@ -488,6 +522,7 @@ class Trainer:
                 "seconds": self.seconds + seconds,
                 "suffixes_per_second": rate,
                 "tflops": speed / 1e12,
+                "peak_share": speed / peak / self.world,
             }
         )
         log.info(
