@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Proposal:
 
 
 def _dense(matrix: Any) -> Vector:
-    full: Any = sparse.csr_array(matrix).toarray() if sparse.issparse(matrix) else matrix
+    full = sparse.csr_array(cast("Any", matrix)).toarray() if sparse.issparse(matrix) else matrix
     return np.asarray(full, dtype=np.float64)
 
 

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,7 +93,7 @@ class FirstStage:
     row_upper: Vector = None  # type: ignore[assignment]
     lower: Vector = None  # type: ignore[assignment]
     upper: Vector = None  # type: ignore[assignment]
-    whole: NDArray[np.bool_] = None  # type: ignore[assignment]
+    whole: Any = None
 
     def __post_init__(self) -> None:
         """Validate and complete."""
@@ -603,7 +603,7 @@ def _flat(prefix: str, part: Any) -> dict[str, Any]:
         value = getattr(part, f.name)
         key = f"{prefix}.{f.name}"
         if sparse.issparse(value):
-            coo: Any = value.tocoo()
+            coo = sparse.coo_array(cast("Any", value))
             out |= {f"{key}.row": np.asarray(coo.row, dtype=np.int64),
                     f"{key}.column": np.asarray(coo.col, dtype=np.int64),
                     f"{key}.value": coo.data}  # fmt: skip
