@@ -159,21 +159,11 @@ class ScipEngine:
             self._events.bound = bound
             if watch.on_bound is not None:
                 watch.on_bound(bound)
-        if watch.suggest is not None and not solution:
-            suggestion = watch.suggest()
-            if suggestion is not None:
-                self._inject(suggestion)
+        # Suggestions are not taken: handed over in an event, they have crashed SCIP.
         if watch.pause is not None:
             watch.pause()
         if watch.stop():
             self._model.interruptSolve()
-
-    def _inject(self, x: Vector) -> None:
-        # Solutions may be handed over between nodes only.
-        solution = self._model.createOrigSol()
-        for variable, value in zip(self._variables, self.form.rounded(x).tolist(), strict=True):
-            self._model.setSolVal(solution, variable, value)
-        self._model.trySol(solution, printreason=False)
 
     def _values(self, solution: Any) -> Vector:
         value = self._model.getSolVal
