@@ -220,16 +220,16 @@ def strong_worst_case(instance: CapitalBudgeting, x: Vector) -> Evaluation:
     if worst_cost > instance.budget + 1e-6 * max(1.0, instance.budget):
         raise InfeasibleRecourseError(np.ones(m))
 
-    def values(xi: Vector) -> tuple[Vector, Any]:
+    def values(xi: Vector, count: int, most: float = math.inf) -> tuple[Vector, Any]:
         cost, revenue = instance.factors(xi)
         return worst_budgets(
-            revenue @ first[0], LATE_SHARE * revenue, cost, instance.budget, first[0], 24
+            revenue @ first[0], LATE_SHARE * revenue, cost, instance.budget, first[0], count, most
         )
 
     corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * m)).reshape(m, -1).T if m <= 8 else None
     uniform = rng.uniform(-1.0, 1.0, (10_000, m))
     xi = uniform if corners is None else np.concatenate([corners, uniform])
-    value, y = values(xi)
+    value, y = values(xi, 24)
     keep = np.argsort(value, kind="stable")[:24]
     xi, value, y = xi[keep], value[keep], y[keep]
     c = np.asarray(instance.costs, dtype=float)
@@ -248,7 +248,8 @@ def strong_worst_case(instance: CapitalBudgeting, x: Vector) -> Evaluation:
         column = rng.integers(m, size=len(xi))
         single[np.arange(len(xi)), column] = rng.choice([-1.0, 1.0], len(xi))
         trial = np.clip(np.concatenate([beyond, cheaper, nearby, moved, single]), -1.0, 1.0)
-        trial_value, trial_y = values(trial)
+        # Exact for what is worse than the worst so far; others only serve the search.
+        trial_value, trial_y = values(trial, 1, float(value[0]))
         xi = np.concatenate([xi, trial])
         value, y = np.concatenate([value, trial_value]), np.concatenate([y, trial_y])
         keep = np.argsort(value, kind="stable")[:24]

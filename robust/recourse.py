@@ -19,7 +19,9 @@ Vector = NDArray[np.float64]
 
 #: Relative improvement below which two values are the same; with fractional weights, values
 #: as near as that are without number, and searching for the best of them never ends.
-_SAME, _NEAR = 1e-12, 1e-7
+_SAME, _NEAR = 1e-12, 1e-6
+#: With fractional weights, more states than this are thinned out; what is found stays feasible.
+_MOST = 1 << 14
 
 
 @njit(cache=True, nogil=True)
@@ -209,6 +211,11 @@ def _solve(v1, w1, v2, w2, capacity, choice, same, enough):
             h, h_out = h_out, h
         if best > enough:
             break
+        if same > _SAME and count > _MOST:
+            # States stand in order of weight and of value: neighbours are nearly alike.
+            for k in range(count // 2):
+                w[k], v[k], h[k] = w[2 * k], v[2 * k], h[2 * k]
+            count //= 2
         # Any further gain costs at least the next item's loss.
         kept = 0
         for s in range(count):
@@ -356,7 +363,7 @@ def budget_recourse(
 
     Maximise ``value y`` over ``weight (x + y) <= B, x + y <= 1`` (A. Subramanyam,
     C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2). With fractional
-    weights, to a relative 1e-7.
+    weights, to a relative 1e-6 or so.
 
     Parameters
     ----------
@@ -385,19 +392,20 @@ def budget_recourse(
 
 
 @njit(cache=True, nogil=True)
-def _worst(first, value, weight, capacity, x, same, count, values, y):
+def _worst(first, value, weight, capacity, x, same, count, most, values, y):
     """As `_budget` for one first stage, exact for the ``count`` worst scenarios only."""
     n = value.shape[1]
     choice = np.empty(n, dtype=np.int64)
     v1, zero = np.empty(n), np.zeros(n)
-    worst = np.full(count, np.inf)
+    worst = np.full(count, most)
     for b in range(len(value)):
         room = capacity
         for i in range(n):
             on = x[i] > 0.5
             room -= weight[b, i] if on else 0.0
             v1[i] = 0.0 if on else value[b, i]
-        limit = worst[-1] - first[b]
+        # What is not worse by more than the tolerance does not count as worse.
+        limit = worst[-1] * (1.0 - same) - first[b]
         # All projects may fit exactly, but for rounding.
         room = max(0.0, room) + 1e-9 * max(1.0, abs(capacity))
         found = _solve(v1, weight[b], zero, zero, room, choice, same, limit)
@@ -419,6 +427,7 @@ def worst_budgets(
     capacity: float,
     x: ArrayLike,
     count: int,
+    most: float = np.inf,
 ) -> tuple[Vector, NDArray[np.bool_]]:
     """Capital budgeting's recourse for one first stage: exact in its worst scenarios.
 
@@ -436,6 +445,8 @@ def worst_budgets(
         A first stage [n] that is affordable in all of them.
     count
         How many scenarios matter.
+    most
+        Only scenarios with a value below this do.
 
     Returns
     -------
@@ -447,7 +458,7 @@ def worst_budgets(
     values, y = np.empty(len(v)), np.empty(v.shape, dtype=np.bool_)
     _worst(
         np.ascontiguousarray(first, dtype=np.float64), v, w, float(capacity),
-        np.ascontiguousarray(x, dtype=np.float64), _NEAR, count, values, y,
+        np.ascontiguousarray(x, dtype=np.float64), _NEAR, count, float(most), values, y,
     )  # fmt: skip
     return values, y
 
