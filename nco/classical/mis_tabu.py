@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nco.classical.annealing import PACE, REPORT
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import min_degree_greedy
 from nco.classical.routing import check_start
@@ -22,8 +23,6 @@ PATIENCE, PATIENCE_PER_NODE = 4000, 5
 RESTART_NODES = 5000
 #: Steps between two looks at the clock, when nothing is known of their pace.
 CHUNK = 1000
-#: Seconds between two looks at the clock, and between two reports.
-PACE, REPORT = 0.02, 0.2
 #: Steps when nothing limits the search, per node.
 STEPS_PER_NODE = 10_000
 #: Seconds that tables take before the search begins, per node and edge.

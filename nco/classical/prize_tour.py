@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nco.classical.annealing import anneal
 from nco.classical.compiling import compile_in_time
 from nco.classical.insertion import insert_routes, insertion
 from nco.classical.routing import check_start
@@ -23,8 +23,6 @@ LARGEST_NODES = 5000
 SETUP = 5e-8
 #: Iterations between two looks at the clock, when nothing is known of their pace.
 CHUNK = 50
-#: Seconds between two looks at the clock, and between two reports.
-PACE, REPORT = 0.02, 0.2
 #: Temperatures at begin and end: in worths of a mean customer where length is free, else
 #: in short legs.
 HOT, COLD = (2.0, 1.0), (0.02, 0.01)
@@ -131,31 +129,13 @@ def _run(search: Search, view: RoutingView, tracker: Tracker[Any]) -> Stop:
     if limit is None and budget.time_limit is None:
         limit = ITERATIONS_PER_NODE * view.nodes
     hot, cold = (bounds[0 if view.free else 1] for bounds in (HOT, COLD))
-    begin, iteration, chunk = budget.elapsed(), 0, CHUNK
-    seconds = max(budget.left(), 1e-9)
-    record = offered = math.inf
-    reported = begin
-    while True:
-        stopped = tracker.done(iteration)
-        now = budget.elapsed()
-        if limit is not None:
-            # Steps of a fixed size: the same search on every machine.
-            spent = iteration / max(1, limit)
-            chunk = min(CHUNK, limit - iteration)
-        else:
-            spent = (now - begin) / seconds
-        if stopped is None and spent >= 1.0:
-            stopped = Stop.FINISHED if limit is not None else Stop.TIME
-        if record < offered and (stopped is not None or now - reported >= REPORT):
-            solution = view.decode([search.visits])
-            # Sums of the search may differ from the check's in the last digits.
-            if not tracker.instance.violations(solution):
-                tracker.offer(solution)
-            offered, reported = record, now
-        if stopped is not None:
-            return stopped
-        record = min(record, search.run(chunk, hot * (cold / hot) ** spent))
-        iteration += chunk
-        if limit is None:
-            took = budget.elapsed() - now
-            chunk = max(1, min(2 * chunk, int(chunk * PACE / max(took, 1e-9))))
+
+    def report() -> None:
+        solution = view.decode([search.visits])
+        # Sums of the search may differ from the check's in the last digits.
+        if not tracker.instance.violations(solution):
+            tracker.offer(solution)
+
+    return anneal(
+        search.run, report, budget, tracker.done, hot=hot, cold=cold, chunk=CHUNK, iterations=limit
+    )

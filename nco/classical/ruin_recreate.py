@@ -8,11 +8,10 @@ string removals for vehicle routing problems, Transportation Science 54 (2020).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from nco.classical.annealing import anneal
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
@@ -22,69 +21,16 @@ from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status
 from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
 
-if TYPE_CHECKING:
-    from nco.classical.ruin_search import Search
-
 #: The distance matrix of more nodes takes too much memory.
 LARGEST_NODES = 5000
 #: Seconds that tables take before the search begins, per pair of nodes.
 SETUP = 5e-8
 #: Iterations between two looks at the clock, when nothing is known of their pace.
 CHUNK = 500
-#: Seconds between two looks at the clock.
-PACE = 0.02
-#: Seconds between two solutions that are checked and reported.
-REPORT = 0.2
 #: Routes that the search may open beyond those of its start, at least.
 SPARE_ROUTES = 10
 #: Temperatures at begin and end, in units of a short leg.
 HOT, COLD = 0.5, 0.01
-
-
-def improve(
-    search: Search,
-    offer: Callable[[list[list[int]]], object],
-    budget: Budget,
-    done: Callable[[int], Stop | None],
-) -> Stop:
-    """Run a search until ``done``; every best of a chunk is offered.
-
-    Parameters
-    ----------
-    search
-        The search, with routes loaded.
-    offer
-        Called with routes that are the best so far.
-    budget
-        Its share that is spent sets the temperature.
-    done
-        The reason to stop after so many iterations, or None.
-    """
-    seconds = 10.0 if budget.time_limit is None else budget.time_limit
-    begin, iteration, chunk = budget.elapsed(), 0, CHUNK
-    record = offered = math.inf
-    reported = begin
-    while True:
-        stopped = done(iteration)
-        now = budget.elapsed()
-        if budget.iterations is not None:
-            # Steps of a fixed size: the same search on every machine.
-            spent = iteration / max(1, budget.iterations)
-            chunk = min(CHUNK, budget.iterations - iteration)
-        else:
-            spent = (now - begin) / max(seconds - begin, 1e-9)
-        if stopped is None and spent >= 1.0:
-            stopped = Stop.FINISHED
-        if record < offered and (stopped is not None or now - reported >= REPORT):
-            offer(search.routes(search.best))
-            offered, reported = record, now
-        if stopped is not None:
-            return stopped
-        record = min(record, search.run(chunk, HOT * (COLD / HOT) ** spent))
-        iteration += chunk
-        if budget.iterations is None:
-            took = budget.elapsed() - now
-            chunk = max(1, min(2 * chunk, int(chunk * PACE / max(took, 1e-9))))
 
 
 @dataclass(frozen=True)
@@ -175,10 +121,16 @@ class RuinRecreate:
             fleet = used + max(SPARE_ROUTES, used // 10)
             search = Search(view, seed, self.neighbors, fleet)
             search.load(routes)
-            if stochastic:
-                stopped = improve(search, offer, budget, budget.done)
-            else:
-                stopped = improve(search, offer, budget, tracker.done)
+            stopped = anneal(
+                search.run,
+                lambda: offer(search.routes(search.best)),
+                budget,
+                budget.done if stochastic else tracker.done,
+                hot=HOT,
+                cold=COLD,
+                chunk=CHUNK,
+                iterations=budget.iterations,
+            )
         if isinstance(instance, SPCTSP) and plan is not None:
             tracker.offer(follow(instance, plan))
         return tracker.result(stopped, params={"neighbors": self.neighbors})
