@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from nco.mip.backend import (
     left_behind,
     run_interruptible,
 )
+
+logger = logging.getLogger("nco")
 
 #: Columns or rows written between two looks at the clock.
 CHUNK = 200
@@ -294,11 +297,12 @@ class ScipEngine:
             self._lost = not run_interruptible(
                 model.optimizeNogil, watch.stop, model.interruptSolve
             )
-        except Exception:
-            # Asked to stop between two of its stages, SCIP may end with an error ("method
-            # cannot be called at this time"); what it had found until then counts.
+        except Exception as error:
+            # Asked to stop between two of its stages, SCIP may end with an error, which the
+            # binding knows as a plain Exception; what it had found until then counts.
             if not watch.stop():
                 raise
+            logger.warning("SCIP ended with an error when it was asked to stop: %s", error)
             self._lost = True
         finally:
             ears.watch = None
