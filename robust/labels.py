@@ -16,13 +16,10 @@ import logging
 import math
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from numpy.typing import NDArray
 
 from nco.robust.encoding import ENCODERS, encoder_of
 from nco.robust.recourse import budget_recourse, knapsack_recourse
+from nco.training.label import Parts, make_parts
 
 log = logging.getLogger("nco")
 
@@ -296,12 +294,6 @@ def _write_part(
     write_labels(path, make_chunk(problem, seed, first, count, a, b), {})
 
 
-def _worker() -> None:
-    # The parent decides when to stop; one thread per process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
 def label(
     problem: str,
     out: str | Path,
@@ -343,15 +335,7 @@ def label(
     if min(instances, jobs) < 1 or a < 4 or b < 8:
         raise ValueError("give instances and jobs >= 1, a >= 4 and b >= 8.")
     meta = {"problem": problem, "instances": instances, "seed": seed, "a": a, "b": b}
-    parts = out.with_name(f"{out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    stamp, text = parts / "meta.json", json.dumps(meta)
-    if not stamp.is_file():
-        stamp.write_text(text, encoding="utf-8")
-    elif stamp.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{parts} belongs to a call with other arguments; remove it.")
-    chunks = {begin: parts / f"{begin:09d}.npz" for begin in range(0, instances, CHUNK)}
-    todo = [begin for begin, path in chunks.items() if not path.is_file()]
+    parts = Parts(out, instances, meta, CHUNK)
     started, spent = time.monotonic(), 0
 
     def tell(size: int) -> None:
@@ -359,44 +343,27 @@ def label(
         spent += size * a * b
         log.info("%d labels made, %.0f a second", spent, spent / (time.monotonic() - started))
 
-    def late() -> bool:
-        return time.monotonic() - started > minutes * 60
-
-    def arguments(begin: int) -> tuple[Path, str, int, int, int, int, int]:
-        size = min(CHUNK, instances - begin)
-        return chunks[begin], problem, seed, begin, size, a, b
+    def arguments(begin: int) -> tuple[Any, ...]:
+        return parts.path(begin), problem, seed, begin, parts.size(begin), a, b
 
     if jobs == 1:
-        for begin in todo:
-            if late():
+        for begin in parts.missing():
+            if time.monotonic() - started > minutes * 60:
                 break
             _write_part(*arguments(begin))
-            tell(min(CHUNK, instances - begin))
+            tell(parts.size(begin))
     else:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker) as pool:
-            running: dict[Future[None], int] = {}
-            while todo or running:
-                while todo and not late() and len(running) < 2 * jobs:
-                    begin = todo.pop(0)
-                    size = min(CHUNK, instances - begin)
-                    running[pool.submit(_write_part, *arguments(begin))] = size
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    size = running.pop(future)
-                    future.result()
-                    tell(size)
-    if any(not path.is_file() for path in chunks.values()):
+        make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=tell)
+    if parts.missing():
         raise ValueError(f"{out}: not finished in {minutes:g} minutes; the same call goes on.")
     merged: dict[str, list[NDArray[Any]]] = {}
-    for path in chunks.values():
-        with np.load(path, allow_pickle=False) as data:
+    for begin in range(0, instances, CHUNK):
+        with np.load(parts.path(begin), allow_pickle=False) as data:
             for key in data.files:
                 if key != "meta":
                     merged.setdefault(key, []).append(data[key])
     write_labels(out, {k: np.concatenate(v) for k, v in merged.items()}, meta)
-    shutil.rmtree(parts)
+    shutil.rmtree(parts.folder)
     return instances * a * b
 
 

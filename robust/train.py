@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from nco.training.checkpoints import (
     restore_optimizer,
     write_checkpoint,
 )
+from nco.training.config import linear_rate, settings
 
 log = logging.getLogger("nco")
 
@@ -169,9 +169,7 @@ class ValueTraining:
 
     def rate(self, step: int) -> float:
         """Factor of the peak rate: linear warm-up, then linear decay to zero."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        return max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+        return linear_rate(step, self.steps, self.warmup)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], path: str | None, changes: Iterable[str]) -> Self:
@@ -182,20 +180,7 @@ class ValueTraining:
         ValueError
             When the file is no TOML, or a name or a value is not understood.
         """
-        merged = dict(values)
-        if path is not None:
-            try:
-                merged |= tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise ValueError(f"{path}: {error}") from None
-        for change in changes:
-            name, sign, text = change.partition("=")
-            if not sign:
-                raise ValueError(f"{change!r} not understood; write name=value.")
-            try:
-                merged[name.strip()] = tomllib.loads(f"v = {text}")["v"]
-            except tomllib.TOMLDecodeError:
-                merged[name.strip()] = text.strip()
+        merged = {**values, **settings(path, changes)}
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for name, value in merged.items():
             if name not in fields:

@@ -843,8 +843,24 @@ class FactorModel(UncertaintySet):
         )
 
 
+class Composite(UncertaintySet):
+    """What sets made of sets share."""
+
+    parts: Sequence[UncertaintySet]
+
+    @property
+    def convex(self) -> bool:  # type: ignore[override]
+        """Whether all parts are."""
+        return all(p.convex for p in self.parts)
+
+    @property
+    def exact_rows(self) -> bool:  # type: ignore[override]
+        """Whether all parts' are."""
+        return all(p.exact_rows for p in self.parts)
+
+
 @dataclass(frozen=True, eq=False)
-class Product(UncertaintySet):
+class Product(Composite):
     """One scenario of each part, one after the other.
 
     Parameters
@@ -870,16 +886,6 @@ class Product(UncertaintySet):
     def dimension(self) -> int:  # type: ignore[override]
         """Length of a scenario."""
         return sum(p.dimension for p in self.parts)
-
-    @property
-    def convex(self) -> bool:  # type: ignore[override]
-        """Whether all parts are."""
-        return all(p.convex for p in self.parts)
-
-    @property
-    def exact_rows(self) -> bool:  # type: ignore[override]
-        """Whether all parts' are."""
-        return all(p.exact_rows for p in self.parts)
 
     @property
     def finite(self) -> bool:  # type: ignore[override]
@@ -965,7 +971,7 @@ def _diagonal(blocks: Sequence[Vector]) -> Vector:
 
 
 @dataclass(frozen=True, eq=False)
-class Intersection(UncertaintySet):
+class Intersection(Composite):
     """The scenarios that all parts share.
 
     Parameters
@@ -992,16 +998,6 @@ class Intersection(UncertaintySet):
     def dimension(self) -> int:  # type: ignore[override]
         """Length of a scenario."""
         return self.parts[0].dimension
-
-    @property
-    def convex(self) -> bool:  # type: ignore[override]
-        """Whether all parts are."""
-        return all(p.convex for p in self.parts)
-
-    @property
-    def exact_rows(self) -> bool:  # type: ignore[override]
-        """Whether all parts' are."""
-        return all(p.exact_rows for p in self.parts)
 
     @property
     def finite(self) -> bool:  # type: ignore[override]

@@ -117,18 +117,30 @@ def members(actions: Tensor, n: int) -> Tensor:
     return out.scatter_(1, torch.where(actions >= 0, actions, n), True)[:, :n]
 
 
+class TourTeacher:
+    """What the teachers of closed tours through all nodes share."""
+
+    def prepare(self, fields: Fields) -> Fields:
+        """Tours need nothing."""
+        return fields
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The tours from node 0 on, as recorded actions."""
+        return tour_actions(fields["tour"].long())
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Tours from node 0."""
+        return {"tour": F.pad(actions, (1, 0))}
+
+
 @dataclass(frozen=True)
-class TSPTeacher:
+class TSPTeacher(TourTeacher):
     """Open paths cut from tours.
 
     Every micro-batch has one width: either all paths have the same number r of inner
     nodes, or every path has its own r > k, of which the k nearest to the current node
     are kept. Over batches, r is uniform in 2..n-1 as if drawn per example.
     """
-
-    def prepare(self, fields: Fields) -> Fields:
-        """Tours need nothing."""
-        return fields
 
     def examples(
         self,
@@ -172,14 +184,6 @@ class TSPTeacher:
         state = State(points[:, order], node[:, order], points.new_zeros(size, 0))
         return Examples(state, target, place)
 
-    def actions(self, fields: Fields) -> Tensor:
-        """The tours from node 0 on, as recorded actions."""
-        return tour_actions(fields["tour"].long())
-
-    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
-        """Tours from node 0."""
-        return {"tour": F.pad(actions, (1, 0))}
-
     def cost(self, fields: Fields) -> Tensor:
         """Lengths [N] of the labels' tours, in float64."""
         points = fields["coords"].double()
@@ -188,16 +192,12 @@ class TSPTeacher:
 
 
 @dataclass(frozen=True)
-class ATSPTeacher:
+class ATSPTeacher(TourTeacher):
     """Open paths cut from tours of problems with a cost matrix.
 
     Shapes are drawn as by `TSPTeacher`. The states hold their own part of the matrix, in
     half of the examples transposed, with the path turned round.
     """
-
-    def prepare(self, fields: Fields) -> Fields:
-        """Tours need nothing."""
-        return fields
 
     def examples(
         self,
@@ -241,14 +241,6 @@ class ATSPTeacher:
             dist.new_zeros(size, m, 0), rows, dist.new_zeros(size, 0), dist=dist, owner=owner
         )
         return Examples(state, (place == 1).float(), place, directed=True)
-
-    def actions(self, fields: Fields) -> Tensor:
-        """The tours from node 0 on, as recorded actions."""
-        return tour_actions(fields["tour"].long())
-
-    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
-        """Tours from node 0."""
-        return {"tour": F.pad(actions, (1, 0))}
 
     def cost(self, fields: Fields) -> Tensor:
         """Costs [N] of the labels' tours, in float64."""

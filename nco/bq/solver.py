@@ -211,9 +211,9 @@ class BQ:
     def _model(self, policy: str) -> Model:
         import torch
 
-        from nco.bq.weights import bf16_pays, read_model
+        from nco.bq.weights import bf16_pays
         from nco.training.checkpoints import CheckpointError
-        from nco.training.export import read_run
+        from nco.training.export import read_trained
 
         name = self.device
         if name == "auto":
@@ -228,7 +228,7 @@ class BQ:
             ) from None
         try:
             path = self._path() if self.weights else cards.default_weights(policy)
-            model = read_run(path, policy) if path.is_dir() else read_model(path, policy)
+            model = read_trained(path, policy)
         except (cards.WeightsError, CheckpointError) as error:
             raise InputError(None, None, str(error)) from None
         bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"

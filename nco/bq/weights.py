@@ -5,8 +5,6 @@ Nothing is ever unpickled. What a weights folder holds: see `nco.weights`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from safetensors.torch import load, save
 from nco.bq.decoding import Model
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.weights import ARCHITECTURE, FORMAT, WeightsError, manifest, read_card
+from nco.weights import ARCHITECTURE, misfit, read_checked, write_checked
 
 
 def read_model(path: str | Path, problem: str | None = None) -> Model:
@@ -37,29 +35,15 @@ def read_model(path: str | Path, problem: str | None = None) -> Model:
         When the file is missing, damaged, for another problem, or not understood.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: no weights: {error.strerror}") from None
-    card = read_card(path)
-    if problem is not None and card["problem"] != problem:
-        raise WeightsError(f"{path}: weights for {card['problem']}, not for {problem}")
-    if card["architecture"] != ARCHITECTURE:
-        raise WeightsError(f"{path}: a value network, not a policy; use it with neur2ro")
-    expected = manifest(path.parent).get(path.stem)
-    if expected is None:
-        raise WeightsError(
-            f"{path}: manifest.json beside it does not name it; export the weights again"
-        )
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise WeightsError(f"{path}: damaged (sha256 differs from the manifest's); fetch it again")
+    card, data = read_checked(
+        path, problem, ARCHITECTURE, "a value network, not a policy; use it with neur2ro"
+    )
     try:
         policy = load_policy(card["problem"]).POLICY(**card["policy"])
         network = Network(NetworkConfig(**card["network"]))
         network.load_state_dict({k: v.float() for k, v in load(data).items()})
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        text = " ".join(str(error).split())
-        raise WeightsError(f"{path}: weights and card do not fit this version: {text}") from None
+        raise misfit(path, error) from None
     return Model(network, policy, int(card.get("k", 0)), dict(card))
 
 
@@ -87,12 +71,9 @@ def write_weights(
         What else the card says: candidates ``k``, training command, data, steps,
         hardware, measured gaps, licence.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().bfloat16() for k, v in network.state_dict().items()}
     data = save({k: v.contiguous() for k, v in tensors.items()})
     full = {
-        "format": FORMAT,
         "architecture": ARCHITECTURE,
         "problem": problem,
         "policy": dict(policy),
@@ -100,17 +81,7 @@ def write_weights(
         "parameters": sum(v.numel() for v in tensors.values()),
         **card,
     }
-    sums = {**manifest(folder), name: hashlib.sha256(data).hexdigest()}
-    path = folder / f"{name}.safetensors"
-    for target, content in (
-        (path, data),
-        (folder / f"{name}.json", (json.dumps(full, indent=1) + "\n").encode()),
-        (folder / "manifest.json", (json.dumps(sums, indent=1, sort_keys=True) + "\n").encode()),
-    ):
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(content)
-        part.replace(target)
-    return path
+    return write_checked(folder, name, data, full)
 
 
 def bf16_pays(device: torch.device) -> bool:

@@ -86,15 +86,7 @@ def train(
         told = _Teller(line, settings)
         try:
             trainer = Trainer(settings, out, on_row=told)
-            before = {
-                number: signal.signal(number, lambda *_: trainer.stop.set())
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
-            try:
-                trainer.run(math.inf if minutes is None else minutes)
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
+            _run(trainer, minutes)
         except (ValueError, TrainingError, MemoryError) as error:
             raise InputError(None, None, str(error) or "out of memory") from error
     _curve(out)
@@ -124,20 +116,25 @@ def _value_network(
         trainer = ValueTrainer(
             ValueTraining.read(given, str(config) if config else None, changes), out
         )
-        before = {
-            number: signal.signal(number, lambda *_: trainer.stop.set())
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            trainer.run(math.inf if minutes is None else minutes)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        _run(trainer, minutes)
         trainer.export(out, f"{problem}-v1")
     except (ValueError, MemoryError) as error:
         raise InputError(None, None, str(error) or "out of memory") from error
     print(out)
     return 0
+
+
+def _run(trainer: Any, minutes: float | None) -> None:
+    """Run it; Ctrl-C and SIGTERM end it with a checkpoint."""
+    before = {
+        number: signal.signal(number, lambda *_: trainer.stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        trainer.run(math.inf if minutes is None else minutes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _settings(config: Path | None, changes: list[str], problem: str) -> TrainConfig:

@@ -12,6 +12,45 @@ from typing import Any, Self
 OPTIMIZERS = ("adamw", "muon")
 
 
+def settings(path: str | Path | None, changes: Iterable[str]) -> dict[str, Any]:
+    """Plain values of a TOML file and of ``name=value`` changes (TOML values, or bare words).
+
+    A change ``table.name=value`` is one inside a table.
+
+    Raises
+    ------
+    ValueError
+        When the file is no TOML, or a change has no value.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+    for change in changes:
+        name, sign, text = change.partition("=")
+        if not sign:
+            raise ValueError(f"{change!r} not understood; write name=value.")
+        try:
+            value = tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        group, dot, key = name.strip().partition(".")
+        if dot:
+            values[group] = {**values.get(group, {}), key: value}
+        else:
+            values[group] = value
+    return values
+
+
+def linear_rate(step: int, steps: int, warmup: int) -> float:
+    """Factor of a peak rate: linear warm-up, then linear decay to zero at ``steps``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of a training run.
@@ -128,9 +167,7 @@ class TrainConfig:
 
     def learning_rate(self, step: int) -> float:
         """Factor of the peak rates: linear warm-up, then linear decay to zero."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        return max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+        return linear_rate(step, self.steps, self.warmup)
 
     @classmethod
     def read(cls, path: str | Path | None = None, changes: Iterable[str] = ()) -> Self:
@@ -141,26 +178,7 @@ class TrainConfig:
         ValueError
             When the file is no TOML, or a name or a value's type is not known.
         """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise ValueError(f"{path}: {error}") from None
-        for change in changes:
-            name, sign, text = change.partition("=")
-            if not sign:
-                raise ValueError(f"{change!r} not understood; write name=value.")
-            try:
-                value = tomllib.loads(f"x = {text}")["x"]
-            except tomllib.TOMLDecodeError:
-                value = text
-            group, dot, key = name.strip().partition(".")
-            if dot:
-                values[group] = {**values.get(group, {}), key: value}
-            else:
-                values[group] = value
-        return cls.of(values)
+        return cls.of(settings(path, changes))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

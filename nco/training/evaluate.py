@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from nco.bq.decoding import Model, construct, improve
-from nco.bq.weights import read_model
-from nco.training.export import read_run
+from nco.training.export import read_trained
 
 
 def read_fields(path: str | Path, count: int | None) -> tuple[dict[str, torch.Tensor], Any]:
@@ -122,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fp32", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        load = read_run if Path(options.model).is_dir() else read_model
-        model = load(options.model).on(options.device, bf16=not options.fp32)
+        model = read_trained(options.model).on(options.device, bf16=not options.fp32)
         for row in rows(model, options.files, options):
             print(json.dumps(row), flush=True)
     except (ValueError, OSError, KeyError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from nco.bq.decoding import Model
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.bq.weights import write_weights
+from nco.bq.weights import read_model, write_weights
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 
 
@@ -49,6 +49,17 @@ def read_run(folder: str | Path, problem: str | None = None) -> Model:
     if problem not in (None, config["problem"]):
         raise CheckpointError(f"{folder}: trained for {config['problem']}, not for {problem}")
     return Model(network, policy, int(config["eval_k"]), meta)
+
+
+def read_trained(path: str | Path, problem: str | None = None) -> Model:
+    """The model of a weights file or of a training run's folder.
+
+    Raises
+    ------
+    CheckpointError, nco.weights.WeightsError
+        When it cannot be read, or is for another problem.
+    """
+    return read_run(path, problem) if Path(path).is_dir() else read_model(path, problem)
 
 
 def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:

@@ -170,6 +170,53 @@ class Parts:
         return made
 
 
+def make_parts(
+    parts: Parts,
+    write: Callable[..., None],
+    arguments: Callable[[int], tuple[Any, ...]],
+    *,
+    jobs: int,
+    minutes: float,
+    told: Callable[[int], object],
+) -> None:
+    """Make the missing chunks in processes of their own.
+
+    Parameters
+    ----------
+    parts
+        The chunks.
+    write
+        Makes and writes one.
+    arguments
+        What ``write`` is given for the chunk from that label on.
+    jobs
+        Processes.
+    minutes
+        None begins after that time.
+    told
+        Called with the number of labels of every chunk that is finished.
+    """
+    todo, started = parts.missing(), time.monotonic()
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_worker, initargs=(os.getpid(),)
+    ) as pool:
+        running: dict[Future[None], int] = {}
+        try:
+            while todo or running:
+                late = time.monotonic() - started > minutes * 60
+                while todo and not late and len(running) < 2 * jobs:
+                    begin = todo.pop(0)
+                    running[pool.submit(write, *arguments(begin))] = parts.size(begin)
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    size = running.pop(future)
+                    future.result()
+                    told(size)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 Progress = Callable[[int, int], object]
 
 
@@ -229,32 +276,18 @@ def label(
     meta = {"recipe": recipe, "seed": seed, "first": first, "n": n, "expert": name,
             "effort": effort, "unit": maker.unit}  # fmt: skip
     parts = Parts(out, count, meta, CHUNK)
-    todo = parts.missing()
-    started, done = time.monotonic(), count - sum(map(parts.size, todo))
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_worker, initargs=(os.getpid(),)
-    ) as pool:
-        running: dict[Future[None], int] = {}
-        try:
-            while todo or running:
-                late = time.monotonic() - started > minutes * 60
-                while todo and not late and len(running) < 2 * jobs:
-                    begin = todo.pop(0)
-                    size = parts.size(begin)
-                    running[
-                        pool.submit(
-                            _write_part, parts.path(begin), name, recipe, n, seed, first + begin,
-                            size, effort,
-                        )
-                    ] = size  # fmt: skip
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done += running.pop(future)
-                    future.result()
-                    progress(done, count)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    done = count - sum(map(parts.size, parts.missing()))
+
+    def arguments(begin: int) -> tuple[Any, ...]:
+        size = parts.size(begin)
+        return parts.path(begin), name, recipe, n, seed, first + begin, size, effort
+
+    def told(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, count)
+
+    make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=told)
     return parts.merge(problem, {}, **meta)
 
 

@@ -11,9 +11,8 @@ import torch
 
 from nco.bq.decoding import Model, choose, construct, improve
 from nco.bq.policies import load_policy
-from nco.bq.weights import read_model
 from nco.training.experts import expert_for
-from nco.training.export import read_run
+from nco.training.export import read_trained
 from nco.training.label import Parts, Progress, find_recipe, log_progress, pack
 from nco.training.labels import Arrays, draw, read_labels, write_labels
 from nco.training.train import pick_device
@@ -135,6 +134,6 @@ def find_model(weights: str, problem: str, device: str) -> Model:
         When there is none, or it is for another problem.
     """
     path = Path(weights) if weights else default_weights(problem)
-    model = read_run(path, problem) if path.is_dir() else read_model(path, problem)
+    model = read_trained(path, problem)
     where = pick_device(device)
     return model.on(where, bf16=where.type == "cuda")

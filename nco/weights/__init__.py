@@ -1,14 +1,16 @@
 """Shipped weights with their model cards; what is known of weights without loading them.
 
-A weights folder holds ``NAME.safetensors`` (bfloat16), ``NAME.json`` (the card: problem,
-policy options, network shape, how it was trained, measured gaps) and ``manifest.json``
-(sha256 of every weights file).
+A weights folder holds ``NAME.safetensors`` (policies in bfloat16, value networks in
+float32), ``NAME.json`` (the card: problem, policy options, network shape, how it was trained,
+measured gaps) and ``manifest.json`` (sha256 of every weights file).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,79 @@ def read_card(path: Path) -> dict[str, Any]:
             "update nco or retrain"
         )
     return card
+
+
+def read_checked(
+    path: Path, problem: str | None, architecture: str, otherwise: str
+) -> tuple[dict[str, Any], bytes]:
+    """Card and bytes of a weights file that is what it should be.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file with its card and manifest beside it.
+    problem
+        Refuse weights of any other problem, if it is named.
+    architecture
+        Refuse weights of any other architecture.
+    otherwise
+        What the weights of another architecture are, and what they are good for.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing, damaged, or for something else.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: no weights: {error.strerror}") from None
+    card = read_card(path)
+    if problem is not None and card["problem"] != problem:
+        raise WeightsError(f"{path}: weights for {card['problem']}, not for {problem}")
+    if card["architecture"] != architecture:
+        raise WeightsError(f"{path}: {otherwise}")
+    expected = manifest(path.parent).get(path.stem)
+    if expected is None:
+        raise WeightsError(
+            f"{path}: manifest.json beside it does not name it; export the weights again"
+        )
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise WeightsError(f"{path}: damaged (sha256 differs from the manifest's); fetch it again")
+    return card, data
+
+
+def misfit(path: Path, error: Exception) -> WeightsError:
+    """The error of weights that do not load into the network of their card."""
+    text = " ".join(str(error).split())
+    return WeightsError(f"{path}: weights and card do not fit this version: {text}")
+
+
+def write_checked(folder: str | Path, name: str, data: bytes, card: Mapping[str, Any]) -> Path:
+    """Write a weights file with its card, and enter it in the manifest; its path.
+
+    Parameters
+    ----------
+    folder
+        The weights folder, made if it is missing.
+    name
+        File name without suffix, such as ``tsp-v1``.
+    data
+        The file's bytes.
+    card
+        The card without its format.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    full = {"format": FORMAT, **card}
+    sums = {**manifest(folder), name: hashlib.sha256(data).hexdigest()}
+    path = folder / f"{name}.safetensors"
+    for target, content in (
+        (path, data),
+        (folder / f"{name}.json", (json.dumps(full, indent=1) + "\n").encode()),
+        (folder / "manifest.json", (json.dumps(sums, indent=1, sort_keys=True) + "\n").encode()),
+    ):
+        part = target.with_name(f".{target.name}.part")
+        part.write_bytes(content)
+        part.replace(target)
+    return path
