@@ -114,6 +114,9 @@ def _linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
         return Status.UNKNOWN, None
     if math.isfinite(budget.left()):
         highs.setOptionValue("time_limit", highs.getRunTime() + budget.left() + 0.01)
+    # HiGHS refuses another number of threads than the first one asked for in this thread,
+    # which may have been the caller's; zero takes what is there.
+    highs.setOptionValue("threads", 0)
     highs.run()
     code = highs.getModelStatus()
     if code == Code.kOptimal:
