@@ -240,6 +240,25 @@ solvers = Registry(
     Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
     Entry("bq", "nco.bq.solver:BQ", "BQ-NCO policies, anytime by reconstruction", "torch"),
     Entry(
+        "two-stage",
+        "nco.robust.auto:TwoStage",
+        "what auto does with two-stage problems: all of the following in turns",
+    ),
+    Entry("ccg", "nco.robust.ccg:CCG", "column-and-constraint generation"),
+    Entry(
+        "reformulation",
+        "nco.robust.reformulation:Reformulation",
+        "two-stage: relaxed recourse, dualised",
+    ),
+    Entry(
+        "k-adaptability",
+        "nco.robust.k_adaptability:KAdaptability",
+        "two-stage: the best of K recourses",
+    ),
+    Entry("static", "nco.robust.baselines:Static", "two-stage: one recourse for all scenarios"),
+    Entry("nominal", "nco.robust.baselines:Nominal", "two-stage: best in the nominal scenario"),
+    Entry("scenario", "nco.robust.baselines:Scenario", "two-stage: best in a few scenarios"),
+    Entry(
         "neur2ro",
         "nco.robust.neur2ro:Neur2RO",
         "learned column-and-constraint generation",

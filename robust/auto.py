@@ -1,0 +1,83 @@
+"""The choice for two-stage problems: a cheap certified start, local search, generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nco.instances.core import Stop
+from nco.robust import local_search
+from nco.robust.baselines import even_scenario, nominal_scenario
+from nco.robust.ccg import generate
+from nco.robust.masters import relaxed_master, scenario_master, static_master
+from nco.robust.reformulation import reason_against
+from nco.robust.search import RobustSolver, Search
+
+
+@dataclass(frozen=True)
+class TwoStage(RobustSolver):
+    """Reformulation and static recourse for a start, then local search and generation in turns.
+
+    Anytime: it keeps the best first stage with its worst scenario, and the least bound.
+
+    Parameters
+    ----------
+    backend
+        MIP engine: ``highs`` or ``scip``.
+    """
+
+    name: ClassVar[str] = "two-stage"
+
+    def run(self, search: Search) -> Stop | None:
+        """Spend the time on whatever still pays."""
+        problem, budget = search.problem, search.budget
+        search.trivial()
+        quick = local_search.suits(problem)
+        begun = budget.elapsed()
+        if reason_against(problem) is None:
+            search.solve(
+                relaxed_master(problem), budget.share(0.25), gap=1e-6, by="reformulation",
+                bounds=True,
+            )  # fmt: skip
+            search.log("reformulation", begun)
+            if search.closed or search.infeasible:
+                return Stop.PROVED
+        else:
+            for xi in (nominal_scenario(problem.uncertainty), even_scenario(problem.uncertainty)):
+                search.keep(xi)
+            low = problem.uncertainty.bounds()[0]
+            if problem.uncertainty.contains(low):
+                search.keep(low)
+            search.solve(
+                scenario_master(problem, search.scenarios), budget.share(0.2), gap=1e-4,
+                by="scenario", bounds=True,
+            )  # fmt: skip
+            search.log("scenario", begun)
+            if search.infeasible:
+                return Stop.PROVED
+        if search.tracker.done() is None and problem.affine.certain_rows:
+            begun = budget.elapsed()
+            search.solve(static_master(problem), budget.share(0.15), gap=1e-4, by="static")
+            search.log("static", begun)
+        rounds = 0
+        while search.tracker.done() is None and not search.closed:
+            before = (search.value, search.bound, len(search.scenarios))
+            if quick:
+                begun = budget.elapsed()
+                # Less of it as time goes on: what is found late is found by masters.
+                search_time = budget.share(0.3 if rounds == 0 else 0.1)
+                local_search.improve(search, search_time)
+                search.log("local search", begun)
+            if search.closed or search.tracker.done() is not None:
+                break
+            stop = generate(search, iterations=2, most=40, share=0.4)
+            if stop is Stop.PROVED or search.infeasible:
+                return Stop.PROVED
+            rounds += 1
+            if (search.value, search.bound, len(search.scenarios)) == before and not quick:
+                return None
+            if not np.isfinite(search.value) and rounds > 50:
+                return None
+        return Stop.PROVED if search.closed else None

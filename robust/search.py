@@ -1,0 +1,329 @@
+"""What all methods for two-stage problems share: evaluating first stages and keeping the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.instances.core import (
+    Budget,
+    Instance,
+    Listener,
+    Result,
+    Status,
+    Stop,
+    Tracker,
+    UnsupportedError,
+    spawn_seed,
+)
+from nco.instances.registry import backends
+from nco.mip.backend import Form, Limits, Watch, settle
+from nco.robust.masters import Master
+from nco.robust.two_stage import (
+    Evaluation,
+    InfeasibleRecourseError,
+    TwoStageProblem,
+    UnboundedRecourseError,
+)
+
+logger = logging.getLogger("nco")
+
+Vector = NDArray[np.float64]
+#: Solutions of a master that are evaluated, besides its last one.
+PROPOSALS = 3
+
+
+class Search:
+    """One solve: the problem, what is known of its first stages, and the limits.
+
+    Parameters
+    ----------
+    tracker
+        Keeps what is best.
+    problem
+        The problem.
+    engine
+        Class of a MIP engine.
+    seed
+        Of the engine and of sampling.
+    """
+
+    def __init__(self, tracker: Tracker[Any], problem: TwoStageProblem, engine: Any, seed: int):
+        self.tracker, self.problem, self.engine, self.seed = tracker, problem, engine, seed
+        self.budget = tracker.budget
+        self.rng = np.random.default_rng(seed)
+        self.scenarios: list[Vector] = []
+        self.known: dict[bytes, Evaluation | None] = {}
+        self.best: Evaluation | None = None
+        self.value = -math.inf
+        self.bound = math.inf
+        self.infeasible = False
+        self.refused: InfeasibleRecourseError | None = None
+        self.spent = {"master": 0.0, "adversary": 0.0}
+        self.rows: list[dict[str, Any]] = []
+
+    def keep(self, xi: Vector) -> bool:
+        """Add a scenario to those known; False if it is one of them."""
+        apart = 1e-7 * max(1.0, float(np.abs(xi).max()))
+        if any(float(np.abs(xi - other).max()) <= apart for other in self.scenarios):
+            return False
+        self.scenarios.append(np.asarray(xi, dtype=float))
+        return True
+
+    def hints(self, x: Vector) -> Vector:
+        """Scenarios so far, the worst for x first."""
+        known = np.array(self.scenarios[-60:]).reshape(-1, self.problem.uncertainty.dimension)
+        if self.problem.oracle is None or len(known) < 2:
+            return known[::-1]
+        values, _ = self.problem.recourse_at(x, known)
+        return known[np.argsort(values[0], kind="stable")]
+
+    def evaluate(self, x: Vector, by: str = "", budget: Budget | None = None) -> Evaluation | None:
+        """The worst case of a first stage, kept if it is the best; None if there is no value."""
+        x = self.problem.whole_x(x)
+        key = x.tobytes()
+        if key in self.known:
+            return self.known[key]
+        begin = self.budget.elapsed()
+        try:
+            found = self.problem.worst_case(x, budget or self.budget, self.hints(x))
+        except InfeasibleRecourseError as error:
+            self.known[key] = None
+            self.refused = error
+            self.keep(error.xi)
+            return None
+        except TimeoutError:
+            return None
+        finally:
+            self.spent["adversary"] += self.budget.elapsed() - begin
+        if found.exact or found.sampled:
+            self.known[key] = found
+        elif found.policies is None:
+            # Neither a value nor something that can be checked again in no time.
+            return None
+        self.keep(found.xi)
+        value = found.value if found.exact or found.sampled else found.guaranteed
+        if value > self.value and self.tracker.offer(self.problem.solution(found), by or None):
+            self.best, self.value = found, value
+        return found
+
+    def offer_bound(self, bound: float, by: str = "") -> None:
+        """Keep an upper bound of the maximised problem, a hair wider for the engines' sake."""
+        if not math.isfinite(bound):
+            return
+        bound += 1e-7 * max(1.0, abs(bound))
+        if bound < self.bound:
+            self.bound = bound
+            # Rounding apart, nothing is better than what is known to be attained.
+            exact = self.best is not None and self.best.exact
+            shown = max(bound, self.value) if exact else bound
+            self.tracker.offer_bound(self.problem.sign * shown, by or None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether bound and value meet."""
+        return self.bound - self.value <= 1e-6 * max(1.0, abs(self.value))
+
+    @property
+    def gap(self) -> float:
+        """Distance of bound and value relative to the value."""
+        if not math.isfinite(self.bound - self.value):
+            return math.inf
+        return max(0.0, self.bound - self.value) / max(1e-9, abs(self.value))
+
+    def solve(
+        self,
+        master: Master,
+        budget: Budget,
+        *,
+        gap: float = 1e-6,
+        start: Vector | None = None,
+        by: str = "",
+        bounds: bool = False,
+        evaluate: int = PROPOSALS,
+    ) -> Vector | None:
+        """Solve a master and evaluate its best first stages; the last one [p], or None.
+
+        Parameters
+        ----------
+        master
+            The MIP.
+        budget
+            All of it may be used for the MIP.
+        gap
+            Certified gap at which it ends.
+        start
+            Column values to start from.
+        by
+            Name for events.
+        bounds
+            Whether the master's bound is one of the problem.
+        evaluate
+            How many of its solutions are evaluated.
+        """
+        form = Form(master.mip)
+        begin = self.budget.elapsed()
+        outcome = settle(form)
+        seen: list[Vector] = []
+        if outcome is None:
+            engine = self.engine(form, seed=self.seed)
+            watch = Watch(
+                on_solution=lambda v: seen.append(v[master.x].copy()),
+                stop=lambda: self.budget.interrupted() or self.budget.left() <= 0.0,
+            )
+            try:
+                outcome = engine.solve(Limits(budget.left(), gap=gap), None, start, watch)
+            finally:
+                engine.close()
+        self.spent["master"] += self.budget.elapsed() - begin
+        if outcome.status is Status.INFEASIBLE:
+            self.infeasible = bounds
+            return None
+        if outcome.status is Status.UNBOUNDED and bounds:
+            raise UnboundedRecourseError(
+                "the problem is unbounded; give its columns or rows limits."
+            )
+        if bounds:
+            self.offer_bound(form.original(outcome.bound), by)
+        if outcome.x is not None:
+            seen.append(outcome.x[master.x])
+        fresh: list[Vector] = []
+        for x in (self.problem.whole_x(v) for v in reversed(seen)):
+            if not any(np.array_equal(x, other) for other in fresh):
+                fresh.append(x)
+        for x in fresh[:evaluate]:
+            if self.budget.interrupted() and self.best is not None:
+                break
+            self.evaluate(x, by)
+        return fresh[0] if fresh else None
+
+    def log(self, method: str, started: float) -> None:
+        """One row of the iterations' log."""
+        sign = self.problem.sign
+        self.rows.append({
+            "by": method,
+            "seconds": round(self.budget.elapsed(), 4),
+            "objective": sign * self.value if math.isfinite(self.value) else None,
+            "bound": sign * self.bound if math.isfinite(self.bound) else None,
+            "scenarios": len(self.scenarios),
+            "lasted": round(self.budget.elapsed() - started, 4),
+        })  # fmt: skip
+        logger.debug("%s: %s", method, self.rows[-1])
+
+    def trivial(self) -> None:
+        """Evaluate the first stage that does nothing, where that is allowed."""
+        first = self.problem.first
+        x = np.clip(np.zeros(self.problem.n), first.lower, first.upper)
+        activity = first.A @ x
+        if (activity >= first.row_lower - 1e-9).all() and (
+            activity <= first.row_upper + 1e-9
+        ).all():
+            self.evaluate(x, "nothing")
+
+
+def feasible_rows(problem: TwoStageProblem, x: Vector) -> NDArray[np.bool_]:
+    """Which of first stages [k, p] satisfy the first stage's rows [k]."""
+    first = problem.first
+    activity = x @ first.A.T
+    slack = 1e-9 * np.maximum(1.0, np.abs(activity))
+    good = (activity >= first.row_lower - slack) & (activity <= first.row_upper + slack)
+    return np.asarray(good.all(1))
+
+
+@dataclass(frozen=True)
+class RobustSolver:
+    """The base of the methods: checks, limits, and the result.
+
+    Parameters
+    ----------
+    backend
+        MIP engine: ``highs`` or ``scip``.
+    """
+
+    name: ClassVar[str]
+    proves: ClassVar[bool] = True
+    backend: str = "highs"
+
+    def reason(self, problem: TwoStageProblem) -> str | None:
+        """None, or why the method cannot take a two-stage problem."""
+        return None
+
+    def run(self, search: Search) -> Stop | None:
+        """Do the work; the reason to stop, or None for the budget's."""
+        raise NotImplementedError
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None, or why the instance cannot be solved."""
+        problem = getattr(instance, "two_stage", None)
+        if not isinstance(problem, TwoStageProblem):
+            return f"{instance.problem} is not a two-stage problem"
+        return self.reason(problem)
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance.
+
+        Raises
+        ------
+        UnsupportedError
+            When the method cannot take it.
+        InfeasibleRecourseError
+            When no first stage has a recourse in every scenario and one is at fault.
+        """
+        why = self.supports(instance)
+        if why is not None:
+            raise UnsupportedError(why)
+        tracker: Tracker[Any] = Tracker(
+            instance, budget, solver=self.name, seed=seed, on_event=on_event
+        )
+        problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
+        search = Search(
+            tracker, problem, backends.load(self.backend), spawn_seed(seed, instance.digest)
+        )
+        with budget.catch_interrupt():
+            if start is not None:
+                search.keep(np.asarray(start["xi"], dtype=float))
+                search.evaluate(np.asarray(start["x"], dtype=float), "start")
+            stopped = self.run(search)
+        status = None
+        if search.best is None:
+            status = Status.INFEASIBLE if search.infeasible else Status.UNKNOWN
+            if search.infeasible:
+                stopped = Stop.PROVED
+            elif search.refused is not None and tracker.done() is None:
+                raise search.refused
+        elif search.closed and search.best.exact:
+            tracker.bound = tracker.objective
+            stopped = Stop.PROVED
+        if stopped is None:
+            stopped = tracker.done() or Stop.FINISHED
+        return tracker.result(
+            stopped, status=status, params=self.params(), versions=self.versions(),
+            extra={"iterations": search.rows, "seconds": search.spent,
+                   "scenarios": len(search.scenarios)},
+        )  # fmt: skip
+
+    def params(self) -> Mapping[str, Any]:
+        """The parameters, for the result."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def versions(self) -> Mapping[str, str]:
+        """What computed the result."""
+        from importlib.metadata import version
+
+        package = {"highs": "highspy", "scip": "pyscipopt"}.get(self.backend)
+        return {package: version(package)} if package else {}
