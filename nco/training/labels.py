@@ -85,6 +85,37 @@ def mixed_knapsack(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"values": values, "weights": weights, "capacity": capacity}
 
 
+def rest_knapsack(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: the end of a greedy packing of instance i of `mixed_knapsack` with 4 n items.
+
+    Items are packed by value per weight, with noise; the last 1..16 are taken out again, and
+    the n best of those that fit are kept. Whoever packs greedily comes to such states, where
+    often nothing fills the capacity, unlike in what remains of an optimal selection.
+    """
+    whole = mixed_knapsack(seed, first, count, 4 * n)
+    values = np.ones((count, n), dtype=np.int64)
+    weights = np.empty((count, n), dtype=np.int64)
+    capacity = whole["capacity"].copy()
+    for i in range(count):
+        rng = np.random.default_rng([seed, first + i, 1])
+        value, weight = whole["values"][i], whole["weights"][i]
+        ratio = np.log(value / weight)
+        packed = []
+        for item in np.argsort(-ratio - 0.2 * rng.random() ** 3 * rng.standard_normal(4 * n)):
+            if weight[item] <= capacity[i]:
+                capacity[i] -= weight[item]
+                packed.append(item)
+        again = packed[-int(min(16, len(packed)) ** rng.random()) :]
+        capacity[i] += weight[again].sum()
+        free = np.setdiff1d(np.flatnonzero(weight <= capacity[i]), packed[: -len(again)])
+        best = free[np.argsort(-ratio[free], kind="stable")[:n]]
+        values[i, : len(best)] = value[best]
+        # Rows that are left over hold items that do not fit.
+        weights[i] = capacity[i] + 1
+        weights[i, : len(best)] = weight[best]
+    return {"values": values, "weights": weights, "capacity": capacity}
+
+
 def closure(costs: NDArray[np.int32]) -> NDArray[np.int32]:
     """Shortest path lengths [n, n] between all nodes (Floyd, 1962), in place."""
     through = np.empty_like(costs)
@@ -137,6 +168,7 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "cvrp-uniform": ("cvrp", uniform_cvrp),
     "cvrp-mixed": ("cvrp", mixed_cvrp),
     "knapsack-mixed": ("knapsack", mixed_knapsack),
+    "knapsack-rest": ("knapsack", rest_knapsack),
     "op-mixed": ("op", mixed_op),
 }
 #: The names of arrays that are solutions; all others belong to the instances.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nco.training.labels import LabelError, read_labels, write_labels
+from nco.training.labels import RECIPES, LabelError, draw, read_labels, write_labels
 
 
 def test_a_recipe_redraws_the_instances(tmp_path: Path) -> None:
@@ -18,6 +18,31 @@ def test_a_recipe_redraws_the_instances(tmp_path: Path) -> None:
     plain = read_labels(f"{tmp_path / 'b.npy'}:tsp-uniform:5")
     assert plain.fields["coords"].shape == (3, 7, 2)
     assert plain.digest != labels.digest
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_an_instance_does_not_depend_on_the_others(recipe: str) -> None:
+    together = draw(recipe, 3, 0, 6, 12)
+    alone = draw(recipe, 3, 4, 1, 12)
+    assert all(np.array_equal(alone[k][0], v[4]) for k, v in together.items())
+
+
+def test_what_remains_of_a_packing_are_the_best_items_that_fit() -> None:
+    rest = draw("knapsack-rest", 7, 0, 40, 10)
+    whole = draw("knapsack-mixed", 7, 0, 40, 40)
+    fits = rest["weights"] <= rest["capacity"][:, None]
+    assert (rest["capacity"] <= whole["capacity"]).all()
+    assert fits.any(1).all()
+    assert not fits.all()
+    # The rows that are filled up come last, and hold items of the instance otherwise.
+    assert (fits[:, :-1] >= fits[:, 1:]).all()
+    for i in range(40):
+        items = set(zip(whole["values"][i], whole["weights"][i], strict=True))
+        assert (
+            set(zip(rest["values"][i][fits[i]], rest["weights"][i][fits[i]], strict=True)) <= items
+        )
+        ratio = rest["values"][i][fits[i]] / rest["weights"][i][fits[i]]
+        assert (np.diff(ratio) <= 0).all()
 
 
 def test_coordinates_may_be_stored(tmp_path: Path) -> None:
