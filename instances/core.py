@@ -1291,24 +1291,40 @@ def spawn_seed(seed: int, digest: str) -> int:
     return int(sequence.generate_state(1)[0]) & 0x7FFFFFFF
 
 
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a device, a pipe or a socket."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]:
     """Write a file so that it appears whole or not at all.
+
+    A link keeps pointing where it does; a device or a pipe is written into.
 
     Raises
     ------
     InputError
         When the folder cannot be written.
     """
-    target = Path(path)
+    encoding = None if "b" in mode else "utf-8"
+    if is_special(path):
+        try:
+            with open(path, mode, encoding=encoding) as file:
+                yield file
+        except OSError as error:
+            raise InputError(
+                path, None, f"cannot be written: {error.strerror}", "name a file"
+            ) from None
+        return
+    target = Path(os.path.realpath(path))
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise InputError(
-            target, None, f"cannot be written: {error.strerror}", "choose another folder"
+            path, None, f"cannot be written: {error.strerror}", "choose another folder"
         ) from None
     try:
-        encoding = None if "b" in mode else "utf-8"
         with os.fdopen(handle, mode, encoding=encoding) as file:
             yield file
             file.flush()
@@ -1320,7 +1336,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise InputError(
-            target, None, f"cannot be written: {error.strerror}", "check space and rights"
+            path, None, f"cannot be written: {error.strerror}", "check space and rights"
         ) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

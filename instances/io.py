@@ -19,7 +19,15 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from nco.instances.core import METRICS, Batch, InputError, Instance, atomic_write, plain
+from nco.instances.core import (
+    METRICS,
+    Batch,
+    InputError,
+    Instance,
+    atomic_write,
+    is_special,
+    plain,
+)
 from nco.instances.registry import formats, problems
 
 #: Bytes of a file that ``sniff`` sees.
@@ -84,12 +92,14 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     Raises
     ------
     InputError
-        When the file is missing, a folder, unreadable, too large or not valid gzip.
+        When the file is missing, a folder, a device, unreadable, too large or not valid gzip.
     """
     path = Path(path)
     try:
         if path.is_dir():
             raise InputError(path, None, "is a folder", "name a file")
+        if is_special(path):
+            raise InputError(path, None, "is a device or a pipe", "name a file")
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else path.open("rb") as file:

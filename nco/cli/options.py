@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -155,12 +156,16 @@ def check_writable(path: Path, folder: bool = False) -> None:
     """
     import tempfile
 
-    from nco.instances.core import InputError
+    from nco.instances.core import InputError, is_special
 
     if not folder and path.is_dir():
         raise InputError(path, None, "is a folder", "name a file")
     if folder and path.exists() and not path.is_dir():
         raise InputError(path, None, "is a file", "name a folder")
+    if is_special(path):
+        if not os.access(path, os.W_OK):
+            raise InputError(path, None, "cannot be written", "check its rights")
+        return
     parent = path if folder else path.parent
     while folder and not parent.exists():
         parent = parent.parent

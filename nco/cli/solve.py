@@ -147,6 +147,8 @@ def solve(
     if jobs != 1 and len(files) == 1 and "jobs" not in params and _takes(name, "jobs"):
         # One instance: the jobs are the solver's own workers.
         params["jobs"] = jobs if jobs > 0 else os.cpu_count() or 1
+        if backend != "loky":
+            params["backend"] = backend
         jobs = 1
     if start is not None and len(files) > 1:
         raise InputError(None, None, "--start goes with one file", "solve the files one by one")
@@ -261,7 +263,7 @@ class Output:
             io.write_solution(instance, result.solution, path)
 
     def close(self) -> None:
-        """Write the file of JSON lines, if that is the target.
+        """Write the file of JSON lines, if that is the target and there are results.
 
         Raises
         ------
@@ -270,7 +272,7 @@ class Output:
         """
         from nco.instances.core import atomic_write
 
-        if self.path is not None and self.jsonl:
+        if self.path is not None and self.jsonl and self.lines:
             with atomic_write(self.path) as file:
                 file.write("".join(line + "\n" for line in self.lines))
 

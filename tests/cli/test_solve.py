@@ -172,6 +172,13 @@ def test_out_jsonl_holds_all_results(nco, here):
     assert [row["instance"] for row in rows] == ["berlin52", "er60"]
 
 
+def test_out_is_untouched_where_there_is_nothing_to_write(nco, here):
+    (here / "all.jsonl").write_text("old")
+    (here / "bad.tsp").write_text("")
+    assert nco("solve", "bad.tsp", "--out", "all.jsonl").code == 2
+    assert (here / "all.jsonl").read_text() == "old"
+
+
 def test_out_folder_holds_one_file_for_each_instance(nco, here):
     assert nco("solve", "berlin52.tsp", "strong200.kp", *QUICK, "--out", "sols").code == 0
     assert sorted(p.name for p in (here / "sols").iterdir()) == ["berlin52.tour", "strong200.sol"]

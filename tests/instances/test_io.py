@@ -207,6 +207,25 @@ def current_umask():
     return value
 
 
+def test_links_and_pipes_stay_what_they_are(tmp_path):
+    """Written through, never replaced; and nothing waits for a pipe."""
+    instance = TSP(coords=[[0, 0]])
+    target, link, pipe = (tmp_path / name for name in ("x.tsp", "link.tsp", "pipe.tsp"))
+    link.symlink_to("x.tsp")
+    io.write(instance, link)
+    assert link.is_symlink()
+    assert io.read(target).digest == instance.digest
+    os.mkfifo(pipe)
+    assert "is a device or a pipe" in refused(pipe).what
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    io.write(instance, pipe)
+    assert os.read(reader, 1 << 16) == target.read_bytes()
+    os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(InputError, match="cannot be written"), atomic_write("/dev/full") as file:
+        file.write("x")
+
+
 def test_unwritable(tmp_path):
     """Missing folders, folders as files, unknown suffixes."""
     instance = TSP(coords=[[0, 0]])
