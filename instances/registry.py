@@ -164,6 +164,11 @@ problems = Registry(
         "nco.instances.capital_budgeting:CapitalBudgetingLoans",
         "the same with loans and certain costs",
     ),
+    Entry(
+        "facility-location",
+        "nco.instances.facility_location:FacilityLocation",
+        "robust choice of sites before the demands are known",
+    ),
 )
 
 #: Several entries may serve one problem; see `nco.instances.io`.
@@ -184,6 +189,7 @@ formats = Registry(
     Entry("rkp", "nco.instances.two_stage_text:KNAPSACK", "two-stage knapsack as published"),
     Entry("cb", "nco.instances.two_stage_text:CAPITAL", "capital budgeting as published"),
     Entry("cbl", "nco.instances.two_stage_text:LOANS", "capital budgeting with loans"),
+    Entry("rfl", "nco.instances.two_stage_text:FACILITY", "facility location, Gamma demands"),
     Entry("npz", "nco.instances.arrays:NPZ", "one instance or a batch of arrays; .npz"),
     Entry("json", "nco.instances.arrays:JSON", "one instance; .json"),
 )

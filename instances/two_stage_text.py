@@ -3,7 +3,8 @@
 All are numbers between blanks, without any word. The two-stage knapsack and capital
 budgeting with loans: A. Arslan and B. Detienne, INFORMS J. Computing 34 (2022); capital
 budgeting: A. Subramanyam, C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12 (2020), in the
-files of Neur2RO (ICLR 2024).
+files of Neur2RO (ICLR 2024). Facility location has a layout like that of OR-Library's
+capacitated warehouses.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans
 from nco.instances.core import InputError
+from nco.instances.facility_location import FacilityLocation
 from nco.instances.io import Format, read_text
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 
@@ -25,6 +28,10 @@ Row = tuple[int, list[float]]
 
 _KNAPSACK = "write 'n C Gamma', then n lines 'profit degradation repair-weight weight outsourcing'"
 _CAPITAL = "write 'seed n m B max_loan', a line of n costs, one of n revenues, 2 n lines of m"
+_FACILITY = (
+    "write 'sites customers Gamma', a line 'capacity fixed-cost' for each site, and "
+    "'demand deviation penalty' with a cost per unit from every site for each customer"
+)
 _LOANS = "write 'N B C1 C2 l1 l2 f rho M', then N lines 'profit cost Q1 .. QM'"
 
 
@@ -102,13 +109,9 @@ def read_knapsack(path: Path, problem: str = "") -> TwoStageKnapsack:
         raise InputError(path, line, f"capacity = {head[1]:g} < 0", "give a number >= 0")
     _complete(path, rows, n + 1, _KNAPSACK)
 
-    def fine(values: list[float]) -> str | None:
-        names = ("profit", "degradation", "repair weight", "weight", "outsourcing cost")
-        wrong = [f"{k} {v:g} < 0" for k, v in zip(names, values, strict=True) if v < 0]
-        return wrong[0] if wrong else None
-
     body = [(number, _width(path, (number, v), 5, _KNAPSACK)) for number, v in rows[1:]]
-    _checked(path, body, fine, "numbers must not be negative")
+    names = ("profit", "degradation", "repair weight", "weight", "outsourcing cost")
+    _checked(path, body, partial(_negative, names), "numbers must not be negative")
     p, d, t, c, f = (_array([v[k] for _, v in body]) for k in range(5))
     return TwoStageKnapsack(
         profits=p, degradations=d, repair_weights=t, weights=c, outsourcing_costs=f,
@@ -223,6 +226,55 @@ def write_loans(instance: CapitalBudgetingLoans, file: TextIO) -> None:
         file.write(f" {p.item()!r} {c.item()!r} {_text(q)}\n")
 
 
+def read_facility(path: Path, problem: str = "") -> FacilityLocation:
+    """Read facility location: ``n m Gamma``, n lines ``s f``, m lines ``d e p c_1 .. c_n``.
+
+    Raises
+    ------
+    InputError
+        When it is none, or counts or numbers are out of range.
+    """
+    rows = _rows(path, _FACILITY)
+    line, head = rows[0]
+    _width(path, rows[0], 3, _FACILITY)
+    n = _count(path, line, head[0], "sites")
+    m = _count(path, line, head[1], "customers")
+    if not 0 <= head[2] <= m:
+        raise InputError(path, line, f"Gamma = {head[2]:g} is not within 0 and m = {m}", "mend it")
+    _complete(path, rows, 1 + n + m, _FACILITY)
+    sites = [(number, _width(path, (number, v), 2, _FACILITY)) for number, v in rows[1 : n + 1]]
+    places = [(number, _width(path, (number, v), 3 + n, _FACILITY)) for number, v in rows[n + 1 :]]
+    for body, names in (
+        (sites, ("capacity", "fixed cost")), (places, ("demand", "deviation", "penalty")),
+    ):  # fmt: skip
+        _checked(path, body, partial(_negative, names), "numbers must not be negative")
+    values, other = np.array([v for _, v in places]), [v for _, v in sites]
+    return FacilityLocation(
+        fixed_costs=_array([v[1] for v in other]), capacities=_array([v[0] for v in other]),
+        costs=_array(values[:, 3:].T), demands=_array(values[:, 0]),
+        deviations=_array(values[:, 1]), penalties=_array(values[:, 2]), gamma=head[2],
+        name=path.name.removesuffix(".rfl"),
+    )  # fmt: skip
+
+
+def _negative(names: Sequence[str], values: list[float]) -> str | None:
+    for k, value in enumerate(values):
+        if value < 0:
+            return f"{names[k] if k < len(names) else 'cost'} {value:g} < 0"
+    return None
+
+
+def write_facility(instance: FacilityLocation, file: TextIO) -> None:
+    """Write the layout that `read_facility` reads."""
+    n, m = instance.costs.shape
+    file.write(f"{n} {m} {instance.gamma!r}\n")
+    for s, f in zip(instance.capacities, instance.fixed_costs, strict=True):
+        file.write(f"{s.item()!r} {f.item()!r}\n")
+    for j in range(m):
+        own = (instance.demands[j], instance.deviations[j], instance.penalties[j])
+        file.write(" ".join(repr(v.item()) for v in own) + f" {_text(instance.costs[:, j])}\n")
+
+
 def _numbers_in(head: str) -> list[list[float]] | None:
     """The first two lines of numbers, None if there is anything else."""
     out: list[list[float]] = []
@@ -254,6 +306,11 @@ def _is_capital(head: str) -> bool:
     )  # fmt: skip
 
 
+def _is_facility(head: str) -> bool:
+    rows = _numbers_in(head)
+    return rows is not None and len(rows[0]) == 3 and len(rows[1]) == 2
+
+
 def _is_loans(head: str) -> bool:
     rows = _numbers_in(head)
     return rows is not None and len(rows[0]) == 9 and len(rows[1]) == 2 + rows[0][8]
@@ -279,4 +336,11 @@ LOANS = Format(
     sniff=_is_loans,
     read=read_loans,
     write=write_loans,
+)
+FACILITY = Format(
+    problem="facility-location",
+    suffixes=(".rfl",),
+    sniff=_is_facility,
+    read=read_facility,
+    write=write_facility,
 )
