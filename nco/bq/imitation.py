@@ -270,6 +270,9 @@ class CVRPTeacher:
 
     order: str = "fullest"
 
+    #: Whether the way back to the depot costs nothing, which gives routes a direction.
+    open = False
+
     def __post_init__(self) -> None:
         """Validate."""
         if self.order not in ("fullest", "sweep"):
@@ -325,6 +328,7 @@ class CVRPTeacher:
         length = torch.zeros_like(place).scatter_add_(1, route, torch.ones_like(place))
         last = first + length.gather(1, route) - 1
         flip = torch.rand(size, n, generator=generator, device=device).gather(1, route) < 0.5
+        flip &= not self.open
         tour = tour.gather(1, torch.where(flip, first + last - place, place))
         # Customers already served; as for the TSP, one number per micro-batch where it
         # decides the shape, else one per example.
@@ -375,7 +379,8 @@ class CVRPTeacher:
         inside = (served > 0) & ~start.gather(1, at)
         before = torch.where(inside, spaced.gather(1, at) - 1, far)
         spaced = spaced.gather(1, place)
-        return Examples(state, target, torch.cat([before, far, spaced], 1))
+        position = torch.cat([before, far, spaced], 1)
+        return Examples(state, target, position, directed=self.open)
 
     def actions(self, fields: Fields) -> Tensor:
         """The customers in their order, with where routes begin."""
@@ -395,9 +400,10 @@ class CVRPTeacher:
         points = points.gather(1, fields["tour"].long()[..., None].expand(-1, -1, 2))
         home = torch.linalg.vector_norm(points - depot, dim=2)
         direct = torch.linalg.vector_norm(points[:, 1:] - points[:, :-1], dim=2)
-        via = home[:, 1:] + home[:, :-1]
+        back = 0.0 if self.open else 1.0
+        via = home[:, 1:] + back * home[:, :-1]
         legs = torch.where(fields["start"][:, 1:].bool(), via, direct)
-        return home[:, 0] + legs.sum(1) + home[:, -1]
+        return home[:, 0] + legs.sum(1) + back * home[:, -1]
 
 
 #: Numbers that are not whole are counted in this many units of the capacity.

@@ -29,6 +29,7 @@ FALLBACK = {
     "tsp": "space-filling-curve",
     "atsp": "nearest-neighbor",
     "cvrp": "savings",
+    "ovrp": "insertion",
     "op": "insertion",
     "knapsack": "greedy",
 }
@@ -168,7 +169,7 @@ class BQ:
             kinds.setdefault((policy_of(instance), instance.n), []).append(number)
             if start is not None and start[number] is not None:
                 trackers[number].offer(start[number], by="start")
-        models = {name: self._model(name) for name, _ in kinds}
+        models = {name: self.model(name) for name, _ in kinds}
         self._warn_of_sizes(models, kinds)
         left = len(instances)
         stops: list[Stop] = [Stop.FINISHED] * len(instances)
@@ -183,7 +184,7 @@ class BQ:
         results = []
         for tracker, stopped in zip(trackers, stops, strict=True):
             model = models[policy_of(tracker.instance)]
-            result = tracker.result(stopped, params=self._params(), versions=_versions(model))
+            result = tracker.result(stopped, params=self._params(), versions=model_versions(model))
             results.append(dataclasses.replace(result, batch=len(instances), seconds=seconds))
         return results
 
@@ -208,7 +209,14 @@ class BQ:
         except cards.WeightsError:
             return ""  # said when they are read
 
-    def _model(self, policy: str) -> Model:
+    def model(self, policy: str) -> Model:
+        """The model of a policy on its device, as the parameters say.
+
+        Raises
+        ------
+        InputError
+            When the weights or the device cannot be used.
+        """
         import torch
 
         from nco.bq.weights import bf16_pays
@@ -255,7 +263,7 @@ class BQ:
             return budget.interrupted() or budget.left() <= 0.0
 
         policy = model.policy
-        fields = _fields(policy.fields, [t.instance for t in trackers])
+        fields = stack_fields(policy.fields, [t.instance for t in trackers])
         width = policy.start({k: v[:1] for k, v in fields.items()}).width
         size = chunk_size(model, width, 2 * self.beam if self.beam > 1 else 1)
         decoded = 0
@@ -278,10 +286,10 @@ class BQ:
             for tracker in trackers[decoded:]:
                 if tracker.solution is None:
                     self._fall_back(tracker)
-            return _done(trackers, budget, 0) or Stop.TIME
+            return all_done(trackers, budget, 0) or Stop.TIME
         limited = budget.time_limit is not None or budget.iterations is not None
-        if not (self.reconstruct and limited) or _done(trackers, budget, 0):
-            return _done(trackers, budget, 0) or Stop.FINISHED
+        if not (self.reconstruct and limited) or all_done(trackers, budget, 0):
+            return all_done(trackers, budget, 0) or Stop.FINISHED
         # A given start may be better than what was decoded.
         rows = [policy.actions(_one(fields, i), t.solution) for i, t in enumerate(trackers)]
         stacked = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
@@ -303,10 +311,10 @@ class BQ:
             sizes=(min(10, self.part), self.part),
             rounds=budget.iterations,
             seed=seed,
-            stop=lambda: stop() or bool(_done(trackers, budget, turn)),
+            stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
             on_round=on_round,
         )
-        return _done(trackers, budget, turn) or Stop.FINISHED
+        return all_done(trackers, budget, turn) or Stop.FINISHED
 
     def _fall_back(self, tracker: Tracker[Any]) -> None:
         from nco.instances.registry import solvers
@@ -317,7 +325,7 @@ class BQ:
         tracker.offer(result.solution, by=name)
 
 
-def _done(trackers: Sequence[Tracker[Any]], budget: Budget, iteration: int) -> Stop | None:
+def all_done(trackers: Sequence[Tracker[Any]], budget: Budget, iteration: int) -> Stop | None:
     """The reason to stop all, or None while one of them may go on."""
     reasons = [budget.done(iteration, t.objective, t.bound, t.instance.sense) for t in trackers]
     return None if None in reasons else reasons[0]
@@ -327,7 +335,10 @@ def _one(fields: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
     return {k: v[i : i + 1] for k, v in fields.items()}
 
 
-def _fields(names: Sequence[str], instances: Sequence[Instance[Any]]) -> dict[str, torch.Tensor]:
+def stack_fields(
+    names: Sequence[str], instances: Sequence[Instance[Any]]
+) -> dict[str, torch.Tensor]:
+    """Arrays of instances of one size as one batch, by field name."""
     import torch
 
     return {
@@ -336,7 +347,8 @@ def _fields(names: Sequence[str], instances: Sequence[Instance[Any]]) -> dict[st
     }
 
 
-def _versions(model: Model) -> dict[str, str]:
+def model_versions(model: Model) -> dict[str, str]:
+    """What a result says of the versions of a model."""
     import torch
 
     return {"torch": torch.__version__, "weights": str(model.card.get("name", ""))}

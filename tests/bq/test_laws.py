@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,7 @@ from nco.instances.core import Instance
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.op import OP
+from nco.instances.ovrp import OVRP
 from nco.instances.tsp import TSP
 
 
@@ -40,7 +42,7 @@ class Case:
         return instances, fields
 
 
-def cvrp(n: int, seed: int) -> CVRP:
+def cvrp(n: int, seed: int, kind: type[CVRP] = CVRP) -> CVRP:
     rng = np.random.default_rng(seed)
     demands: Any = rng.integers(0, 10, n + 1)
     capacity: float = int(rng.integers(9, 40))
@@ -48,7 +50,7 @@ def cvrp(n: int, seed: int) -> CVRP:
         demands = rng.random(n + 1) * rng.choice([0.3, 1.0])
         demands[rng.integers(1, n + 1)] = capacity = 1.1
     demands[0] = 0
-    return CVRP(coords=rng.random((n + 1, 2)), demands=demands, capacity=capacity)
+    return kind(coords=rng.random((n + 1, 2)), demands=demands, capacity=capacity)
 
 
 def knapsack(n: int, seed: int) -> Knapsack:
@@ -89,6 +91,7 @@ CASES = {
         Case(load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), box),
         Case(load_policy("atsp").POLICY(), atsp, lambda _: 1.0),
         Case(load_policy("cvrp").POLICY(), cvrp, box),
+        Case(load_policy("ovrp").POLICY(), partial(cvrp, kind=OVRP), box),
         Case(load_policy("op").POLICY(), op, lambda _: 1.0),
         Case(load_policy("knapsack").POLICY(), knapsack, lambda f: f["values"].double().amax(1)),
     )

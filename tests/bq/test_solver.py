@@ -18,6 +18,7 @@ from nco.instances.core import Budget, Event, InputError, Instance, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.op import OP
+from nco.instances.ovrp import OVRP
 from nco.instances.tsp import TSP
 
 from .test_weights import small
@@ -29,7 +30,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(small(name, folder)) for name in CLASSES}
 
 
-CLASSES = {"tsp": TSP, "atsp": ATSP, "cvrp": CVRP, "op": OP, "knapsack": Knapsack}
+CLASSES = {
+    "tsp": TSP, "atsp": ATSP, "cvrp": CVRP, "ovrp": OVRP, "op": OP, "knapsack": Knapsack,
+}  # fmt: skip
 
 
 def instance(problem: str, n: int = 20, seed: int = 0) -> Instance[Any]:

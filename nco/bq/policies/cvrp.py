@@ -28,6 +28,8 @@ class CVRPPolicy(PlaneFrame):
     markers = 2
     #: Directly, or via the depot.
     actions_per_node = 2
+    #: Whether the way back to the depot costs nothing.
+    open = False
 
     @property
     def node_dim(self) -> int:
@@ -90,7 +92,10 @@ class CVRPPolicy(PlaneFrame):
         here, depot = points[:, 0], points[:, 1]
         norm = torch.linalg.vector_norm
         home = norm(chosen - depot, dim=1)
-        length = torch.where(via, norm(here - depot, dim=1) + home, norm(chosen - here, dim=1))
+        direct = norm(chosen - here, dim=1)
+        if self.open:
+            return torch.where(via, home, direct)
+        length = torch.where(via, norm(here - depot, dim=1) + home, direct)
         last = (state.index >= 0).sum(1) == self.markers + 1
         return length + last * home
 
@@ -138,8 +143,10 @@ class CVRPPolicy(PlaneFrame):
         points = points_of(fields, node, owner)
         depot = points_of(fields, torch.zeros_like(node[:, :1]), owner)
         home = torch.linalg.vector_norm(points - depot, dim=2)
-        before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
         direct = torch.cat([home[:, :1], torch.linalg.vector_norm(points.diff(dim=1), dim=2)], 1)
+        if self.open:
+            return (torch.where(via, home, direct) * known).sum(1)
+        before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
         # What is filled up stands at the depot: the first such step is the way home.
         return torch.where(via, before + home, direct).sum(1) + home[:, -1]
 
