@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Seconds before a constructive solution is made while the compiler works.
 PATIENCE = 0.3
+#: Name of threads that compile, followed by module and function of what they run.
+THREAD = "nco-compile"
 
 
 def kernel(**options: Any) -> Callable[[F], F]:
@@ -44,8 +49,8 @@ def compile_in_time(
     """Compile kernels, or load them from numba's cache, unless time is up first.
 
     The thread that compiles is no daemon: the interpreter waits for it in the end, so that
-    the work is not lost and the next call finds the kernels compiled. One compilation runs
-    at a time.
+    the work is not lost and the next call finds the kernels compiled; the command line
+    leaves it to `finish_elsewhere`. One compilation runs at a time.
 
     Parameters
     ----------
@@ -71,9 +76,10 @@ def compile_in_time(
             errors.append(error)
 
     budget = tracker.budget
-    ours = threading.Thread(target=work, name="nco-compile")
+    name = f"{THREAD} {compile_kernels.__module__} {compile_kernels.__name__}"
+    ours = threading.Thread(target=work, name=name)
     # An earlier call may have left its compilation running.
-    for thread in [*(t for t in threading.enumerate() if t.name == ours.name), ours]:
+    for thread in [*_running(), ours]:
         if thread is ours:
             thread.start()
         thread.join(min(PATIENCE, budget.left()))
@@ -91,3 +97,34 @@ def compile_in_time(
     if errors:
         raise errors[0]
     return True
+
+
+def _running() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(THREAD)]
+
+
+def finish_elsewhere() -> None:
+    """Leave to processes of their own what still compiles, so that this one may exit."""
+    for thread in _running():
+        code = f"from {__name__} import compile_alone; compile_alone(*{thread.name.split()[1:]})"
+        subprocess.Popen(
+            ["nice", sys.executable, "-P", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def compile_alone(module: str, function: str) -> None:
+    """Run what compiles kernels, unless another process is at it."""
+    import importlib
+
+    found = importlib.import_module(module)
+    assert found.__file__ is not None
+    with open(found.__file__) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        getattr(found, function)()

@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _own_stdout()
     code = run(sys.argv[1:])
     if any(t.name.startswith("nco-") and t.is_alive() for t in threading.enumerate()):
-        # An engine that has not yet noticed the end of its time must not keep the process.
+        # Neither an engine that has not yet noticed the end of its time nor the compiler
+        # must keep the process.
+        if compiling := sys.modules.get("nco.classical.compiling"):
+            compiling.finish_elsewhere()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
