@@ -82,7 +82,11 @@ def _solvers() -> list[dict[str, Any]]:
         if entry.installed:
             try:
                 solver = entry.load()()
-                able = [name for name, i in probes.items() if solver.supports(i) is None]
+                reasons = {name: solver.supports(i) for name, i in probes.items()}
+                able = [name for name, reason in reasons.items() if reason is None]
+                if not able:
+                    # A solver that lacks something in its environment says so itself.
+                    installed = str(next(iter(reasons.values())))
             except ImportError as error:
                 installed = f"broken: {error}"
         rows.append(

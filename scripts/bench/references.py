@@ -3,10 +3,10 @@
     python scripts/bench/references.py op500 pctsp1000 --out references --seconds 60
 
 writes ``references/op500.npz`` with instances, objectives, solutions and, in ``ref_method``,
-the solvers and the time that gave them. A set that exists is improved: its references are
-starts, and only better ones replace them. Any ``.npz`` batch can be named instead of a set.
-A set whose instances differ in size is a folder with a file for each. ``--recipes`` makes the
-instances alone, in a moment.
+the solvers and the time that gave them. Without names all sets are made. A set that exists is
+improved: its references are starts, and only better ones replace them. Any ``.npz`` batch can
+be named instead of a set. A set whose instances differ in size is a folder with a file for
+each. ``--recipes`` makes the instances alone, in a moment.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Recipe:
     count
         Number of instances; instance k has seed ``1000 + k``.
     names
-        Solvers; the best of their solutions is the reference.
+        Solvers; the best of their solutions is the reference. Those not installed are left
+        out.
     options
         Options of the generator.
     """
@@ -63,8 +64,14 @@ RECIPES = {
         f"mtsp{n}-m{m}": Recipe("mtsp", n, 16, ("ortools", "ruin-recreate"), {"salesmen": m})
         for n, m in ((500, 30), (500, 50), (1000, 50))
     },
-    "mis-er": Recipe("mis", (700, 800), 16, ("mis-tabu",), {"p": 0.15}),
+    "mis-er": Recipe("mis", (700, 800), 16, ("mis-tabu", "kamis"), {"p": 0.15}),
 }
+
+#: What improves a file: the strong solvers.
+STRONG = (
+    "lkh", "or-opt", "hgs", "pyvrp", "prize-tour", "ruin-recreate", "knapsack", "mis-tabu",
+    "kamis", "cp-sat",
+)  # fmt: skip
 
 
 def instances(recipe: Recipe) -> list[Instance[Any]]:
@@ -97,7 +104,7 @@ def refer(instance: Instance[Any], names: tuple[str, ...], seconds: float) -> In
 def main() -> int:
     """Make or improve the sets named on the command line."""
     parser = argparse.ArgumentParser(description="Make or improve reference sets.")
-    parser.add_argument("sets", nargs="+", help=f"{', '.join(RECIPES)}, or .npz files")
+    parser.add_argument("sets", nargs="*", help=f"{', '.join(RECIPES)} (all), or .npz files")
     parser.add_argument("--out", type=Path, default=Path("references"))
     parser.add_argument("--seconds", type=float, default=60.0, help="per instance and solver")
     parser.add_argument("--count", type=int, help="fewer instances")
@@ -106,7 +113,7 @@ def main() -> int:
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         parser.error("--seconds must be a number > 0")
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.sets:
+    for name in args.sets or RECIPES:
         recipe = RECIPES.get(name)
         try:
             known = _known(name, recipe, args.out)
@@ -114,7 +121,7 @@ def main() -> int:
             parser.error(str(error))
         done = known[: args.count]
         if not args.recipes:
-            names = recipe.names if recipe else fitting(done[0])
+            names = fitting(done[0], recipe.names if recipe else STRONG)
             method = f"best of {' '.join(names)}, {args.seconds:g} s each"
             for k, instance in enumerate(done):
                 found = refer(instance, names, args.seconds)
@@ -154,12 +161,11 @@ def _write(done: list[Instance[Any]], name: str, recipe: Recipe | None, out: Pat
         io.write(instance, out / name / f"{k:02}.npz")
 
 
-def fitting(instance: Instance[Any]) -> tuple[str, ...]:
-    """The strong solvers that support an instance."""
-    known = ("lkh", "hgs", "pyvrp", "prize-tour", "ruin-recreate", "knapsack", "mis-tabu", "cp-sat")
+def fitting(instance: Instance[Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those solvers that are installed and support the instance, else ``auto``."""
     found = [
         name
-        for name in known
+        for name in names
         if solvers.entry(name).installed and solvers.load(name)().supports(instance) is None
     ]
     return tuple(found) or ("auto",)

@@ -7,6 +7,7 @@ import pytest
 
 from nco import Batch, examples, problems, read, solvers
 from nco.cli.app import COMMANDS
+from nco.mip import balans_package
 
 PNG = b"\x89PNG"
 
@@ -209,6 +210,14 @@ def test_list_names_everything(nco):
     overview = nco("list").out
     assert "problems" in overview
     assert "pyvrp" in overview
+
+
+def test_list_says_what_a_solver_lacks(nco, monkeypatch):
+    monkeypatch.delenv(balans_package.INTERPRETER, raising=False)
+    monkeypatch.setattr(balans_package, "find_spec", lambda name: None)
+    rows = {row["name"]: row for row in rows_of(nco("list", "solvers", "--json").out)}
+    assert rows["balans-package"]["problems"] == []
+    assert "nco[bench]" in rows["balans-package"]["installed"]
 
 
 def test_list_of_an_unknown_kind(nco, one_error):
