@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from nco.bq.decoding import Model, construct, improve
 from nco.training.export import read_trained
+from nco.training.train import TrainingError, pick_device
 
 
 def read_fields(path: str | Path, count: int | None) -> tuple[dict[str, torch.Tensor], Any]:
@@ -30,10 +32,18 @@ def read_fields(path: str | Path, count: int | None) -> tuple[dict[str, torch.Te
         A ``.npz`` with a leading instance axis in every array.
     count
         Only that many instances.
+
+    Raises
+    ------
+    ValueError
+        When the file is no such set.
     """
-    with np.load(path, allow_pickle=False) as data:
-        arrays = {k: data[k] for k in data.files}
-    reference = np.asarray(arrays.pop("ref_cost"), dtype=np.float64)[:count]
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {k: data[k] for k in data.files}
+        reference = np.asarray(arrays.pop("ref_cost"), dtype=np.float64)[:count]
+    except (OSError, ValueError, KeyError, AttributeError, BadZipFile):
+        raise ValueError(f"{path}: no .npz file of instances with ref_cost.") from None
     fields = {
         k: torch.as_tensor(v[:count] if v.ndim else np.full(len(reference), v[()]))
         for k, v in arrays.items()
@@ -86,6 +96,11 @@ def rows(
     """One row per file and way of decoding."""
     for file in files:
         fields, reference = read_fields(file, options.count)
+        missing = [k for k in model.policy.fields if k not in fields]
+        if missing:
+            raise ValueError(
+                f"{file}: has no {missing[0]}, which the {model.policy.name} policy reads."
+            )
         for k in options.k:
             for views in options.views:
                 for beam in options.beam:
@@ -117,14 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beam", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--fp32", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        model = read_trained(options.model).on(options.device, bf16=not options.fp32)
+        device = pick_device(options.device)
+        model = read_trained(options.model).on(device, bf16=not options.fp32)
         for row in rows(model, options.files, options):
             print(json.dumps(row), flush=True)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

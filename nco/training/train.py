@@ -70,7 +70,7 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise TrainingError(f"device {name}: no CUDA device here; use --set device=cpu")
+            raise TrainingError(f"device {name}: no CUDA device here; use device cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     try:
         return torch.device(name)

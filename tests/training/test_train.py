@@ -185,9 +185,7 @@ def test_cuda_is_refused_where_there_is_none(
     config = tmp_path / "run.toml"
     config.write_text(settings(labels).toml())
     assert main([str(config), "--out", str(tmp_path), "--set", "device=cuda"]) == 2
-    assert capsys.readouterr().err.strip() == (
-        "device cuda: no CUDA device here; use --set device=cpu"
-    )
+    assert capsys.readouterr().err.strip() == ("device cuda: no CUDA device here; use device cpu")
 
 
 def test_training_imports_torch_numpy_and_safetensors_only() -> None:
