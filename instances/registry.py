@@ -190,6 +190,11 @@ formats = Registry(
     Entry("cb", "nco.instances.two_stage_text:CAPITAL", "capital budgeting as published"),
     Entry("cbl", "nco.instances.two_stage_text:LOANS", "capital budgeting with loans"),
     Entry("rfl", "nco.instances.two_stage_text:FACILITY", "facility location, Gamma demands"),
+    Entry(
+        "two-stage-toml",
+        "nco.instances.two_stage_toml:FORMAT",
+        "two-stage problem of an MPS model and an uncertainty set; .toml",
+    ),
     Entry("npz", "nco.instances.arrays:NPZ", "one instance or a batch of arrays; .npz"),
     Entry("json", "nco.instances.arrays:JSON", "one instance; .json"),
 )
@@ -245,6 +250,7 @@ solvers = Registry(
     ),
     Entry("or-opt", "nco.classical.or_opt:OrOpt", "2-opt and Or-opt with perturbation", "numba"),
     Entry("bq", "nco.bq.solver:BQ", "BQ-NCO policies, anytime by reconstruction", "torch"),
+    Entry("udc", "nco.udc.solver:UDC", "divide, conquer and reunite, for large instances", "torch"),
     Entry(
         "two-stage",
         "nco.robust.auto:TwoStage",

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from nco.bq.network import Network
-from nco.bq.state import Fields, Policy, State
+from nco.bq.state import Cut, Fields, Policy, Solutions, State
 
 log = logging.getLogger("nco")
 
@@ -97,6 +97,39 @@ class Model:
             finished = torch.isneginf(rates).all(1)
             rates[:, 0].masked_fill_(finished, 0.0)
         return rows, rates.log_softmax(1)
+
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
+        """New parts [parts, steps] for those cut out, decoded greedily."""
+        state = cut.state
+
+        def run(part: slice) -> Tensor:
+            return decode(self, state.take(part), stop=stop)
+
+        return in_chunks(state.batch, chunk_size(self, state.width), run)
+
+
+class Conqueror(Protocol):
+    """What decides parts of solutions again; a `Model` is one."""
+
+    @property
+    def policy(self) -> Solutions:
+        """Cuts parts out, measures them and puts them back."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it wants the solutions."""
+        ...
+
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
+        """New parts [parts, steps] for those cut out.
+
+        Raises
+        ------
+        Stopped
+            When ``stop`` says so.
+        """
+        ...
 
 
 def nearest_rows(policy: Policy, state: State, k: int) -> Tensor:
@@ -336,8 +369,15 @@ def construct(
     ------
     Stopped
         When ``stop`` says so.
+    ValueError
+        When an online policy is asked for more than one solution.
     """
     policy = model.policy
+    if policy.online and (beam, views, samples) != (1, 1, 0):
+        raise ValueError(
+            f"{policy.name} shows prizes at visits, so it is decoded once: beam 1, views 1, "
+            "samples 0."
+        )
     fields = {k: v.to(model.device) for k, v in fields.items()}
     total = len(next(iter(fields.values())))
     width = policy.start({k: v[:1] for k, v in fields.items()}).width
@@ -374,7 +414,7 @@ def choose(policy: Policy, fields: Fields, a: Tensor, b: Tensor) -> Tensor:
 
 
 def improve(
-    model: Model,
+    conqueror: Conqueror,
     fields: Fields,
     actions: Tensor,
     *,
@@ -391,8 +431,8 @@ def improve(
 
     Parameters
     ----------
-    model
-        The policy.
+    conqueror
+        What decides the parts: a model, or anything else that can.
     fields
         Arrays of the instances, all of one size.
     actions
@@ -408,26 +448,21 @@ def improve(
     on_round
         Called after every round with its number and the solutions.
     """
-    policy = model.policy
-    fields = {k: v.to(model.device) for k, v in fields.items()}
-    actions = actions.to(model.device)
-    generator = torch.Generator(model.device).manual_seed(seed)
+    policy = conqueror.policy
+    fields = {k: v.to(conqueror.device) for k, v in fields.items()}
+    actions = actions.to(conqueror.device)
+    generator = torch.Generator(conqueror.device).manual_seed(seed)
     number = 0
     low, high = sizes
     while (rounds is None or number < rounds) and not stop():
         # Short parts are cheap and often improved; log-uniform sizes balance both.
-        share = float(torch.rand((), generator=generator, device=model.device))
+        share = float(torch.rand((), generator=generator, device=conqueror.device))
         size = round(low * (high / low) ** share)
         cut = policy.cut(fields, actions, size, generator)
         if cut is None:
             break
-        state = cut.state
-
-        def run(part: slice, state: State = state) -> Tensor:
-            return decode(model, state.take(part), stop=stop)
-
         try:
-            new = in_chunks(state.batch, chunk_size(model, state.width), run)
+            new = conqueror.conquer(cut, stop)
         except Stopped:
             break
         better = policy.part_cost(fields, cut, new) <= cut.cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,7 +31,11 @@ FALLBACK = {
     "cvrp": "savings",
     "ovrp": "insertion",
     "op": "insertion",
+    "pctsp": "insertion",
+    "spctsp": "insertion",
+    "mtsp": "insertion",
     "knapsack": "greedy",
+    "mis": "greedy",
 }
 #: Problem -> policy for its instances with a cost matrix.
 MATRIX_POLICIES = {"tsp": "atsp", "atsp": "atsp"}
@@ -43,8 +47,62 @@ def policy_of(instance: Instance[Any]) -> str:
     return MATRIX_POLICIES.get(instance.problem, "") if matrix else instance.problem
 
 
+class BatchSolver:
+    """What solvers share that solve many instances together."""
+
+    def solve(
+        self,
+        instance: Instance[Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Any = None,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Solve one instance."""
+        starts = None if start is None else [start]
+        return self.solve_batch([instance], budget, seed=seed, start=starts, on_event=on_event)[0]
+
+    def solve_batch(
+        self,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Sequence[Any] | None = None,
+        on_event: Listener | None = None,
+    ) -> list[Result]:
+        """Solve many instances; see the solver's own."""
+        raise NotImplementedError
+
+    def changed(self) -> dict[str, Any]:
+        """The parameters that are not as by default."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) != f.default
+        }
+
+
+def by_size(
+    instances: Sequence[Instance[Any]], budget: Budget
+) -> Iterator[tuple[str, list[int], Budget]]:
+    """Policy, numbers and budget of the instances that fit into one batch.
+
+    Every size has its share of the time, in proportion to its instances.
+    """
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for number, instance in enumerate(instances):
+        kinds.setdefault((policy_of(instance), instance.n), []).append(number)
+    left = len(instances)
+    for (policy, _), numbers in kinds.items():
+        share = budget if len(numbers) == left else budget.share(len(numbers) / left)
+        yield policy, numbers, share
+        left -= len(numbers)
+
+
 @dataclass(frozen=True)
-class BQ:
+class BQ(BatchSolver):
     """Decode with a trained policy, then reconstruct parts for as long as there is time.
 
     Parameters
@@ -111,25 +169,14 @@ class BQ:
         for field in ("max_distance", "vehicles"):
             if getattr(instance, field, None) is not None:
                 return f"its policy knows no {field}"
+        if instance.problem == "spctsp" and (self.beam, self.views, self.samples) != (1, 1, 0):
+            return "prizes show at visits: it is decoded once, with beam=1 views=1 samples=0"
         if not self.weights:
             try:
                 cards.default_weights(policy)
             except cards.WeightsError as error:
                 return str(error)
         return None
-
-    def solve(
-        self,
-        instance: Instance[Any],
-        budget: Budget,
-        *,
-        seed: int = 0,
-        start: Any = None,
-        on_event: Listener | None = None,
-    ) -> Result:
-        """Solve one instance."""
-        starts = None if start is None else [start]
-        return self.solve_batch([instance], budget, seed=seed, start=starts, on_event=on_event)[0]
 
     def solve_batch(
         self,
@@ -164,36 +211,24 @@ class BQ:
         trackers: list[Tracker[Any]] = [
             Tracker(i, budget, solver=self.name, seed=seed, on_event=listener) for i in instances
         ]
-        kinds: dict[tuple[str, int], list[int]] = {}
-        for number, instance in enumerate(instances):
-            kinds.setdefault((policy_of(instance), instance.n), []).append(number)
+        for number, tracker in enumerate(trackers):
             if start is not None and start[number] is not None:
-                trackers[number].offer(start[number], by="start")
-        models = {name: self.model(name) for name, _ in kinds}
-        self._warn_of_sizes(models, kinds)
-        left = len(instances)
+                tracker.offer(start[number], by="start")
+        sizes = {(policy_of(i), i.n) for i in instances}
+        models = {name: self.model(name) for name in sorted({name for name, _ in sizes})}
+        self._warn_of_sizes(models, sizes)
         stops: list[Stop] = [Stop.FINISHED] * len(instances)
-        for (name, _), numbers in kinds.items():
-            # Every size has its share of the time, in proportion to its instances.
-            share = budget if len(numbers) == left else budget.share(len(numbers) / left)
+        for name, numbers, share in by_size(instances, budget):
             stopped = self._solve_size(models[name], [trackers[i] for i in numbers], share, seed)
             for i in numbers:
                 stops[i] = stopped
-            left -= len(numbers)
         seconds = budget.elapsed() / len(instances)
         results = []
         for tracker, stopped in zip(trackers, stops, strict=True):
             model = models[policy_of(tracker.instance)]
-            result = tracker.result(stopped, params=self._params(), versions=model_versions(model))
+            result = tracker.result(stopped, params=self.changed(), versions=model_versions(model))
             results.append(dataclasses.replace(result, batch=len(instances), seconds=seconds))
         return results
-
-    def _params(self) -> dict[str, Any]:
-        return {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        }
 
     def _path(self) -> Path:
         """The weights file that was named, by itself or as shipped weights."""
@@ -243,10 +278,8 @@ class BQ:
         model = model.on(device, bf16=bf16)
         return model if self.k < 0 else dataclasses.replace(model, k=self.k)
 
-    def _warn_of_sizes(
-        self, models: dict[str, Model], kinds: dict[tuple[str, int], list[int]]
-    ) -> None:
-        for name, n in kinds:
+    def _warn_of_sizes(self, models: dict[str, Model], sizes: set[tuple[str, int]]) -> None:
+        for name, n in sorted(sizes):
             low, high = models[name].card.get("sizes", (0, np.inf))
             if not low <= n <= high:
                 logger.warning("n = %d is outside of what the policy was trained for: %s..%s",
@@ -341,10 +374,14 @@ def stack_fields(
     """Arrays of instances of one size as one batch, by field name."""
     import torch
 
-    return {
-        name: torch.as_tensor(np.stack([np.asarray(getattr(i, name)) for i in instances]))
-        for name in names
-    }
+    out = {}
+    for name in names:
+        arrays = [np.asarray(getattr(i, name)) for i in instances]
+        if name == "edges":  # graphs of one size differ in them
+            most = max(len(a) for a in arrays)
+            arrays = [np.pad(a, ((0, most - len(a)), (0, 0)), constant_values=-1) for a in arrays]
+        out[name] = torch.as_tensor(np.stack(arrays))
+    return out
 
 
 def model_versions(model: Model) -> dict[str, str]:

@@ -20,6 +20,29 @@ Fields = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Graph:
+    """Edges of whole instances, shared by all states of a batch and never copied.
+
+    Parameters
+    ----------
+    pairs
+        Adjacent nodes [instances, m, 2], filled up with -1.
+    nodes
+        Number of nodes of an instance.
+    """
+
+    pairs: Tensor
+    nodes: int
+
+    def ends(self, owner: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both ends [b, m] of the edges of every state's instance; ``nodes`` fills up."""
+        assert owner is not None
+        pairs = self.pairs[owner].long()
+        pairs = torch.where(pairs < 0, self.nodes, pairs)
+        return pairs[..., 0], pairs[..., 1]
+
+
+@dataclass(frozen=True)
 class State:
     """A batch of sub-instances of equal shape.
 
@@ -39,7 +62,9 @@ class State:
         Costs between the nodes of whole instances [instances, N, N], where they are given
         by a matrix; it is shared by all states of a batch and never copied.
     owner
-        Instance in ``dist`` of every sub-instance [b].
+        Instance in ``dist`` or ``graph`` of every sub-instance [b].
+    graph
+        Edges between the nodes of whole instances, where there are such.
     """
 
     nodes: Tensor
@@ -48,6 +73,7 @@ class State:
     dense: bool = True
     dist: Tensor | None = None
     owner: Tensor | None = None
+    graph: Graph | None = None
 
     @property
     def batch(self) -> int:
@@ -169,13 +195,8 @@ class Cut:
     place: Tensor
 
 
-class Policy(Protocol):
-    """The problem's side of a BQ policy: no learnable parts, no device, no randomness of its own.
-
-    An action is ``row * actions_per_node + kind``; what is recorded is
-    ``node * actions_per_node + kind``, and -1 where a finished sub-instance waits for the
-    rest of its batch.
-    """
+class Solutions(Protocol):
+    """Whole solutions of a problem as recorded actions: what they cost, and parts of them."""
 
     @property
     def name(self) -> str:
@@ -186,6 +207,43 @@ class Policy(Protocol):
     def fields(self) -> tuple[str, ...]:
         """The fields of an instance that it reads."""
         ...
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Objective to be minimised [b] of recorded actions [b, steps], in float64."""
+        ...
+
+    def solution(self, actions: Sequence[int]) -> Any:
+        """The plain solution of one instance from its recorded actions."""
+        ...
+
+    def actions(self, fields: Fields, solution: Any) -> Tensor:
+        """The recorded actions [steps] of a plain solution of one instance."""
+        ...
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """Parts of about ``size`` nodes of every solution; None where nothing can be cut."""
+        ...
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the parts marked ``better`` [parts] replaced by ``new``."""
+        ...
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Cost [parts] of new parts, comparable with ``cut.cost``, in float64."""
+        ...
+
+
+class Policy(Solutions, Protocol):
+    """The problem's side of a BQ policy: no learnable parts, no device, no randomness of its own.
+
+    An action is ``row * actions_per_node + kind``; what is recorded is
+    ``node * actions_per_node + kind``, and -1 where a finished sub-instance waits for the
+    rest of its batch.
+    """
 
     @property
     def node_dim(self) -> int:
@@ -205,6 +263,11 @@ class Policy(Protocol):
     @property
     def edge_dim(self) -> int:
         """Features per ordered pair of rows; 0 where the network looks at rows only."""
+        ...
+
+    @property
+    def online(self) -> bool:
+        """Whether steps show what was not known before, so that each is taken once."""
         ...
 
     def start(self, fields: Fields, view: int = 0) -> State:
@@ -237,32 +300,4 @@ class Policy(Protocol):
 
     def record(self, start: State, actions: Tensor) -> Tensor:
         """Recorded actions [b, steps] as they would be from view 0."""
-        ...
-
-    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
-        """Objective to be minimised [b] of recorded actions [b, steps], in float64."""
-        ...
-
-    def solution(self, actions: Sequence[int]) -> Any:
-        """The plain solution of one instance from its recorded actions."""
-        ...
-
-    def actions(self, fields: Fields, solution: Any) -> Tensor:
-        """The recorded actions [steps] of a plain solution of one instance."""
-        ...
-
-    def cut(
-        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
-    ) -> Cut | None:
-        """Parts of about ``size`` nodes of every solution; None where nothing can be cut."""
-        ...
-
-    def paste(
-        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
-    ) -> Tensor:
-        """Solutions with the parts marked ``better`` [parts] replaced by ``new``."""
-        ...
-
-    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
-        """Cost [parts] of new parts, comparable with ``cut.cost``, in float64."""
         ...

@@ -55,7 +55,7 @@ def _check(budget: Budget | None) -> None:
         raise TimeoutError("out of time.")
 
 
-def _run(kernel: Callable[..., Any], steps: float, *arguments: Any) -> Any:
+def run_kernel(kernel: Callable[..., Any], steps: float, *arguments: Any) -> Any:
     """Call a kernel: on lists where its loop is short, else compiled on arrays."""
     if steps >= COMPILE_FROM:
         return _compiled(kernel)(*arguments)
@@ -226,7 +226,7 @@ class _Paths:
         state = [
             np.asarray(a) for a in (self.first, self.second, self.other, self.load, self.length)
         ]
-        joined = _run(
+        joined = run_kernel(
             _join, len(i) + len(self.first), i, j, gain, *state, capacity, limit, self.symmetric
         )
         self.first, self.second, self.other, self.load, self.length = map(np.asarray, joined)
@@ -240,7 +240,7 @@ class _Paths:
 
     def trace(self) -> list[list[int]]:
         n = len(self.first)
-        order, begins, paths = _run(
+        order, begins, paths = run_kernel(
             _trace, n, np.asarray(self.first), np.asarray(self.second),
             np.zeros(n, dtype=np.int64), np.zeros(n + 1, dtype=np.int64), self.symmetric,
         )  # fmt: skip
@@ -455,7 +455,7 @@ def split(instance: CVRP, order: list[int], vehicles: int | None = None) -> list
     best = np.full((rounds + up, n + 1), np.inf)
     best[0, 0] = 0.0
     mean = max(float(instance.demands.sum()) / n, 1e-300)
-    best, before = _run(
+    best, before = run_kernel(
         _split, rounds * n * min(n, instance.capacity / mean + 1),
         instance.demands[visits].astype(np.float64), distances.pairs(0, visits),
         distances.pairs(visits, 0), distances.pairs(visits[:-1], visits[1:]),

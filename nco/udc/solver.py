@@ -1,0 +1,279 @@
+"""The solver ``udc``: divide, conquer and reunite in stages, anytime."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nco.bq.solver import BQ, BatchSolver, all_done, by_size, model_versions, stack_fields
+from nco.instances.core import Budget, InputError, Instance, Listener, Result, Stop, Tracker
+from nco.udc.dividers import Divider, load_divider
+
+if TYPE_CHECKING:
+    import torch
+
+    from nco.bq.decoding import Conqueror
+
+logger = logging.getLogger("nco")
+
+CONQUERORS = ("bq", "or-opt")
+#: Stages when nothing limits them.
+STAGES = 50
+
+
+@dataclass(frozen=True)
+class UDC(BatchSolver):
+    """Improve parts of whole solutions, all parts of all solutions at a time.
+
+    A start divides the instance: it is cut into parts of equal size, every part is solved
+    again with its ends fixed, and the parts are put together again; a part that became
+    worse stays as it was. The next stage cuts elsewhere. Budgets' iterations are stages.
+
+    Parameters
+    ----------
+    divide
+        The start, such as "insertion", "space-filling-curve" or "greedy"; "auto" is what
+        measured best for the problem.
+    conquer
+        Who solves parts: "bq", the problem's policy, or "or-opt", local search.
+    stages
+        Largest number of stages; 0 for as many as time allows, 50 without any limit.
+    samples
+        Starts that are improved together; the best counts.
+    size
+        Nodes in a part; 0 for what suits the problem.
+    weights, k, device, precision
+        The policy, as for `nco.bq.solver.BQ`.
+
+    Raises
+    ------
+    ValueError
+        When a parameter makes no sense.
+    """
+
+    name: ClassVar[str] = "udc"
+
+    divide: str = "auto"
+    conquer: str = "bq"
+    stages: int = 0
+    samples: int = 1
+    size: int = 0
+    weights: str = ""
+    k: int = -1
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        for field, least in (("stages", 0), ("samples", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
+        if self.size and self.size < 4:
+            raise ValueError(f"size = {self.size} < 4 not understood.")
+        if self.conquer not in CONQUERORS:
+            known = ", ".join(CONQUERORS)
+            raise ValueError(f"conquer {self.conquer!r} not understood; known: {known}.")
+        _ = self._bq  # which checks its own parameters
+
+    @functools.cached_property
+    def _bq(self) -> BQ:
+        return BQ(weights=self.weights, k=self.k, device=self.device, precision=self.precision)
+
+    def supports(self, instance: Instance[Any]) -> str | None:
+        """None where there are a divider and a conqueror for the instance."""
+        if load_divider(instance.problem) is None:
+            return f"there is no divider for {instance.problem}"
+        if self.conquer == "bq":
+            return self._bq.supports(instance)
+        return None if instance.problem == "tsp" else f"or-opt conquers tsp, not {instance.problem}"
+
+    def solve_batch(
+        self,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        start: Sequence[Any] | None = None,
+        on_event: Listener | None = None,
+    ) -> list[Result]:
+        """Solve many instances together; those of one size take their stages together.
+
+        Parameters
+        ----------
+        instances
+            Of one problem.
+        budget
+            For all of them together.
+        seed
+            Seed of starts and cuts.
+        start
+            A solution or None for each; it takes the place of one of the samples.
+        on_event
+            Hears of the improvements of a single instance only.
+
+        Raises
+        ------
+        InputError
+            When the weights, the device or the start's name cannot be used.
+        """
+        divider = load_divider(instances[0].problem)
+        assert divider is not None
+        if self.divide not in ("auto", *divider.starts):
+            raise InputError(
+                None, None, f"divide {self.divide!r} not understood for {divider.name}",
+                f"known: auto, {', '.join(divider.starts)}",
+            )  # fmt: skip
+        size = self.size or divider.size
+        results: dict[int, Result] = {}
+        listener = on_event if len(instances) == 1 else None
+        for policy, numbers, share in by_size(instances, budget):
+            group = [instances[i] for i in numbers]
+            starts = [None if start is None else start[i] for i in numbers]
+            small = group[0].n <= size
+            solve = self._small if small else functools.partial(self._large, divider, size, policy)
+            for i, result in zip(numbers, solve(group, share, seed, starts, listener), strict=True):
+                results[i] = dataclasses.replace(result, batch=len(instances))
+        seconds = budget.elapsed() / len(instances)
+        return [dataclasses.replace(results[i], seconds=seconds) for i in range(len(instances))]
+
+    def _small(
+        self,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
+        starts: Sequence[Any],
+        on_event: Listener | None,
+    ) -> list[Result]:
+        """What is no larger than a part is conquered whole."""
+        from nco.instances.registry import solvers
+
+        logger.warning(
+            "n = %d is within one part: solved by %s alone", instances[0].n, self.conquer
+        )
+        if self.conquer == "bq":
+            results = self._bq.solve_batch(
+                instances, budget, seed=seed, start=starts, on_event=on_event
+            )
+        else:
+            other = solvers.load(self.conquer)()
+            results = [
+                other.solve(i, budget, seed=seed, start=s, on_event=on_event)
+                for i, s in zip(instances, starts, strict=True)
+            ]
+        params = self.changed()
+        return [
+            dataclasses.replace(r, solver=self.name, params=params, extra={"by": self.conquer})
+            for r in results
+        ]
+
+    def _conqueror(self, policy: str, instances: Sequence[Instance[Any]]) -> Conqueror:
+        if self.conquer == "bq":
+            return self._bq.model(policy)
+        from nco.udc.conquer import CostPolicy, OrOptConqueror
+
+        return OrOptConqueror(CostPolicy(instances))
+
+    def _large(
+        self,
+        divider: Divider,
+        size: int,
+        policy: str,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
+        starts: Sequence[Any],
+        on_event: Listener | None,
+    ) -> list[Result]:
+        import torch
+
+        from nco.bq.decoding import Model, improve
+
+        trackers: list[Tracker[Any]] = [
+            Tracker(i, budget, solver=self.name, seed=seed, on_event=on_event) for i in instances
+        ]
+        stages = self.stages
+        limited = budget.time_limit is not None or budget.iterations is not None
+        if not (stages or limited):
+            stages = STAGES
+        conqueror = self._conqueror(policy, instances)
+        versions = model_versions(conqueror) if isinstance(conqueror, Model) else {}
+
+        def results(stopped: Stop) -> list[Result]:
+            return [t.result(stopped, params=self.changed(), versions=versions) for t in trackers]
+
+        for tracker, given in zip(trackers, starts, strict=True):
+            if given is not None:
+                tracker.offer(given, by="start")
+        solutions = [
+            self._divide(divider, tracker, given, seed)
+            for tracker, given in zip(trackers, starts, strict=True)
+        ]
+        stopped = all_done(trackers, budget, 0)
+        if stopped is not None:
+            return results(stopped)
+        # Copies of an instance are neighbours in the batch.
+        copies = [len(s) for s in solutions]
+        owner = np.repeat(np.arange(len(instances)), copies)
+        owners: list[int] = owner.tolist()
+        side = conqueror.policy
+        names = [name for name in side.fields if name != "owner"]
+        fields = stack_fields(names, [instances[i] for i in owners])
+        fields["owner"] = torch.as_tensor(owner)
+        rows = [side.actions(fields, solution) for own in solutions for solution in own]
+        actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        best = side.cost(fields, actions)
+        turn = 0
+
+        def stop() -> bool:
+            return budget.interrupted() or budget.left() <= 0.0
+
+        def on_stage(number: int, now: torch.Tensor) -> None:
+            nonlocal best, turn
+            turn = number
+            now = now.cpu()
+            cost = side.cost(fields, now)
+            # Of an instance's samples, only the best of this stage is looked at.
+            order = np.lexsort((cost.numpy(), owner))
+            for row in order[np.r_[True, np.diff(owner[order]) > 0]].tolist():
+                if cost[row] < best[row]:
+                    trackers[owners[row]].offer(side.solution(now[row].tolist()), by="reunion")
+            best = torch.minimum(cost, best)
+
+        rounds = min((r for r in (stages, budget.iterations) if r), default=None)
+        if budget.iterations != 0:
+            improve(
+                conqueror,
+                fields,
+                actions,
+                sizes=(size, size),
+                rounds=rounds,
+                seed=seed,
+                stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
+                on_round=on_stage,
+            )
+        return results(all_done(trackers, budget, turn) or Stop.FINISHED)
+
+    def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
+        """Starts of one instance; one that takes no time when time is up."""
+        budget = tracker.budget
+        name = next(iter(divider.starts)) if self.divide == "auto" else self.divide
+        made = [] if given is None else [given]
+        while len(made) < self.samples:
+            if made and (tracker.done() or budget.left() <= 0.0):
+                break
+            try:
+                solution = divider.starts[name](tracker.instance, seed + len(made), budget)
+            except TimeoutError:
+                if not made:
+                    made.append(divider.plain(tracker.instance))
+                    tracker.offer(made[0], by="plain start")
+                break
+            tracker.offer(solution, by=name)
+            made.append(solution)
+        return made

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nco
+from nco.bq.decoding import Model
+from nco.instances.core import Budget, Event, InputError, Stop
+from nco.instances.tsp import TSP
+from nco.udc.solver import UDC
+
+from ..bq.test_weights import small
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(small("tsp", tmp_path_factory.mktemp("weights")))
+
+
+def instance(n: int = 60, seed: int = 0) -> TSP:
+    made: TSP = TSP.generate(n, seed=seed)
+    return made
+
+
+def both(weights: str) -> list[UDC]:
+    return [UDC(weights=weights, size=12), UDC(conquer="or-opt", size=12)]
+
+
+@pytest.mark.parametrize("conquer", ["bq", "or-opt"])
+def test_stages_improve_and_repeat(conquer: str) -> None:
+    solver = UDC(conquer=conquer, size=12, samples=2)
+    one, two = (solver.solve(instance(), Budget(iterations=6), seed=3) for _ in range(2))
+    assert one.stopped is Stop.ITERATIONS
+    assert one.solution == two.solution
+    values = [event.objective for event in one.trajectory]
+    assert values == sorted(values, reverse=True)
+    assert one.trajectory[0].by == "insertion"
+    assert one.trajectory[-1].by == "reunion"
+
+
+@pytest.mark.parametrize("divide", ["insertion", "space-filling-curve", "greedy"])
+def test_every_start_is_improved(divide: str) -> None:
+    result = UDC(divide=divide, conquer="or-opt", size=12, stages=4).solve(instance(), Budget())
+    assert result.stopped is Stop.FINISHED
+    first, last = result.trajectory[0], result.trajectory[-1]
+    assert first.by == divide
+    assert first.objective is not None
+    assert last.objective is not None
+    assert last.objective < first.objective
+
+
+def test_search_on_parts_comes_near_search_on_the_whole() -> None:
+    tsp = instance(150, 1)
+    whole = nco.solve(tsp, "or-opt", None, iterations=3000)
+    parts = UDC(conquer="or-opt", size=40, stages=40).solve(tsp, Budget())
+    assert parts.objective is not None
+    assert whole.objective is not None
+    assert parts.objective < 1.03 * whole.objective
+
+
+def test_parts_that_became_worse_stay_as_they_were(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tsp = instance()
+    start = UDC(conquer="or-opt", size=20, stages=20).solve(tsp, Budget()).solution
+
+    def backwards(self: Model, cut: Any, stop: Any = None) -> torch.Tensor:
+        return cut.state.index[:, 2:].flip(1)
+
+    monkeypatch.setattr(Model, "conquer", backwards)
+    result = UDC(weights=weights, size=12, stages=5).solve(tsp, Budget(), start=start)
+    assert result.objective == pytest.approx(tsp.objective(start))
+
+
+def test_a_start_is_where_it_goes_on(weights: str) -> None:
+    circle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    ring = TSP(coords=np.stack([np.cos(circle), np.sin(circle)], 1))
+    for solver in both(weights):
+        result = solver.solve(ring, Budget(iterations=3), start=list(range(48)))
+        assert result.trajectory[0].by == "start"
+        assert result.objective == pytest.approx(ring.objective(list(range(48))))
+
+
+def test_below_one_part_the_conqueror_solves_alone_and_says_so(
+    weights: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "nco"):
+        result = UDC(weights=weights).solve(instance(30), Budget(iterations=3))
+    assert "n = 30 is within one part: solved by bq alone" in caplog.text
+    assert (result.solver, result.extra["by"]) == ("udc", "bq")
+    tiny = UDC(conquer="or-opt").solve(instance(3), Budget(iterations=1))
+    assert sorted(tiny.solution) == [0, 1, 2]
+
+
+def test_a_batch_of_several_sizes_is_solved_in_order(weights: str) -> None:
+    batch = [instance(n, seed) for seed, n in enumerate([40, 9, 30, 40, 9])]
+    for solver in both(weights):
+        results = solver.solve_batch(batch, Budget(iterations=2))
+        assert [r.digest for r in results] == [i.digest for i in batch]
+        assert {r.batch for r in results} == {5}
+
+
+def test_equal_coordinates_and_other_metrics(weights: str) -> None:
+    rng = np.random.default_rng(0)
+    flat = TSP(coords=np.ones((40, 2)))
+    rounded = TSP(coords=rng.integers(0, 9, (40, 2)), metric="EUC_2D")
+    for solver in both(weights):
+        assert solver.solve(flat, Budget(iterations=2)).objective == 0.0
+        assert solver.solve(rounded, Budget(iterations=2)).feasible
+    costs = rng.integers(1, 99, (40, 40))
+    given = TSP(matrix=costs + costs.T)
+    assert UDC(conquer="or-opt", size=12).solve(given, Budget(iterations=2)).feasible
+
+
+def test_no_time_still_gives_a_tour(weights: str) -> None:
+    for solver in both(weights):
+        result = solver.solve(instance(), Budget(time_limit=0.0))
+        assert result.feasible
+        assert result.stopped is Stop.TIME
+
+
+def test_interruption_returns_the_best_so_far(weights: str) -> None:
+    for solver in both(weights):
+        budget = Budget(time_limit=60.0)
+
+        def interrupt(event: Event, budget: Budget = budget) -> None:
+            threading.Timer(0.05, budget.interrupt).start()
+
+        result = solver.solve(instance(), budget, on_event=interrupt)
+        assert result.stopped is Stop.INTERRUPTED
+        assert result.feasible
+
+
+def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stages = -1"):
+        UDC(stages=-1)
+    with pytest.raises(ValueError, match="conquer 'hgs' not understood; known: bq, or-opt"):
+        UDC(conquer="hgs")
+    with pytest.raises(ValueError, match="precision 'half'"):
+        UDC(precision="half")
+    with pytest.raises(InputError, match="divide 'savings' not understood for tsp"):
+        UDC(weights=weights, divide="savings").solve(instance(), Budget())
+    with pytest.raises(InputError, match="no weights"):
+        UDC(weights=str(tmp_path / "x.safetensors"), size=12).solve(instance(), Budget())
+    assert "no divider for mis" in (UDC().supports(nco.generate("mis", 5, seed=0)) or "")
+
+
+def test_asking_what_it_supports_does_not_import_torch() -> None:
+    code = (
+        "import sys\n"
+        "from nco.instances.registry import solvers\n"
+        "from nco.instances.tsp import TSP\n"
+        "solvers.load('udc')().supports(TSP.generate(5, seed=0))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
