@@ -84,6 +84,9 @@ def infer(path: Path, keys: Mapping[str, Any], problem: str = "") -> type[Instan
 def _array(path: Path, key: str, value: Any, ndim: int) -> NDArray[Any]:
     """A field of an instance [ndim dimensions] or a batch [one more] as a numeric array."""
     array = np.asarray(value)
+    if ndim == 2 and array.ndim and array.shape[-1] == 0:
+        # JSON cannot tell that nothing is nothing by two: a graph without edges.
+        array = array.reshape(*array.shape[:-1], 0, 2)
     if array.dtype.kind not in "iuf":
         raise InputError(path, None, f"{key} is not an array of numbers", "mend it")
     if array.ndim not in (ndim, ndim + 1):
@@ -150,6 +153,10 @@ def build(path: Path, values: Mapping[str, Any], problem: str) -> Instance[Any] 
     method = str(values.get("ref_method", ""))
     solution = _solution(path, values.get("ref_solution"))
     if 1 not in extra.values():
+        several = next((key for key in fields if not schema[key] and np.ndim(fields[key])), None)
+        if several is not None:
+            what = f"{several} is an array, but there is one instance"
+            raise InputError(path, None, what, f"give one {several}")
         instance = cls(name=name, **fields)
         cost = _costs(path, values.get("ref_cost"), 0)
         if cost is not None and math.isfinite(cost):

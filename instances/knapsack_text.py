@@ -28,6 +28,8 @@ from nco.instances.io import Format, read_text
 from nco.instances.knapsack import Knapsack
 
 _FORMS = "write 'n capacity', then 'value weight' lines; or Pisinger's 'index value weight'"
+#: Largest number; more do not add up in 64 bits.
+LARGEST = 2**62
 Row = tuple[int, list[float]]
 Line = tuple[int, str]
 
@@ -41,7 +43,10 @@ def _number(path: Path, line: int, word: str) -> float:
         raise InputError(path, line, f"{word[:40]!r} is not a number", _FORMS)
     if value < 0:
         raise InputError(path, line, f"{word[:40]} < 0", "numbers must not be negative")
-    return int(value) if value.is_integer() else value
+    if value > LARGEST:
+        raise InputError(path, line, f"{word[:40]} > 2^62", "scale all numbers down")
+    # Through a float, whole numbers beyond 2^53 would change.
+    return int(word if word.isdigit() else value) if value.is_integer() else value
 
 
 def _row(path: Path, line: Line) -> Row:
@@ -84,7 +89,7 @@ def read(path: Path, problem: str = "") -> Knapsack | Batch[Any]:
     path = Path(path)
     lines = _lines(path)
     name = path.name.split(".")[0]
-    if any(re.match(r"[A-Za-z]", text) for _, text in lines[:6]):
+    if re.match(r"[A-Za-z]", lines[0][1]):
         return _read_blocks(path, lines)
     rows = [_row(path, line) for line in lines]
     line, head = rows[0]

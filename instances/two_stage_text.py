@@ -21,7 +21,7 @@ import numpy as np
 from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans
 from nco.instances.core import InputError
 from nco.instances.facility_location import FacilityLocation
-from nco.instances.io import Format, read_text
+from nco.instances.io import HEAD, Format, read_text
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 
 Row = tuple[int, list[float]]
@@ -275,22 +275,22 @@ def write_facility(instance: FacilityLocation, file: TextIO) -> None:
         file.write(" ".join(repr(v.item()) for v in own) + f" {_text(instance.costs[:, j])}\n")
 
 
-def _numbers_in(head: str) -> list[list[float]] | None:
-    """The first two lines of numbers, None if there is anything else."""
+def _numbers_in(head: str, most: int = 2) -> list[list[float]] | None:
+    """The first lines of numbers, None if there is anything else before the second."""
     out: list[list[float]] = []
     for text in head.split("\n"):
         words = text.split()
         if not words:
             continue
         if not all(re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", word) for word in words):
-            return None
+            break
         try:
             out.append([float(word) for word in words])
         except ValueError:
-            return None
-        if len(out) == 2:
-            return out
-    return None
+            break
+        if len(out) == most:
+            break
+    return out if len(out) >= 2 else None
 
 
 def _is_knapsack(head: str) -> bool:
@@ -307,8 +307,13 @@ def _is_capital(head: str) -> bool:
 
 
 def _is_facility(head: str) -> bool:
-    rows = _numbers_in(head)
-    return rows is not None and len(rows[0]) == 3 and len(rows[1]) == 2
+    rows = _numbers_in(head, most=HEAD)
+    if rows is None or len(rows[0]) != 3 or len(rows[1]) != 2 or rows[0][0] < 1:
+        return False
+    # Knapsack lines are pairs too: the first customer decides, unless it is beyond the head.
+    first = int(min(rows[0][0], HEAD)) + 1
+    cut = len(head) >= HEAD
+    return len(rows[first]) == 2 + first if first < len(rows) - cut else cut
 
 
 def _is_loans(head: str) -> bool:

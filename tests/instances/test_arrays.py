@@ -204,6 +204,8 @@ def load_here(entry):
         ({**CASES["cvrp"], "capacity": "five"}, "capacity is not a number"),
         ({**CASES["cvrp"], "capacity": np.nan}, "capacity is not a finite number"),
         ({**CASES["cvrp"], "capacity": [[5]]}, "capacity is not a number"),
+        ({**CASES["cvrp"], "capacity": [5]}, "capacity is an array, but there is one instance"),
+        ({"coords": COORDS, "metric": ["exact"]}, "metric is an array"),
         ({**CASES["cvrp"], "capacity": 2}, "customer 2: demand 3 > capacity 2"),
         ({**CASES["cvrp"], "demands": [[0, 1, 1]]}, "coords has 2 dimensions in a batch"),
         ({**CASES["cvrp"], "demands": [0, 1]}, "2 demands for 3 nodes"),
@@ -230,6 +232,17 @@ def test_refused(tmp_path, values, what):
             io.read(tmp_path / "y.json")
         if "NaN" not in text and "Infinity" not in text:
             assert what in str(caught.value)
+
+
+def test_a_graph_without_edges(tmp_path):
+    """JSON has no empty array of pairs; in a batch neither."""
+    graph = MIS(edges=[], weights=[1, 2])
+    for content in (graph, Batch.of([graph, graph])):
+        for name in ("x.json", "x.npz"):
+            io.write(content, tmp_path / name)
+            again = io.read(tmp_path / name)
+            first = again[1] if isinstance(again, Batch) else again
+            assert (type(again), first.digest) == (type(content), graph.digest)
 
 
 def test_huge_integers(tmp_path):

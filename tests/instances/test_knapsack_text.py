@@ -98,10 +98,13 @@ def test_known_solution_in_the_last_line(tmp_path):
         (PLAIN.replace("3 10", "0 10"), 1, "0 is not a number of items"),
         (PLAIN.replace("3 10", "2.5 10"), 1, "2.5 is not a number of items"),
         (PLAIN.replace("3 10", "3 10 7"), 1, "3 numbers in the first line"),
+        (PLAIN.replace("3 10", "-5 10 7"), 1, "-5 < 0"),
         (PLAIN.replace("3 10", "3 -10"), 1, "-10 < 0"),
         (PLAIN.replace("3 4", "3 x"), 3, "'x' is not a number"),
         (PLAIN.replace("3 4", "3 nan"), 3, "'nan' is not a number"),
         (PLAIN.replace("3 4", "3 1e999"), 3, "'1e999' is not a number"),
+        (PLAIN.replace("3 4", "nan 4"), 3, "'nan' is not a number"),
+        (PLAIN.replace("3 4", "3 1e300"), 3, "1e300 > 2^62"),
         (PLAIN.replace("3 4", "3 -4"), 3, "-4 < 0"),
         (PLAIN.replace("3 4", "3 4 5"), 3, "3 numbers, expected 2"),
         (PLAIN.replace("3 4", "3"), 3, "1 numbers, expected 2"),
@@ -186,3 +189,11 @@ def test_batches_are_not_text(tmp_path):
     assert not (tmp_path / "x.kp").exists()
     io.write(batch[1:], tmp_path / "x.kp")
     assert io.read(tmp_path / "x.kp").values.tolist() == [2]
+
+
+def test_large_numbers_stay_exact(tmp_path):
+    """Beyond 2^53 a float would change them."""
+    large = 2**53 + 1
+    instance = Knapsack(values=[large, 1], weights=[3, large], capacity=large)
+    io.write(instance, tmp_path / "x.kp")
+    assert io.read(tmp_path / "x.kp").digest == instance.digest
