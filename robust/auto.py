@@ -15,6 +15,9 @@ from nco.robust.masters import relaxed_master, scenario_master, static_master
 from nco.robust.reformulation import reason_against
 from nco.robust.search import RobustSolver, Search
 
+#: Kicks of the local search in one round.
+KICKS = 20
+
 
 @dataclass(frozen=True)
 class TwoStage(RobustSolver):
@@ -68,7 +71,7 @@ class TwoStage(RobustSolver):
                 begun = budget.elapsed()
                 # Less of it as time goes on: what is found late is found by masters.
                 search_time = budget.share(0.3 if rounds == 0 else 0.1)
-                local_search.improve(search, search_time)
+                local_search.improve(search, search_time, kicks=KICKS)
                 search.log("local search", begun)
             if search.closed or search.tracker.done() is not None:
                 break

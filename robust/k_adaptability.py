@@ -7,16 +7,17 @@ from typing import ClassVar
 
 from nco.instances.core import Stop
 from nco.robust.masters import adaptable_master, static_master
+from nco.robust.policy_tree import adapt
 from nco.robust.search import RobustSolver, Search
-from nco.robust.two_stage import TwoStageProblem
 
 
 @dataclass(frozen=True)
 class KAdaptability(RobustSolver):
-    """First stages that are best with ``count`` binary recourses; evaluated with full recourse.
+    """First stages that are best with ``count`` recourses; evaluated with full recourse.
 
-    For problems in which only the objective depends on the scenario, with a set that has
-    rows; see `nco.robust.masters.adaptable_master`.
+    One MIP where recourses are binary and only the objective depends on the scenario
+    (`nco.robust.masters.adaptable_master`), otherwise a tree
+    (`nco.robust.policy_tree.adapt`).
 
     Parameters
     ----------
@@ -39,23 +40,21 @@ class KAdaptability(RobustSolver):
         if self.count < 1:
             raise ValueError(f"count = {self.count} < 1 not understood.")
 
-    def reason(self, problem: TwoStageProblem) -> str | None:
-        """None, or why the problem has no such MIP."""
-        affine = problem.affine
-        if not affine.certain_rows:
-            return "its second-stage rows depend on the scenario"
-        binary = affine.whole & (affine.lower == 0) & (affine.upper == 1)
-        return None if binary.all() else "its recourse is not binary"
-
     def run(self, search: Search) -> Stop | None:
         """Solve with one recourse for a start, then with all."""
         search.trivial()
         problem = search.problem
         search.solve(static_master(problem), search.budget.share(0.15), by="static")
         search.log("static", 0.0)
-        if self.count > 1 and search.tracker.done() is None:
+        if self.count == 1 or search.tracker.done() is not None:
+            return None
+        affine = problem.affine
+        binary = affine.whole & (affine.lower == 0) & (affine.upper == 1)
+        if affine.certain_rows and problem.uncertainty.exact_rows and binary.all():
             begun = search.budget.elapsed()
             master = adaptable_master(problem, self.count)
             search.solve(master, search.budget.share(0.85), by=self.name)
             search.log(self.name, begun)
+        else:
+            adapt(search, self.count, self.name)
         return None

@@ -8,7 +8,7 @@ price of robustness, Operations Research 52, 2004, for budgets; the same for any
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import sparse
 from nco.instances.core import Sense
 from nco.instances.mip import MIP
 from nco.robust.model import Indices, Model
-from nco.robust.two_stage import TwoStageProblem
+from nco.robust.two_stage import Recourse, TwoStageProblem
 from nco.robust.uncertainty import UncertaintySet
 
 Vector = NDArray[np.float64]
@@ -36,11 +36,14 @@ class Master:
         Its first-stage columns [p].
     y
         Its copies of the recourse [k, m].
+    theta
+        The column of the worst second stage.
     """
 
     mip: MIP
     x: Indices
     y: tuple[Indices, ...]
+    theta: Indices
 
 
 class Dual:
@@ -127,11 +130,20 @@ def _add_columns(model: Model, problem: TwoStageProblem, relaxed: bool = False) 
 
 
 def add_copy(
-    model: Model, problem: TwoStageProblem, x: Indices, theta: Indices, xi: Vector
+    model: Model,
+    problem: TwoStageProblem,
+    x: Indices,
+    theta: Indices,
+    xi: Vector,
+    y: Indices | None = None,
 ) -> Indices:
-    """Add the recourse in scenario xi, above whose value theta cannot be; its columns."""
+    """Add the recourse in scenario xi, above whose value theta cannot be; its columns.
+
+    Columns y that are there already have to do for this scenario, too.
+    """
     stage = problem.stage(xi)
-    y = _add_columns(model, problem)
+    if y is None:
+        y = _add_columns(model, problem)
     if len(stage.row_lower):
         model.add_rows(
             sparse.hstack([stage.T, stage.W]), np.concatenate([x, y]),
@@ -198,14 +210,23 @@ def scenario_master(
     y = tuple(add_copy(model, problem, x, theta, xi) for xi in scenarios)
     if relaxed:
         add_relaxed(model, problem, Dual(problem.uncertainty), x, theta)
-    return Master(model.mip(Sense.MAXIMIZE), x, y)
+    return Master(model.mip(Sense.MAXIMIZE), x, y, theta)
 
 
 def relaxed_master(problem: TwoStageProblem) -> Master:
     """First stages that are best with relaxed recourses; their rows must be certain."""
     model, x, theta = _start(problem)
     y = add_relaxed(model, problem, Dual(problem.uncertainty), x, theta)
-    return Master(model.mip(Sense.MAXIMIZE), x, (y,))
+    return Master(model.mip(Sense.MAXIMIZE), x, (y,), theta)
+
+
+def moved_rows(affine: Recourse) -> NDArray[np.intp]:
+    """The recourse's rows that depend on the scenario."""
+    moved = np.asarray(np.abs(affine.h_xi).sum(1)).reshape(-1) > 0
+    for parts in (affine.T_xi, affine.W_xi):
+        for more in parts.values():
+            moved |= np.asarray(np.abs(more).sum(1)).reshape(-1) > 0
+    return np.flatnonzero(moved)
 
 
 def static_master(problem: TwoStageProblem) -> Master:
@@ -216,16 +237,13 @@ def static_master(problem: TwoStageProblem) -> Master:
     y = _add_columns(model, problem)
     both = np.concatenate([x, y])
     rows = sparse.csr_array(sparse.hstack([affine.T, affine.W]))
-    moved = np.asarray(np.abs(affine.h_xi).sum(1)).reshape(-1) > 0
-    for parts in (affine.T_xi, affine.W_xi):
-        for more in parts.values():
-            moved |= np.asarray(np.abs(more).sum(1)).reshape(-1) > 0
-    same = np.flatnonzero(~moved)
+    moved = moved_rows(affine)
+    same = np.setdiff1d(np.arange(len(affine.row_lower)), moved)
     if len(same):
         model.add_rows(rows[same], both, affine.row_lower[same], affine.row_upper[same])
     k = problem.uncertainty.dimension
     none = (sparse.csr_array(affine.T.shape), sparse.csr_array(affine.W.shape))
-    for i in np.flatnonzero(moved):
+    for i in moved:
         slope = sparse.vstack([
             sparse.hstack([affine.T_xi.get(j, none[0])[[i]], affine.W_xi.get(j, none[1])[[i]]])
             for j in range(k)
@@ -237,7 +255,26 @@ def static_master(problem: TwoStageProblem) -> Master:
         if np.isfinite(affine.row_upper[i]):
             dual.add_minimum(model, both, -row, -slope, shift, None, -affine.row_upper[i])
     _add_objective(model, problem, dual, x, y, theta)
-    return Master(model.mip(Sense.MAXIMIZE), x, (y,))
+    return Master(model.mip(Sense.MAXIMIZE), x, (y,), theta)
+
+
+def policy_master(problem: TwoStageProblem, groups: Sequence[Sequence[Vector]]) -> Master:
+    """First stages with one recourse for each group of scenarios, best in the worst of all."""
+    affine = problem.affine
+    model, x, theta = _start(problem)
+    same = np.setdiff1d(np.arange(len(affine.row_lower)), moved_rows(affine))
+    rows = sparse.csr_array(sparse.hstack([affine.T, affine.W]))[same]
+    copies = []
+    for group in groups:
+        y = _add_columns(model, problem)
+        copies.append(y)
+        if not len(group) and len(same):
+            model.add_rows(
+                rows, np.concatenate([x, y]), affine.row_lower[same], affine.row_upper[same]
+            )
+        for xi in group:
+            add_copy(model, problem, x, theta, xi, y)
+    return Master(model.mip(Sense.MAXIMIZE), x, tuple(copies), theta)
 
 
 def adaptable_master(problem: TwoStageProblem, count: int) -> Master:
@@ -284,4 +321,4 @@ def adaptable_master(problem: TwoStageProblem, count: int) -> Master:
         theta,
         -affine.offset,
     )
-    return Master(model.mip(Sense.MAXIMIZE), x, tuple(copies))
+    return Master(model.mip(Sense.MAXIMIZE), x, tuple(copies), theta)

@@ -129,7 +129,8 @@ class Search:
     @property
     def closed(self) -> bool:
         """Whether bound and value meet."""
-        return self.bound - self.value <= 1e-6 * max(1.0, abs(self.value))
+        apart = self.bound - self.value
+        return math.isfinite(apart) and apart <= 1e-6 * max(1.0, abs(self.value))
 
     @property
     def gap(self) -> float:
@@ -309,6 +310,9 @@ class RobustSolver:
         elif search.closed and search.best.exact:
             tracker.bound = tracker.objective
             stopped = Stop.PROVED
+        elif stopped is Stop.PROVED:
+            # The value is that of a list of scenarios.
+            stopped = None
         if stopped is None:
             stopped = tracker.done() or Stop.FINISHED
         return tracker.result(

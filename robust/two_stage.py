@@ -290,7 +290,7 @@ class Evaluation:
     @property
     def exact(self) -> bool:
         """Whether no scenario can be worse."""
-        return close(self.value, self.guaranteed, EXACT)
+        return math.isfinite(self.guaranteed) and close(self.value, self.guaranteed, EXACT)
 
 
 #: ``(X [a, p], XI [b, k]) -> values [a, b] and y [a, b, m]``; maximised, p(xi) x included.
@@ -587,7 +587,8 @@ class TwoStageProblem(TwoStageInstance):
             problems += _columns(what, z, stage.lower, stage.upper, stage.whole)
             activity = stage.T @ x + stage.W @ z
             problems += _rows("second-stage row", activity, stage.row_lower, stage.row_upper)
-        if problems:
+        if problems or policies:
+            # A policy is a recourse in every scenario.
             return problems
         try:
             self.worst_case(x)
