@@ -1,6 +1,8 @@
 """The benchmark runner and the table it makes."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from nco import bench
 from nco.instances import io
 from nco.instances.core import InputError
 from nco.instances.knapsack import Knapsack
+from nco.instances.registry import solvers
 from nco.instances.tsp import TSP
 
 
@@ -91,6 +94,24 @@ def test_plans_from_toml(tmp_path):
     path.write_text("files = []\n")
     with pytest.raises(InputError, match="files is empty"):
         bench.Plan.from_toml(path)
+
+
+PLANS = [
+    (path, name)
+    for path in sorted((Path(__file__).resolve().parents[1] / "scripts/bench").glob("*.toml"))
+    for name in tomllib.loads(path.read_text())
+]
+
+
+@pytest.mark.parametrize(("path", "name"), PLANS, ids=lambda value: getattr(value, "stem", value))
+def test_the_plans_of_the_repository_name_solvers_that_there_are(path, name):
+    for spec in bench.Plan.from_toml(path, name).solvers:
+        solver, params = bench.parse_solver(spec)
+        try:
+            made = solvers.load(solver)
+        except ImportError:
+            continue  # an extra that is not installed
+        made(**params)
 
 
 def test_solver_specifications():

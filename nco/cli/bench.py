@@ -52,6 +52,9 @@ def bench(
     choices: Annotated[
         Path | None, typer.Option("--choices", help="Write the table by which auto chooses.")
     ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="One line per group, one column per solver and limit.")
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Only show the table of --out.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -82,7 +85,7 @@ def bench(
             lines = [json.dumps(row) for row in runner.choices(rows)]
             file.write("[\n" + ",\n".join(lines) + "\n]\n")
     if not quiet:
-        _print(runner.summarize(rows, by=by), by)
+        (_print_wide if wide else _print)(runner.summarize(rows, by=by), by)
     return OK
 
 
@@ -132,4 +135,26 @@ def _print(cells: list[Cell], by: str) -> None:
             percent(cell.gap), percent(cell.worst), f"{cell.seconds:.2f}",
             f"{max(0.0, cell.overshoot):.2f}",
         )  # fmt: skip
+    console().print(table)
+
+
+def _print_wide(cells: list[Cell], by: str) -> None:
+    """Mean gap and seconds of every solver and limit, side by side."""
+    from rich import box
+    from rich.table import Table
+
+    from nco.cli.report import console, percent
+
+    columns = list(dict.fromkeys((cell.solver, cell.time_limit) for cell in cells))
+    columns.sort(key=lambda column: (column[0].partition(":")[0], column[1], column[0]))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(by)
+    for solver, limit in columns:
+        table.add_column(f"{solver} {limit:g} s", justify="right", overflow="fold")
+    lines: dict[str, dict[tuple[str, float], str]] = {}
+    for cell in cells:
+        text = f"{percent(cell.gap)} {cell.seconds:.1f} s"
+        lines.setdefault(cell.group, {})[cell.solver, cell.time_limit] = text
+    for group in sorted(lines, key=lambda g: (0, int(g), g) if g.isdigit() else (1, 0, g)):
+        table.add_row(group, *(lines[group].get(column, "") for column in columns))
     console().print(table)

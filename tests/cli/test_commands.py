@@ -241,6 +241,9 @@ def test_bench_measures_and_resumes(nco, here):
     assert again.err == ""
     assert (here / "rows.jsonl").read_text().count("\n") == 1
     assert "greedy" in nco("bench", "--show", "--out", "rows.jsonl").out
+    wide = nco("bench", "--show", "--out", "rows.jsonl", "--by", "n", "--wide").out
+    assert "greedy 1 s" in " ".join(wide.split())
+    assert wide.split()[-4] == "52"
     assert nco("bench", "--show", "--out", "rows.jsonl", "--choices", "auto.json").code == 0
     assert json.loads((here / "auto.json").read_text())[0]["problem"] == "tsp"
 
