@@ -156,6 +156,7 @@ class Search:
         self.main_gain = self.sub_gain = 0.0
         self.main_best = self._trivial = math.inf
         self.engine_seconds = 0.0
+        self.suggested = 0
         self.near: list[tuple[int, Vector]] = []
         self._make_main, self._make_sub = main, sub
         self._sub: Backend | None = None
@@ -359,8 +360,14 @@ class Search:
         self._loading = True
 
         def work() -> None:
-            self.bandit.load()
-            self._accept = self.plan.accept()
+            try:
+                self.bandit.load()
+                self._accept = self.plan.accept()
+            except Exception:
+                # A closing interpreter imports no more; nobody wants the choices then.
+                if not self._ended:
+                    raise
+                return
             self._loaded.set()
 
         # A daemon: it runs no engine, and nobody needs to wait for it.
@@ -393,6 +400,7 @@ class Search:
     def _suggest(self) -> Vector | None:
         with self._lock:
             x, self._news = self._news, None
+            self.suggested += x is not None
         return x
 
     def _first_slices(self) -> None:
@@ -666,4 +674,5 @@ class Search:
             "iterations": self.iterations,
             "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
             "engine_seconds": round(self.engine_seconds, 4),
+            "suggested": self.suggested,
         }

@@ -43,6 +43,7 @@ from nco.mip.backend import (
     without_time,
 )
 from nco.mip.bandit import POLICIES, Bandit, load_memory, save_memory
+from nco.parallel import check_jobs
 
 #: The default portfolio; an operator without a size adapts it.
 ARMS = (
@@ -128,7 +129,9 @@ class Balans:
     memory
         JSON file that keeps what arms were worth over related instances, or None.
     jobs
-        Workers in processes of their own, with different engines and policies.
+        Workers beside each other, with different engines and policies.
+    backend
+        Where workers run: "loky" (processes of this machine) or "ray" (a cluster, nco[ray]).
     share
         Whether workers hear of each other's solutions and bounds.
 
@@ -136,6 +139,8 @@ class Balans:
     ------
     ValueError
         When a parameter is not understood.
+    MissingExtraError
+        When the backend is not installed.
     """
 
     name: ClassVar[str] = "balans"
@@ -155,6 +160,7 @@ class Balans:
     deterministic: bool = False
     memory: str | None = None
     jobs: int = 1
+    backend: str = "loky"
     share: bool = True
 
     def __post_init__(self) -> None:
@@ -193,6 +199,7 @@ class Balans:
             raise ValueError(f"main_share = {self.main_share} outside of [0, 1].")
         if self.jobs < 1:
             raise ValueError(f"jobs = {self.jobs} < 1 not understood.")
+        check_jobs(self.jobs, self.backend)
         if self.sub_seconds is not None and not self.sub_seconds > 0:
             raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
 
@@ -222,7 +229,7 @@ class Balans:
 
     def configurations(self) -> list[dict[str, Any]]:
         """Parameters of each worker; the first one has this solver's own."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)} | {"jobs": 1}
+        own = {f.name: getattr(self, f.name) for f in fields(self)} | {"jobs": 1, "backend": "loky"}
         other = {"highs": "scip", "scip": "highs"}
         variants: list[dict[str, Any]] = [
             {},
@@ -282,6 +289,7 @@ class Balans:
                 start=known,
                 share=self.share and not self.deterministic,
                 on_event=hear,
+                backend=self.backend,
             )
         outcome = Outcome(stopped=tracker.done() or Stop.FINISHED)
         for result in results:

@@ -1,4 +1,4 @@
-"""Several `balans` workers in processes of their own that share incumbents and bounds.
+"""Several `balans` workers, in processes or on a cluster, that share incumbents and bounds.
 
 The idea is ParBalans' (J. Cai, S. Kadıoğlu, 2025): different configurations side by side.
 Unlike there, a solution found by one worker is the others' incumbent a moment later.
@@ -12,13 +12,13 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nco.instances.core import Budget, Instance, Result, Stop
+from nco.instances.core import Budget, InputError, Instance, Result, Stop
 from nco.mip.backend import Vector
 
 logger = logging.getLogger("nco")
@@ -74,17 +74,18 @@ def _work(
     instance: Instance[Any],
     limits: Mapping[str, Any],
     end: float,
+    clock: Callable[[], float],
     seed: int,
     start: Any,
     stop: Any,
     up: Any,
     down: Any,
 ) -> None:
-    """A worker's process: search, and send the result up."""
+    """A worker: search, and send the result up."""
     from nco.mip.balans import Balans
 
-    # The monotonic clock is the machine's: loading this process counts.
-    left = None if math.isinf(end) else max(0.0, end - time.monotonic())
+    # The clock is the parent's, too: loading this process counts.
+    left = None if math.isinf(end) else max(0.0, end - clock())
     budget = Budget(left, **limits)
 
     def watch() -> None:
@@ -105,6 +106,133 @@ def _work(
         up.put(("failure", number, f"{type(error).__name__}: {error}", 0.0))
 
 
+class _Processes:
+    """Workers in processes of this machine, and their lines."""
+
+    #: The machine's, alike in all processes.
+    clock = staticmethod(time.monotonic)
+
+    def __init__(self, count: int):
+        context = multiprocessing.get_context("spawn")
+        self.up = context.Queue()
+        self.downs = [context.Queue() for _ in range(count)]
+        # A plain byte: an Event waits for its sleepers, and a killed worker never answers.
+        self.stop = context.RawValue("b", 0)
+        self._context = context
+        self._workers: list[Any] = []
+
+    def start(self, tasks: Sequence[tuple[Any, ...]]) -> None:
+        for task in tasks:
+            worker = self._context.Process(target=_work, args=task, daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def alive(self, number: int) -> bool:
+        return bool(self._workers[number].is_alive())
+
+    def halt(self) -> None:
+        self.stop.value = 1
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.join(0.05)
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+        for line in (self.up, *self.downs):
+            line.cancel_join_thread()
+            line.close()
+
+
+@dataclass
+class _Flag:
+    """A byte that all of a cluster can read: raised by a first message."""
+
+    line: Any
+
+    @property
+    def value(self) -> bool:
+        return not self.line.empty()
+
+
+class _Ray:
+    """Workers on a cluster through joblib's Ray backend, and their lines.
+
+    Joins the cluster that ``RAY_ADDRESS`` names or that runs on this machine; where there is
+    none, one of this machine's is begun, and ended again.
+    """
+
+    #: Of several machines; their clocks must agree.
+    clock = staticmethod(time.time)
+
+    def __init__(self, count: int):
+        import ray
+        from ray.util.queue import Queue
+
+        self._own = False
+        if not ray.is_initialized():
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            try:
+                ray.init(address="auto", **quiet)
+            except ConnectionError:
+                ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
+            self._own = True
+        places = int(ray.cluster_resources().get("CPU", 0))
+        if places < count:
+            self._leave()
+            raise InputError(
+                None, None, f"{count} workers on a Ray cluster with {places} CPUs",
+                "ask for fewer jobs, or start a larger cluster",
+            )  # fmt: skip
+        # Lines hardly work; they must not take the workers' places.
+        self.up, self._halt, *self.downs = (
+            Queue(actor_options={"num_cpus": 0}) for _ in range(count + 2)
+        )
+        self.stop = _Flag(self._halt)
+        self._over = threading.Event()
+
+    def start(self, tasks: Sequence[tuple[Any, ...]]) -> None:
+        from joblib import Parallel, delayed, parallel_config
+        from ray.util.joblib import register_ray
+
+        register_ray()
+
+        def work() -> None:
+            try:
+                with parallel_config(backend="ray"):
+                    # joblib takes a single job for itself: two places at least.
+                    pool = Parallel(n_jobs=max(2, len(tasks)), batch_size=1, max_nbytes=None)
+                    pool(delayed(_work)(*task) for task in tasks)
+            except Exception as error:
+                logger.warning("the cluster failed: %s", error)
+            finally:
+                self._over.set()
+
+        threading.Thread(target=work, name="nco-ray", daemon=True).start()
+
+    def alive(self, number: int) -> bool:
+        return not self._over.is_set()
+
+    def halt(self) -> None:
+        self._halt.put(1)
+
+    def close(self) -> None:
+        self._over.wait(GRACE)
+        for line in (self.up, self._halt, *self.downs):
+            line.shutdown(force=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        import ray
+
+        if self._own:
+            ray.shutdown()
+
+
+#: Where workers run -> their processes and lines.
+PLACES: Mapping[str, Callable[[int], _Processes | _Ray]] = {"loky": _Processes, "ray": _Ray}
+
+
 def run_portfolio(
     configurations: Sequence[Mapping[str, Any]],
     instance: Instance[Any],
@@ -114,6 +242,7 @@ def run_portfolio(
     start: Any,
     share: bool,
     on_event: Any,
+    backend: str = "loky",
 ) -> list[Result]:
     """Run one worker per configuration; the results of those that came back in time.
 
@@ -134,41 +263,44 @@ def run_portfolio(
     on_event
         ``on_event(kind, data, value, by)`` with kind "solution" (data: the column values'
         bytes) or "bound"; value is minimised.
+    backend
+        A key of `PLACES`: ``loky`` (this machine) or ``ray`` (a cluster).
+
+    Raises
+    ------
+    InputError
+        When a cluster has fewer CPUs than there are workers.
     """
-    context = multiprocessing.get_context("spawn")
-    # A plain byte: an Event waits for its sleepers, and a killed worker never answers.
-    up, stop = context.Queue(), context.RawValue("b", 0)
-    downs = [context.Queue() for _ in configurations]
-    end = time.monotonic() + budget.left()
-    workers = []
-    for number, params in enumerate(configurations):
-        limits = {
-            "iterations": budget.iterations,
-            "target": budget.target,
-            "gap": budget.gap,
-        }
-        arguments = (number, dict(params), instance, limits, end, seed + number, start, stop, up,
-                     downs[number])  # fmt: skip
-        worker = context.Process(target=_work, args=arguments, daemon=True)
-        worker.start()
-        workers.append(worker)
+    left = budget.left()
+    begin = time.monotonic()
+    end = begin + left
+    place = PLACES[backend](len(configurations))
+    limits = {"iterations": budget.iterations, "target": budget.target, "gap": budget.gap}
+    theirs = place.clock() + left - (time.monotonic() - begin)
+    tasks = [
+        (number, dict(params), instance, limits, theirs, place.clock, seed + number, start,
+         place.stop, place.up, place.downs[number])
+        for number, params in enumerate(configurations)
+    ]  # fmt: skip
     results: list[Result] = []
-    waiting = set(range(len(workers)))
+    waiting = set(range(len(tasks)))
     best, bound = math.inf, -math.inf
+    halted = False
     try:
+        place.start(tasks)
         while waiting and time.monotonic() < end + GRACE:
-            if budget.interrupted():
-                stop.value = 1
+            proved = any(r.stopped in (Stop.PROVED, Stop.TARGET, Stop.GAP) for r in results)
+            if not halted and (proved or budget.interrupted()):
+                place.halt()
+                halted = True
             try:
-                kind, number, data, value = up.get(timeout=CHECK)
+                kind, number, data, value = place.up.get(timeout=CHECK)
             except queue.Empty:
-                waiting -= {k for k in waiting if not workers[k].is_alive() and up.empty()}
+                waiting -= {k for k in waiting if not place.alive(k) and place.up.empty()}
                 continue
             if kind == "result":
                 results.append(Result.from_json(data))
                 waiting.discard(number)
-                if results[-1].stopped in (Stop.PROVED, Stop.TARGET, Stop.GAP):
-                    stop.value = 1
             elif kind == "failure":
                 logger.warning("a worker failed: %s", data)
                 waiting.discard(number)
@@ -179,17 +311,10 @@ def run_portfolio(
                     bound = value
                 on_event(kind, data, value, f"worker {number}")
                 if share:
-                    for other, down in enumerate(downs):
+                    for other, down in enumerate(place.downs):
                         if other != number:
                             down.put((kind, data, value))
     finally:
-        stop.value = 1
-        for worker in workers:
-            worker.join(0.05)
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-        for line in (up, *downs):
-            line.cancel_join_thread()
-            line.close()
+        place.halt()
+        place.close()
     return results

@@ -28,6 +28,8 @@ from nco.mip.backend import (
 
 logger = logging.getLogger("nco")
 
+#: SCIP's name of the heuristic that hands over solutions found elsewhere.
+HEURISTIC = "nco"
 #: Columns or rows written between two looks at the clock.
 CHUNK = 200
 
@@ -77,8 +79,6 @@ class ScipEngine:
         model.setParam("misc/catchctrlc", False)
         model.setParam("randomization/randomseedshift", seed % 2**31)
         model.setParam("lp/threads", threads)
-        # Solutions of one call must not leak into the next.
-        model.setParam("limits/maxorigsol", 1)
         for name, value in (params or {}).items():
             try:
                 model.setParam(name, value)
@@ -109,6 +109,7 @@ class ScipEngine:
         finally:
             self._stop = None
         self._events = self._listen()
+        self._heuristic = self._advise()
 
     def _listen(self) -> Any:
         from pyscipopt import SCIP_EVENTTYPE, Eventhdlr
@@ -147,6 +148,55 @@ class ScipEngine:
         self._model.includeEventhdlr(ears, "nco", "improvements, bounds and interruption")
         return ears
 
+    def _advise(self) -> Any:
+        # Handed over in an event, solutions from outside crash SCIP; a heuristic may.
+        from pyscipopt import SCIP_HEURTIMING, SCIP_RESULT, Heur
+
+        engine = self
+
+        class Advice(Heur):  # type: ignore[misc]
+            taken = 0
+
+            def heurexec(self, heurtiming: Any, nodeinfeasible: Any) -> dict[str, Any]:
+                # An exception must not travel through C.
+                try:
+                    found = engine._take_advice()
+                except BaseException as error:
+                    engine._events.failure = error
+                    self.model.interruptSolve()
+                    found = False
+                self.taken += found
+                return {"result": SCIP_RESULT.FOUNDSOL if found else SCIP_RESULT.DIDNOTFIND}
+
+        advice = Advice()
+        self._model.includeHeur(
+            advice,
+            HEURISTIC,
+            "solutions found elsewhere",
+            "n",
+            # Before SCIP's own ones, which can build upon it.
+            priority=1_000_000,
+            freq=-1,
+            timingmask=SCIP_HEURTIMING.BEFORENODE | SCIP_HEURTIMING.DURINGLPLOOP,
+        )
+        return advice
+
+    def _take_advice(self) -> bool:
+        watch = self._events.watch
+        suggestion = None if watch is None or watch.suggest is None else watch.suggest()
+        if suggestion is None:
+            return False
+        model = self._model
+        values = self.form.rounded(suggestion)
+        solution = model.createSol(self._heuristic)
+        # Only active variables take a value; those that presolve replaced follow from them.
+        for variable in model.getVars(transformed=True):
+            name = variable.name
+            if name.startswith("t_x"):
+                model.setSolVal(solution, variable, float(values[int(name[3:])]))
+        # Presolve may have cut it off, for one that is as good; SCIP checks it.
+        return bool(model.trySol(solution, printreason=False))
+
     def _hear(self, solution: bool) -> None:
         watch = self._events.watch
         if watch is None:
@@ -162,7 +212,6 @@ class ScipEngine:
             self._events.bound = bound
             if watch.on_bound is not None:
                 watch.on_bound(bound)
-        # Suggestions are not taken: handed over in an event, they have crashed SCIP.
         if watch.pause is not None:
             watch.pause()
         if watch.stop():
@@ -246,6 +295,8 @@ class ScipEngine:
 
     def _undo(self, restriction: Neighborhood, changed: Any, extra: list[Any]) -> None:
         model, form = self._model, self.form
+        # Solutions of one call must not leak into the next.
+        model.setParam("limits/maxorigsol", 0)
         model.freeTransform()
         for row in extra:
             model.delCons(row)
@@ -285,6 +336,8 @@ class ScipEngine:
         ):
             model.setParam(name, -1 if value is None else value)
         model.setParam("limits/gap", limits.gap)
+        model.setParam(f"heuristics/{HEURISTIC}/freq", -1 if watch.suggest is None else 1)
+        model.setParam("limits/maxorigsol", 1)
         if start is not None:
             solution = model.createOrigSol()
             for variable, value in zip(
@@ -293,6 +346,7 @@ class ScipEngine:
                 model.setSolVal(solution, variable, value)
             model.addSol(solution)
         ears.watch, ears.bound, ears.failure, ears.best = watch, -math.inf, None, None
+        self._heuristic.taken = 0
         try:
             self._lost = not run_interruptible(
                 model.optimizeNogil, watch.stop, model.interruptSolve
