@@ -151,5 +151,14 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for key in rows[0]:
         table.add_column(key, overflow="fold", no_wrap=key == "name")
     for row in rows:
-        table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
+        table.add_row(*map(_text, row.values()))
     console().print(table)
+
+
+def _text(value: Any) -> str:
+    """A cell; measured gaps are one line each."""
+    if isinstance(value, dict):
+        return "\n".join(f"{name} {entry['gap']:g} %" for name, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None else str(value)

@@ -207,6 +207,7 @@ def test_list_names_everything(nco):
     assert {row["name"] for row in rows_of(nco("list", "extras", "--json").out)} >= {"lkh", "ray"}
     for kind in ("formats", "operators", "weights", "policies"):
         assert nco("list", kind).code == 0
+    assert "TSP100 greedy, 8 views 1.12 %" in " ".join(nco("list", "weights").out.split())
     overview = nco("list").out
     assert "problems" in overview
     assert "pyvrp" in overview
