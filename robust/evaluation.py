@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,11 @@ def recourse_by_mip(
     """
     values = np.empty((len(x), len(xi)))
     y = np.zeros((len(x), len(xi), len(problem.recourse.q)))
+    if problem.affine.continuous and not problem.affine.W_xi:
+        stages = [problem.stage(scenario) for scenario in xi]
+        for a, first in enumerate(x):
+            _linear_recourses(stages, first, budget, values[a], y[a])
+        return values, y
     for b, scenario in enumerate(xi):
         stage = problem.stage(scenario)
         for a, first in enumerate(x):
@@ -103,6 +109,37 @@ def _one_recourse(stage: SecondStage, x: Vector, budget: Budget) -> tuple[float,
             "the second stage is unbounded; give its columns or rows limits."
         )
     raise TimeoutError("out of time in the second stage.")
+
+
+def _linear_recourses(
+    stages: Sequence[SecondStage], x: Vector, budget: Budget, values: Vector, y: Vector
+) -> None:
+    """Linear second stages with the same W [b]: each starts from the basis of the one before."""
+    highs: Any = None
+    for b, stage in enumerate(stages):
+        shift = stage.T @ x
+        low, high = stage.row_lower - shift, stage.row_upper - shift
+        if highs is None:
+            model, columns = _recourse_model(stage, x)
+            form = Form(model.mip(Sense.MAXIMIZE))
+            if form.contradiction():
+                values[b], y[b] = _one_recourse(stage, x, budget)
+                continue
+            highs = pass_model(form, relaxed=True)
+            rows = np.arange(len(low), dtype=np.int32)
+            columns = columns.astype(np.int32)
+        else:
+            if len(rows):
+                highs.changeRowsBounds(len(rows), rows, low, high)
+            highs.changeColsCost(len(columns), columns, -stage.q)
+        status, found = _linear_optimum(highs, budget)
+        if status is Status.OPTIMAL and found is not None:
+            y[b] = np.clip(found, stage.lower, stage.upper)
+            values[b] = float(stage.q @ y[b]) + stage.offset + float(stage.p @ x)
+        else:
+            # Without solution, unbounded, or out of time: the full answer.
+            values[b], y[b] = _one_recourse(stage, x, budget)
+            highs = None
 
 
 def _linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
@@ -155,12 +192,26 @@ class CutProgram:
         self._engine = HighsEngine(form) if self.whole else None
         self._highs = None if self.whole else pass_model(form, relaxed=True)
         self._columns = np.concatenate([self.xi, [self.z]]).astype(np.int32)
+        self._rows = self.mip.m
         self.count = 0
 
     def add(self, linear: Vector, constant: float) -> None:
         """Add one recourse's objective."""
         self._row(np.concatenate([-linear, [1.0]]), constant, np.inf)
         self.count += 1
+
+    def clear(self) -> None:
+        """Forget all recourses; for sets without whole columns."""
+        assert self._highs is not None
+        if self._highs.getNumRow() > self._rows:
+            self._highs.deleteRows(self._rows, self._highs.getNumRow() - 1)
+        self.count = 0
+
+    def weights(self) -> Vector:
+        """The recourses' shares in the last optimum; for sets without whole columns."""
+        assert self._highs is not None
+        duals = np.array(self._highs.getSolution().row_dual)
+        return np.abs(duals[self._rows :])
 
     def _row(self, row: Vector, lower: float, upper: float) -> None:
         if self._highs is not None:

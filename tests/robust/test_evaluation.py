@@ -2,9 +2,12 @@
 
 import highspy
 import numpy as np
+import pytest
 
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.robust.evaluation import guaranteed
+from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
+from nco.robust.uncertainty import Box
 
 
 def test_highs_used_by_the_caller_with_other_threads_does_not_disturb():
@@ -18,3 +21,29 @@ def test_highs_used_by_the_caller_with_other_threads_does_not_disturb():
     problem = instance.two_stage
     x, nothing = np.zeros(5), np.zeros((1, 10))
     assert guaranteed(problem, x, nothing) == 0.0
+
+
+def test_linear_recourses_from_one_another_are_those_from_scratch():
+    """Infeasible ones in between, costs and limits that change."""
+    rng = np.random.default_rng(0)
+    problem = TwoStageProblem(
+        first_stage=FirstStage(c=np.zeros(2)),
+        recourse=Recourse(
+            q=np.array([3.0, -1.0]), q_xi=rng.normal(size=(2, 3)), offset=2.0,
+            p_xi=rng.normal(size=(2, 3)), W=[[1.0, 2.0], [1.0, -1.0]], T=[[1.0, 0.0], [0.0, 1.0]],
+            row_lower=[-np.inf, -1.0], row_upper=[2.0, 3.0],
+            h_xi=[[-3.0, 0.0, 1.0], [0.5, 1.0, 0.0]], upper=[4.0, 4.0],
+        ),
+        uncertainty=Box(-np.ones(3), np.ones(3)),
+    )  # fmt: skip
+    x, xi = np.array([[0.0, 1.0], [1.0, 0.0]]), problem.uncertainty.sample(30, rng)
+    values, ys = problem.recourse_at(x, xi)
+    assert 0 < np.isnan(values).sum() < values.size
+    for a, b in np.ndindex(*values.shape):
+        alone, _ = problem.recourse_at(x[a], xi[b])
+        assert alone[0, 0] == pytest.approx(values[a, b], nan_ok=True)
+        if np.isfinite(values[a, b]):
+            stage = problem.stage(xi[b])
+            activity = stage.T @ x[a] + stage.W @ ys[a, b]
+            assert (activity <= stage.row_upper + 1e-6).all()
+            assert (activity >= stage.row_lower - 1e-6).all()
