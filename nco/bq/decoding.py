@@ -296,6 +296,13 @@ def chunk_size(model: Model, width: int, copies: int = 1) -> int:
     return max(1, int(GPU_SHARE * free / (copies * state)))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so; PyTorch has an exception of its own for CUDA only."""
+    if isinstance(error, RuntimeError):
+        return "memory" in str(error) or isinstance(error, torch.OutOfMemoryError)
+    return isinstance(error, MemoryError)
+
+
 def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
     """Run slices of a batch one after the other; one that runs out of memory is halved.
 
@@ -311,8 +318,8 @@ def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
 
     Raises
     ------
-    torch.OutOfMemoryError
-        When even a single instance does not fit.
+    MemoryError, RuntimeError
+        When even a single instance does not fit, see `out_of_memory`.
     """
     out: list[Tensor] = []
     begin = 0
@@ -320,10 +327,10 @@ def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
         part = slice(begin, min(begin + size, total))
         try:
             out.append(run(part))
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except (MemoryError, RuntimeError) as error:
+            if part.stop - begin == 1 or not out_of_memory(error):
                 raise
-            size = max(1, size // 2)
+            size = (part.stop - begin) // 2
             torch.cuda.empty_cache()
             log.warning("out of memory: going on with %d instances at a time", size)
             continue

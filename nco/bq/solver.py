@@ -205,7 +205,7 @@ class BQ(BatchSolver):
         Raises
         ------
         InputError
-            When the weights or the device cannot be used.
+            When the weights or the device cannot be used, or memory does not suffice.
         """
         listener = on_event if len(instances) == 1 else None
         trackers: list[Tracker[Any]] = [
@@ -219,7 +219,11 @@ class BQ(BatchSolver):
         self._warn_of_sizes(models, sizes)
         stops: list[Stop] = [Stop.FINISHED] * len(instances)
         for name, numbers, share in by_size(instances, budget):
-            stopped = self._solve_size(models[name], [trackers[i] for i in numbers], share, seed)
+            alike = [trackers[i] for i in numbers]
+            try:
+                stopped = self._solve_size(models[name], alike, share, seed)
+            except (MemoryError, RuntimeError) as error:
+                stopped = stop_without_memory(error, alike)
             for i in numbers:
                 stops[i] = stopped
         seconds = budget.elapsed() / len(instances)
@@ -244,6 +248,28 @@ class BQ(BatchSolver):
         except cards.WeightsError:
             return ""  # said when they are read
 
+    def torch_device(self) -> torch.device:
+        """The device that the parameters name.
+
+        Raises
+        ------
+        InputError
+            When there is none of that name.
+        """
+        import torch
+
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(None, None, f"device {name}: no CUDA device here", "use device=cpu")
+        try:
+            return torch.device(name)
+        except RuntimeError:
+            raise InputError(
+                None, None, f"device {name!r} not understood", "use auto, cpu or cuda"
+            ) from None
+
     def model(self, policy: str) -> Model:
         """The model of a policy on its device, as the parameters say.
 
@@ -258,17 +284,7 @@ class BQ(BatchSolver):
         from nco.training.checkpoints import CheckpointError
         from nco.training.export import read_trained
 
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(None, None, f"device {name}: no CUDA device here", "use device=cpu")
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise InputError(
-                None, None, f"device {name!r} not understood", "use auto, cpu or cuda"
-            ) from None
+        device = self.torch_device()
         try:
             path = self._path() if self.weights else cards.default_weights(policy)
             model = read_trained(path, policy)
@@ -324,7 +340,7 @@ class BQ(BatchSolver):
         if not (self.reconstruct and limited) or all_done(trackers, budget, 0):
             return all_done(trackers, budget, 0) or Stop.FINISHED
         # A given start may be better than what was decoded.
-        rows = [policy.actions(_one(fields, i), t.solution) for i, t in enumerate(trackers)]
+        rows = [policy.actions(one(fields, i), t.solution) for i, t in enumerate(trackers)]
         stacked = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
         best_cost = policy.cost(fields, stacked)
         turn = 0
@@ -358,13 +374,37 @@ class BQ(BatchSolver):
         tracker.offer(result.solution, by=name)
 
 
+def stop_without_memory(error: Exception, trackers: Sequence[Tracker[Any]]) -> Stop:
+    """The reason to stop after an error, if memory ran out but there are solutions.
+
+    Raises
+    ------
+    InputError
+        When memory ran out before there were.
+    Exception
+        The error, when it is another one.
+    """
+    from nco.bq.decoding import out_of_memory
+
+    if not out_of_memory(error):
+        raise error
+    if any(tracker.solution is None for tracker in trackers):
+        raise InputError(
+            None, None, f"n = {trackers[0].instance.n} is beyond this machine's memory",
+            "use a smaller k, beam or part, or another solver",
+        ) from None  # fmt: skip
+    logger.warning("out of memory: reconstruction ended early")
+    return Stop.FINISHED
+
+
 def all_done(trackers: Sequence[Tracker[Any]], budget: Budget, iteration: int) -> Stop | None:
     """The reason to stop all, or None while one of them may go on."""
     reasons = [budget.done(iteration, t.objective, t.bound, t.instance.sense) for t in trackers]
     return None if None in reasons else reasons[0]
 
 
-def _one(fields: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
+def one(fields: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
+    """The arrays of one instance, as a batch of one."""
     return {k: v[i : i + 1] for k, v in fields.items()}
 
 

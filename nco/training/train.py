@@ -27,7 +27,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from nco.bq.decoding import Model, construct
+from nco.bq.decoding import Model, construct, out_of_memory
 from nco.bq.imitation import Examples
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
@@ -434,8 +434,7 @@ class Trainer:
         try:
             self._run(minutes)
         except (MemoryError, RuntimeError) as error:
-            # PyTorch has an exception of its own for CUDA only.
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if not out_of_memory(error):
                 raise
             raise TrainingError(
                 f"out of memory in step {self.step}: use more micro_batches (now "
