@@ -319,28 +319,49 @@ def greedy_tour(distances: Distances, k: int = 8, budget: Budget | None = None) 
             k *= 4
 
 
-def hilbert_order(coords: NDArray[np.float64], bits: int = 16) -> Indices:
-    """Nodes in the order of a Hilbert curve through their bounding square.
+def hilbert_order(coords: NDArray[Any]) -> NDArray[np.intp]:
+    """The nodes in the order of a Hilbert curve through their bounding box.
 
     L. K. Platzman and J. J. Bartholdi, Spacefilling curves and the planar travelling
-    salesman problem, Journal of the ACM 36 (1989).
+    salesman problem, Journal of the ACM 36 (1989); the curve as in J. Skilling,
+    Programming the Hilbert curve, AIP Conference Proceedings 707 (2004).
+
+    Parameters
+    ----------
+    coords
+        Coordinates [n, d].
+
+    Returns
+    -------
+    Permutation [n].
     """
-    points = coords[:, :2] - coords[:, :2].min(0)
-    size = float(points.max()) or 1.0
-    side = 1 << bits
-    x = np.minimum((points[:, 0] / size * side).astype(np.int64), side - 1)
-    y = np.minimum((points[:, 1] / size * side).astype(np.int64), side - 1)
-    key = np.zeros(len(points), dtype=np.int64)
-    s = side >> 1
-    while s:
-        right, upper = (x & s) > 0, (y & s) > 0
-        key += s * s * ((3 * right) ^ upper)
-        turn = ~upper
-        flip = turn & right
-        x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
-        x, y = np.where(turn, y, x), np.where(turn, x, y)
-        s >>= 1
-    return np.argsort(key, kind="stable")
+    points = np.asarray(coords, dtype=np.float64)
+    n, dimensions = points.shape
+    bits = 62 // max(1, dimensions) if dimensions > 3 else 20
+    low = points.min(axis=0) if n else np.zeros(dimensions)
+    extent = float((points - low).max()) if n else 0.0
+    if not extent > 0.0:
+        return np.arange(n)
+    axes = ((points - low) * ((2**bits - 1) / extent)).astype(np.int64).T.copy()
+    # From axes to the transposed Hilbert index, bit by bit from the top.
+    for bit in range(bits - 1, 0, -1):
+        mask = (1 << bit) - 1
+        for axis in range(dimensions):
+            flip = (axes[axis] >> bit) & 1
+            swap = (axes[0] ^ axes[axis]) & mask & (flip - 1)
+            axes[0] ^= swap | (mask & -flip)
+            axes[axis] ^= swap
+    for axis in range(1, dimensions):
+        axes[axis] ^= axes[axis - 1]
+    toggle = np.zeros(n, dtype=np.int64)
+    for bit in range(bits - 1, 0, -1):
+        toggle ^= ((1 << bit) - 1) & -((axes[-1] >> bit) & 1)
+    axes ^= toggle
+    index = np.zeros(n, dtype=np.int64)
+    for bit in range(bits - 1, -1, -1):
+        for axis in range(dimensions):
+            index = (index << 1) | ((axes[axis] >> bit) & 1)
+    return np.argsort(index, kind="stable")
 
 
 def curve_tour(instance: TSP) -> list[int]:

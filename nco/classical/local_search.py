@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from nco.classical.compiling import kernel as _kernel
+from nco.classical.constructive import hilbert_order
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -264,7 +265,7 @@ class Costs:
         Neighbours on the plane are mostly neighbours in this order: what walks through
         the nodes in it finds its data in the processor's cache.
         """
-        return np.arange(self.n) if self.explicit else space_filling_curve(self.points)
+        return np.arange(self.n) if self.explicit else hilbert_order(self.points)
 
     def take(self, order: NDArray[Any]) -> Costs:
         """The costs with node ``order[k]`` renamed to ``k``; for coordinates only."""
@@ -337,50 +338,6 @@ def _smallest(block: Floats, k: int) -> NDArray[np.intp]:
 
 
 # ------------------------------------------------------------------------ construction
-
-
-def space_filling_curve(coords: ArrayLike) -> NDArray[np.intp]:
-    """The nodes in the order of a Hilbert curve through their bounding box.
-
-    J. Skilling, Programming the Hilbert curve, AIP Conference Proceedings 707 (2004).
-    Uses numpy only: nothing is compiled.
-
-    Parameters
-    ----------
-    coords
-        Coordinates [n, d].
-
-    Returns
-    -------
-    Permutation [n].
-    """
-    points = np.asarray(coords, dtype=np.float64)
-    n, dimensions = points.shape
-    bits = 62 // max(1, dimensions) if dimensions > 3 else 20
-    low = points.min(axis=0) if n else np.zeros(dimensions)
-    extent = float((points - low).max()) if n else 0.0
-    if not extent > 0.0:
-        return np.arange(n)
-    axes = ((points - low) * ((2**bits - 1) / extent)).astype(np.int64).T.copy()
-    # From axes to the transposed Hilbert index, bit by bit from the top.
-    for bit in range(bits - 1, 0, -1):
-        mask = (1 << bit) - 1
-        for axis in range(dimensions):
-            flip = (axes[axis] >> bit) & 1
-            swap = (axes[0] ^ axes[axis]) & mask & (flip - 1)
-            axes[0] ^= swap | (mask & -flip)
-            axes[axis] ^= swap
-    for axis in range(1, dimensions):
-        axes[axis] ^= axes[axis - 1]
-    toggle = np.zeros(n, dtype=np.int64)
-    for bit in range(bits - 1, 0, -1):
-        toggle ^= ((1 << bit) - 1) & -((axes[-1] >> bit) & 1)
-    axes ^= toggle
-    index = np.zeros(n, dtype=np.int64)
-    for bit in range(bits - 1, -1, -1):
-        for axis in range(dimensions):
-            index = (index << 1) | ((axes[axis] >> bit) & 1)
-    return np.argsort(index, kind="stable")
 
 
 @_kernel(forceinline=True)

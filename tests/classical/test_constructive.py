@@ -262,13 +262,6 @@ def test_min_degree_greedy_is_maximal(n, p, seed):
         assert chosen & set(indices[indptr[node] : indptr[node + 1]].tolist())
 
 
-def test_hilbert_neighbours_touch():
-    """On a full grid, consecutive cells share a side."""
-    grid = np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1).reshape(-1, 2).astype(float)
-    path = grid[hilbert_order(grid, bits=5)]
-    assert np.abs(np.diff(path, axis=0)).sum(1).max() == 1
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_as_solvers(name):
     """Registered, checked, and never worse than a given start."""

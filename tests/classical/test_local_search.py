@@ -167,7 +167,7 @@ def test_the_curve_steps_from_cell_to_cell(side, dimensions):
     grid = np.array(list(itertools.product(range(side), repeat=dimensions)), dtype=float)
     rng = np.random.default_rng(0)
     grid = rng.permutation(grid)
-    order = ls.space_filling_curve(grid)
+    order = ls.hilbert_order(grid)
     assert is_permutation(order, len(grid))
     assert (np.abs(np.diff(grid[order], axis=0)).sum(axis=1) == 1).all()
 
@@ -176,7 +176,7 @@ def test_the_curve_steps_from_cell_to_cell(side, dimensions):
 def test_construction_of_degenerate_inputs(coords):
     n = len(coords)
     costs = Costs.of_coords(coords)
-    assert is_permutation(ls.space_filling_curve(coords), n)
+    assert is_permutation(ls.hilbert_order(coords), n)
     assert is_permutation(ls.greedy_edge(costs), n)
     assert is_permutation(ls.greedy_edge(Costs.of_matrix(matrix_of(costs))), n)
     for start in {0, n - 1}:
