@@ -193,7 +193,10 @@ def _pick(path: Path, problem: str) -> Format:
 
 
 def read(
-    path: str | os.PathLike[str], problem: str = "", metric: str | None = None
+    path: str | os.PathLike[str],
+    problem: str = "",
+    metric: str | None = None,
+    truncate_budget: bool = False,
 ) -> Instance[Any] | Batch[Any]:
     """Read an instance, or a batch of instances.
 
@@ -205,6 +208,8 @@ def read(
         Read it as this problem; by default what the file says.
     metric
         Override the metric, "exact" for unrounded Euclidean lengths.
+    truncate_budget
+        Round the budget of capital budgeting down, as its published results have it.
 
     Raises
     ------
@@ -217,6 +222,8 @@ def read(
         instance: Instance[Any] | Batch[Any] = chosen.read(path, problem)
         if metric is not None:
             instance = with_metric(instance, metric)
+        if truncate_budget:
+            instance = with_truncated_budget(instance)
     except InputError:
         raise
     except (ValueError, OverflowError) as error:
@@ -254,6 +261,21 @@ def with_metric(instance: Instance[Any] | Batch[Any], metric: str) -> Instance[A
             raise ValueError(f"metric {metric!r} not understood; known: {', '.join(METRICS)}.")
         return Batch(instance.cls, {**data, "metric": metric}, name=instance.name)
     return instance.replace(metric=metric, ref_cost=None, ref_solution=None, ref_method="")
+
+
+def with_truncated_budget(instance: Instance[Any] | Batch[Any]) -> Instance[Any]:
+    """A copy whose budget is rounded down, without the references.
+
+    Raises
+    ------
+    ValueError
+        When it has none, or is a batch.
+    """
+    truncated = getattr(instance, "truncated", None)
+    if truncated is None:
+        raise ValueError("has no budget to truncate.")
+    out: Instance[Any] = truncated()
+    return out
 
 
 def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) -> None:

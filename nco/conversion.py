@@ -125,7 +125,12 @@ def write_many(instances: Many, path: PathLike) -> list[Path]:
 
 
 def convert(
-    source: PathLike, target: PathLike, *, problem: str = "", metric: str | None = None
+    source: PathLike,
+    target: PathLike,
+    *,
+    problem: str = "",
+    metric: str | None = None,
+    truncate_budget: bool = False,
 ) -> list[Path]:
     """Write what a file holds in another format.
 
@@ -136,8 +141,8 @@ def convert(
     ----------
     source, target
         Files; the target's suffix chooses its format.
-    problem, metric
-        How to read the source, as in `read`.
+    problem, metric, truncate_budget
+        How to read the source, as in `nco.instances.io.read`.
 
     Returns
     -------
@@ -148,7 +153,7 @@ def convert(
     InputError
         When the source cannot be understood, or the target's format cannot hold it.
     """
-    content = io.read(source, problem, metric)
+    content = io.read(source, problem, metric, truncate_budget)
     if isinstance(content, Batch):
         return write_many(content, target)
     if io.suffix(target) in (".mps", ".lp") and content.problem != "mip":

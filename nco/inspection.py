@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from nco.instances.core import (
     Instance,
     Result,
     Sense,
+    better,
     close,
     plain,
     reference_gap,
@@ -43,6 +45,11 @@ class Check:
         The objective that a solution file claims for itself, or None.
     sense
         Direction of the objective.
+    evaluation
+        How the objective was computed: "exact", "sampled:<set>" or "interval".
+    strong
+        Whether a stated objective that is worse than the true one is truthful, too: a bound
+        from the safe side.
     """
 
     problem: str
@@ -52,6 +59,8 @@ class Check:
     ref_cost: float | None = None
     stated: float | None = None
     sense: Sense = Sense.MINIMIZE
+    evaluation: str = "exact"
+    strong: bool = False
 
     @property
     def feasible(self) -> bool:
@@ -63,7 +72,9 @@ class Check:
         """Whether the objective is the stated one, where both are known."""
         if self.objective is None or self.stated is None:
             return True
-        return close(self.objective, self.stated, 1e-6)
+        if close(self.objective, self.stated, 1e-6):
+            return True
+        return self.strong and better(self.objective, self.stated, self.sense)
 
     @property
     def ref_gap(self) -> float | None:
@@ -92,6 +103,8 @@ def check(
     *,
     problem: str = "",
     metric: str | None = None,
+    evaluation: str = "",
+    truncate_budget: bool = False,
 ) -> Check:
     """Check a solution and evaluate it.
 
@@ -103,13 +116,26 @@ def check(
         A solution, a result or a solution file.
     problem, metric
         How to read a path, as in `read`.
+    evaluation
+        "strong" evaluates the first stage of a two-stage problem anew, however long it takes:
+        the exact worst case where there is one, else the problem's longest list of scenarios.
+    truncate_budget
+        As in `nco.instances.io.read`; also for instances.
 
     Raises
     ------
     InputError
-        When a file cannot be understood, or holds a batch.
+        When a file or the evaluation cannot be understood, or the file holds a batch.
     """
     instance = _one(instance, problem, metric)
+    if truncate_budget:
+        instance = _truncated(instance)
+    if evaluation not in ("", "strong"):
+        raise InputError(None, None, f"unknown evaluation {evaluation!r}", "known: strong")
+    if evaluation and instance.solution_form != "two-stage":
+        raise InputError(
+            None, None, f"a {instance.problem} has one evaluation only", "leave --evaluation out"
+        )
     stated = None
     if isinstance(solution, (str, os.PathLike)):
         stated = io.stated_cost(solution, instance)
@@ -118,6 +144,9 @@ def check(
         solution = solution.solution
     if solution is None:
         raise InputError(None, None, "the result has no solution", "nothing to check")
+    if evaluation and isinstance(solution, Mapping):
+        # Recourses that bound the worst case from the safe side are what is to be replaced.
+        solution = {k: v for k, v in solution.items() if k != "policies"}
     problems = instance.violations(solution)
     return Check(
         problem=instance.problem,
@@ -127,7 +156,16 @@ def check(
         ref_cost=instance.ref_cost,
         stated=stated,
         sense=instance.sense,
+        evaluation="" if problems else instance.evaluation(solution),
+        strong=bool(evaluation),
     )
+
+
+def _truncated(instance: Instance[Any]) -> Instance[Any]:
+    try:
+        return io.with_truncated_budget(instance)
+    except ValueError as error:
+        raise InputError(None, None, f"{instance.name or instance.problem} {error}") from None
 
 
 def _one(

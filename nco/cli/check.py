@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nco.cli.app import NOTHING, OK
-from nco.cli.options import Json, Metric, Problem
+from nco.cli.options import Json, Metric, Problem, TruncateBudget
 
 
 def check(
@@ -19,6 +19,16 @@ def check(
     ],
     problem: Problem = "",
     metric: Metric = None,
+    evaluation: Annotated[
+        str,
+        typer.Option(
+            "--evaluation",
+            help="'strong': evaluate the first stage of a two-stage problem anew, "
+            "however long it takes.",
+            show_default=False,
+        ),
+    ] = "",
+    truncate_budget: TruncateBudget = False,
     json_: Json = False,
 ) -> int:
     """Check a solution and evaluate it.
@@ -28,7 +38,10 @@ def check(
     from nco.cli.report import number, percent
     from nco.inspection import check as check_solution
 
-    report = check_solution(file, solution, problem=problem, metric=metric)
+    report = check_solution(
+        file, solution, problem=problem, metric=metric, evaluation=evaluation,
+        truncate_budget=truncate_budget,
+    )  # fmt: skip
     passed = report.feasible and report.truthful
     if json_:
         print(json.dumps(report.to_dict(), allow_nan=False))
@@ -41,6 +54,8 @@ def check(
         if report.ref_gap is not None:
             line += f", reference {number(report.ref_cost)}"
             line += f" ({percent(report.ref_gap, signed=True)})"
+        if report.evaluation != "exact":
+            line += f", {report.evaluation}"
         print(line)
         if not report.truthful:
             print(f"  the file states {number(report.stated)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nco.cli.options import Metric, Problem, check_writable
+from nco.cli.options import Metric, Problem, TruncateBudget, check_writable
 
 
 def convert(
@@ -17,6 +17,7 @@ def convert(
     ],
     problem: Problem = "",
     metric: Metric = None,
+    truncate_budget: TruncateBudget = False,
 ) -> int:
     """Write an instance in another format; prints the files written.
 
@@ -26,6 +27,8 @@ def convert(
     from nco.conversion import convert as convert_file
 
     check_writable(target)
-    for path in convert_file(source, target, problem=problem, metric=metric):
+    for path in convert_file(
+        source, target, problem=problem, metric=metric, truncate_budget=truncate_budget
+    ):
         print(path)
     return 0

@@ -53,6 +53,13 @@ Metric = Annotated[
         autocompletion=complete_metric,
     ),
 ]
+TruncateBudget = Annotated[
+    bool,
+    typer.Option(
+        "--truncate-budget",
+        help="Capital budgeting: round the budget down, as its published results have it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[

@@ -21,6 +21,7 @@ from nco.cli.options import (
     Problem,
     Quiet,
     Seed,
+    TruncateBudget,
     Verbose,
     check_writable,
     complete_solver,
@@ -44,6 +45,7 @@ def solve(
     ],
     problem: Problem = "",
     metric: Metric = None,
+    truncate_budget: TruncateBudget = False,
     solver: Annotated[
         str,
         typer.Option(
@@ -163,6 +165,7 @@ def solve(
         bound=not no_bound,
         problem=problem,
         metric=metric,
+        truncate_budget=truncate_budget,
         output=Output(out, many=len(files) > 1),
         json=json_,
     )
@@ -304,6 +307,7 @@ class Session:
     bound: bool
     problem: str
     metric: str | None
+    truncate_budget: bool
     output: Output
     json: bool
     code: int = OK
@@ -331,7 +335,7 @@ class Session:
         from nco.instances.core import Batch, InputError
 
         try:
-            content = io.read(path, self.problem, self.metric)
+            content = io.read(path, self.problem, self.metric, self.truncate_budget)
             if isinstance(content, Batch):
                 self.output.expect_batch()
                 if self.start is not None:
