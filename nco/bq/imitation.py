@@ -8,8 +8,9 @@ are made by tensor operations on the training device.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -250,7 +251,35 @@ class ATSPTeacher(TourTeacher):
 
 
 @dataclass(frozen=True)
-class CVRPTeacher:
+class RoutesCut:
+    """Routes in the order and direction of an example, and how many customers were served.
+
+    Parameters
+    ----------
+    which
+        Label of every example [size].
+    tour, start
+        Customers in route order, and where routes begin [size, n].
+    first, last
+        Places of the ends of the route around every place [size, n].
+    points, depot
+        Coordinates of the customers in that order [size, n, 2] and of the depot [size, 1, 2].
+    served
+        Customers already served [size, 1].
+    """
+
+    which: Tensor
+    tour: Tensor
+    start: Tensor
+    first: Tensor
+    last: Tensor
+    points: Tensor
+    depot: Tensor
+    served: Tensor
+
+
+@dataclass(frozen=True)
+class RoutesTeacher:
     """What remains of a set of routes after some customers were served.
 
     The fields are those of `prepare`. Every example has its own route directions.
@@ -258,9 +287,10 @@ class CVRPTeacher:
     Parameters
     ----------
     order
-        Order of the routes. "fullest": by falling load (BQ-NCO, section 5: arbitrary orders
-        are about twice as bad). "sweep": around the depot, from the fullest on, so that
-        what remains is one sector and the next route is a neighbour of the last.
+        Order of the routes. "fullest": by falling load, or length where there are no loads
+        (BQ-NCO, section 5: arbitrary orders are about twice as bad). "sweep": around the
+        depot, from the fullest on, so that what remains is one sector and the next route
+        is a neighbour of the last.
 
     Raises
     ------
@@ -270,6 +300,8 @@ class CVRPTeacher:
 
     order: str = "fullest"
 
+    #: Fields of one number per node that states hold beside the coordinates.
+    values: ClassVar[tuple[str, ...]]
     #: Whether the way back to the depot costs nothing, which gives routes a direction.
     open = False
 
@@ -278,28 +310,38 @@ class CVRPTeacher:
         if self.order not in ("fullest", "sweep"):
             raise ValueError(f"order {self.order!r} not understood; fullest or sweep.")
 
+    @abstractmethod
+    def sizes(self, fields: Fields, tour: Tensor, start: Tensor) -> Tensor:
+        """By what the route of every customer [N, n] takes its place in the order."""
+
+    @abstractmethod
+    def scalars(self, fields: Fields, cut: RoutesCut) -> Tensor:
+        """Scalars of the states [size, s]."""
+
+    @abstractmethod
+    def cost(self, fields: Fields) -> Tensor:
+        """As `Teacher.cost`."""
+
     def prepare(self, fields: Fields) -> dict[str, Tensor]:
         """Labels put in the order in which they are taught.
 
         Parameters
         ----------
         fields
-            ``coords`` [N, n + 1, 2], ``demands`` [N, n + 1], ``capacity`` [N], the
-            customers in route order ``tour`` [N, n], and ``start`` [N, n], True where a
-            route begins.
+            ``coords`` [N, n + 1, 2], what else the policy reads, the customers in route
+            order ``tour`` [N, n], and ``start`` [N, n], True where a route begins.
         """
         tour, start = fields["tour"].long(), fields["start"].bool()
-        demand = fields["demands"].gather(1, tour)
         route = start.long().cumsum(1) - 1
-        load = torch.zeros_like(demand).scatter_add_(1, route, demand).gather(1, route)
-        rank = -load.double()
+        size = self.sizes(fields, tour, start)
+        rank = -size.double()
         if self.order == "sweep":
             coords = fields["coords"].double()
             away = coords.gather(1, tour[..., None].expand(-1, -1, 2)) - coords[:, :1]
             wide = route[..., None].expand(-1, -1, 2)
             away = torch.zeros_like(away).scatter_add_(1, wide, away).gather(1, wide)
             angle = torch.atan2(away[..., 1], away[..., 0])
-            fullest = angle.gather(1, load.argmax(1, keepdim=True))
+            fullest = angle.gather(1, size.argmax(1, keepdim=True))
             rank = torch.remainder(angle - fullest, 2 * torch.pi)
         # Stable: customers keep their order, and routes of equal rank are not mixed.
         order = rank.argsort(dim=1, stable=True)
@@ -338,36 +380,23 @@ class CVRPTeacher:
             place = place[:, :remain] + served
         else:
             served = n - uniform_int(k + 1, n, size, generator)[:, None]
-        demand = fields["demands"][which].gather(1, tour).float()
-        capacity = fields["capacity"][which].float()[:, None]
-        # Load since the last route began, up to the customer served last.
-        total = F.pad(demand.cumsum(1), (1, 0))
-        back = (served - 1).clamp_min(0)
-        left = capacity - (total.gather(1, served) - total.gather(1, first.gather(1, back)))
-        left = torch.where(served == 0, capacity, left)
-        current = torch.where(served == 0, 0, tour.gather(1, back))
         points = coords[which]
+        visits = points.gather(1, tour[..., None].expand(-1, -1, 2))
+        cut = RoutesCut(which, tour, start, first, last, visits, points[:, :1], served)
+        current = torch.where(served == 0, 0, tour.gather(1, (served - 1).clamp_min(0)))
         if remain > k:
             here = points.gather(1, current[..., None].expand(-1, -1, 2))
-            d = torch.linalg.vector_norm(
-                points.gather(1, tour[..., None].expand(-1, -1, 2)) - here, dim=2
-            ).masked_fill(place < served, torch.inf)
+            d = torch.linalg.vector_norm(visits - here, dim=2)
+            d = d.masked_fill(place < served, torch.inf)
             place = d.topk(k, dim=1, largest=False, sorted=False).indices.sort(1).values
         node = tour.gather(1, place)
         index = torch.cat([current, torch.zeros_like(current), node], 1)
         if augment:
             points = random_isometry(points, generator)
-        state = State(
-            torch.cat(
-                [
-                    points.gather(1, index[..., None].expand(-1, -1, 2)).float(),
-                    fields["demands"][which].gather(1, index)[..., None].float(),
-                ],
-                2,
-            ),
-            index,
-            torch.cat([left, capacity], 1),
-        )
+        columns = [points, *(fields[name][which][..., None] for name in self.values)]
+        nodes = torch.cat([column.float() for column in columns], 2)
+        nodes = nodes.gather(1, index[..., None].expand(-1, -1, nodes.shape[2]))
+        state = State(nodes, index, self.scalars(fields, cut))
         next_one = (place == served).float()
         new_route = start.gather(1, place).float()
         target = torch.stack([next_one * (1 - new_route), next_one * new_route], 2)
@@ -388,10 +417,34 @@ class CVRPTeacher:
 
     def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
         """Customers in route order, and where routes begin."""
-        n = fields["demands"].shape[1] - 1
+        n = fields["coords"].shape[1] - 1
         order = (actions < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :n]
         actions = actions.gather(1, order)
         return {"tour": actions // 2, "start": actions % 2 == 1}
+
+
+@dataclass(frozen=True)
+class CVRPTeacher(RoutesTeacher):
+    """What remains of a set of routes, with the load left of the current one."""
+
+    values: ClassVar[tuple[str, ...]] = ("demands",)
+
+    def sizes(self, fields: Fields, tour: Tensor, start: Tensor) -> Tensor:
+        """Load of the route of every customer [N, n]."""
+        demand = fields["demands"].gather(1, tour)
+        route = start.long().cumsum(1) - 1
+        return torch.zeros_like(demand).scatter_add_(1, route, demand).gather(1, route)
+
+    def scalars(self, fields: Fields, cut: RoutesCut) -> Tensor:
+        """Load left, and capacity."""
+        demand = fields["demands"][cut.which].gather(1, cut.tour).float()
+        capacity = fields["capacity"][cut.which].float()[:, None]
+        # Load since the last route began, up to the customer served last.
+        total = F.pad(demand.cumsum(1), (1, 0))
+        back = cut.first.gather(1, (cut.served - 1).clamp_min(0))
+        left = capacity - (total.gather(1, cut.served) - total.gather(1, back))
+        left = torch.where(cut.served == 0, capacity, left)
+        return torch.cat([left, capacity], 1)
 
     def cost(self, fields: Fields) -> Tensor:
         """Lengths [N] of the labels' routes, in float64."""
@@ -426,12 +479,39 @@ def whole_weights(weights: Tensor, capacity: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(exact[:, None], weights, scaled).float(), limit.float()
 
 
+def listed(chosen: Tensor) -> Tensor:
+    """Truth values [b, n] as numbers of the true ones in order, filled up with -1."""
+    order = (~chosen).to(torch.int8).argsort(dim=1, stable=True)[:, : int(chosen.sum(1).max())]
+    return torch.where(chosen.gather(1, order), order, -1)
+
+
+class SelectionTeacher:
+    """What the teachers of selections of items share; labels are truth values ``chosen``."""
+
+    #: The field that holds what items are worth.
+    worth: str
+
+    def actions(self, fields: Fields) -> Tensor:
+        """The chosen items by number."""
+        return listed(fields["chosen"].bool())
+
+    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
+        """Truth values of the items."""
+        return {"chosen": members(actions, fields[self.worth].shape[1])}
+
+    def cost(self, fields: Fields) -> Tensor:
+        """Minus the worth [N] of the labels, in float64."""
+        return -(fields[self.worth].double() * fields["chosen"]).sum(1)
+
+
 @dataclass(frozen=True)
-class KnapsackTeacher:
+class KnapsackTeacher(SelectionTeacher):
     """What remains of an optimal selection after some of its items were packed.
 
     The target is shared by all optimal items that remain: any of them may come next.
     """
+
+    worth = "values"
 
     def prepare(self, fields: Fields) -> Fields:
         """Labels with whole weights, values of at most 1, and the order by value per weight.
@@ -495,20 +575,6 @@ class KnapsackTeacher:
         target = target / target.sum(1, keepdim=True).clamp_min(1.0)
         return Examples(State(nodes, index, left, dense=False), target)
 
-    def actions(self, fields: Fields) -> Tensor:
-        """The chosen items by number."""
-        chosen = fields["chosen"].bool()
-        order = (~chosen).to(torch.int8).argsort(dim=1, stable=True)
-        return torch.where(chosen.gather(1, order), order, -1)[:, : int(chosen.sum(1).max())]
-
-    def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
-        """Truth values of the items."""
-        return {"chosen": members(actions, fields["values"].shape[1])}
-
-    def cost(self, fields: Fields) -> Tensor:
-        """Minus the values [N] of the labels, in float64."""
-        return -(fields["values"].double() * fields["chosen"]).sum(1)
-
 
 def op_priority(near: Tensor, prize: Tensor, candidate: Tensor) -> Tensor:
     """Priority [b, n]: the nearest candidates and those with the largest prizes, in turns.
@@ -528,33 +594,44 @@ def op_priority(near: Tensor, prize: Tensor, candidate: Tensor) -> Tensor:
     return -torch.minimum(first.float(), best.float() + 0.5)
 
 
-#: By so much, relative to the limit, a label may be too long by rounding.
-OP_SLACK = 2e-9
+class SubsetTeacher:
+    """What the teachers of one tour through some of the customers share.
 
-
-@dataclass(frozen=True)
-class OPTeacher:
-    """Parts of tours with what they may cost, and the customers that nothing else visits.
-
-    Half of the parts end at the depot, the others anywhere on the tour, as in
-    reconstruction. What a label leaves of the limit belongs to the part.
+    Examples are parts of tours, with the customers that nothing else visits. Half of the
+    parts end at the depot, the others anywhere on the tour, as in reconstruction.
     """
 
+    #: Fields of one number per node that states hold beside the coordinates.
+    values: ClassVar[tuple[str, ...]]
+    #: Whether ending a part is an action.
+    stops = False
+    #: Whether tours have a direction, and parts end at the depot only.
+    ordered = False
+
+    def limits(self, fields: Fields, which: Tensor, path: Tensor, t: Tensor, e: Tensor) -> Tensor:
+        """The scalar [size, 1] of parts from place t to place e of the paths [size, m]."""
+        raise NotImplementedError
+
+    def reach(self, near: Tensor, rest: Tensor, left: Tensor) -> Tensor | bool:
+        """Which nodes [size, n + 1] a part can visit, by their distances from its ends."""
+        return True
+
+    def priority(self, near: Tensor, values: Tensor, free: Tensor) -> Tensor:
+        """Priority [size, n + 1] by which candidates are kept."""
+        return -near
+
     def prepare(self, fields: Fields) -> dict[str, Tensor]:
-        """Labels that visit anything, with their lengths.
+        """Labels that visit anything, as paths from depot to depot.
 
         Parameters
         ----------
         fields
-            ``coords`` [N, n + 1, 2], ``prizes`` [N, n + 1], ``max_length`` [N], and the
-            customers in visiting order ``tour`` [N, m], filled up with 0.
+            ``coords`` [N, n + 1, 2], what else the policy reads, and the customers in
+            visiting order ``tour`` [N, m], filled up with 0.
         """
         some = (fields["tour"] > 0).any(1)
         fields = {k: v[some] for k, v in fields.items()}
-        tour = F.pad(fields["tour"].long(), (1, 1))
-        points = fields["coords"].double().gather(1, tour[..., None].expand(-1, -1, 2))
-        legs = torch.linalg.vector_norm(points.diff(dim=1), dim=2)
-        return {**fields, "path": tour, "far": F.pad(legs.cumsum(1), (1, 0))}
+        return {**fields, "path": F.pad(fields["tour"].long(), (1, 1))}
 
     def examples(
         self,
@@ -572,18 +649,18 @@ class OPTeacher:
             return torch.rand(*shape, generator=generator, device=device)
 
         which = uniform_int(0, len(fields["path"]) - 1, size, generator)
-        path, far = fields["path"][which], fields["far"][which]
+        path = fields["path"][which]
         count = (path > 0).sum(1, keepdim=True)
         place = torch.arange(path.shape[1], device=device).expand(size, -1)
-        flip = (rand(size, 1) < 0.5) & (place <= count + 1)
+        flip = (rand(size, 1) < 0.5) & (place <= count + 1) & (not self.ordered)
         path = path.gather(1, torch.where(flip, count + 1 - place, place))
-        far = torch.where(flip, far[:, -1:] - far.gather(1, (count + 1 - place).clamp_min(0)), far)
-        # From place t on, and up to place e > t + 1.
-        t = (rand(size, 1) * count).long().clamp_max(count - 1)
-        e = t + 2 + (rand(size, 1) * (count - t)).long().clamp_max(count - t - 1)
-        e = torch.where(rand(size, 1) < 0.5, count + 1, e)
-        limit = fields["max_length"][which].double()[:, None] * (1.0 + OP_SLACK)
-        left = limit - far[:, -1:] + far.gather(1, e) - far.gather(1, t)
+        # From place t on, and up to place e; there is a customer between if one cannot stop.
+        stops = int(self.stops)
+        t = (rand(size, 1) * (count + stops)).long().clamp_max(count - 1 + stops)
+        e = t + 2 - stops + (rand(size, 1) * (count - t + stops)).long()
+        e = e.clamp_max(count + 1)
+        e = torch.where((rand(size, 1) < 0.5) | self.ordered, count + 1, e)
+        left = self.limits(fields, which, path, t, e)
         coords = fields["coords"][which].double()
         nodes = coords.shape[1]
         # Places of the customers; those not visited have one that is next to none.
@@ -603,22 +680,23 @@ class OPTeacher:
             )
 
         near = away(begin)
-        free &= near + away(end) <= left
-        prizes = fields["prizes"][which].double()
-        order = op_priority(near, prizes, free).masked_fill(~free, -torch.inf)
+        free &= self.reach(near, away(end), left)
+        values = torch.stack([fields[name][which].double() for name in self.values], 2)
+        order = self.priority(near, values, free).masked_fill(~free, -torch.inf)
         width = min(k, int(free.sum(1).max()))
         rows = order.topk(width, dim=1, sorted=False).indices
         kept = free.gather(1, rows)
         points = random_isometry(coords, generator) if augment else coords
         index = torch.cat([begin, end, rows], 1)
-        data = torch.cat([points, prizes[..., None]], 2)
-        data = data.gather(1, index[..., None].expand(-1, -1, 3))
+        data = torch.cat([points, values], 2)
+        data = data.gather(1, index[..., None].expand(-1, -1, data.shape[2]))
         data = torch.cat([data[..., :2] - data[:, 1:2, :2], data[..., 2:]], 2)
         index = torch.cat([begin, end, torch.where(kept, rows, -1)], 1)
-        target = ((rows == goal) & kept).double()
-        target = F.pad(target, (2, 0)).float()
+        stop = (e == t + 1).float()
+        target = ((rows == goal) & kept).float() * (1.0 - stop)
+        target = torch.cat([torch.zeros_like(stop), stop, target], 1)
         links = torch.cat([t, e, torch.where(kept, position.gather(1, rows), -9)], 1)
-        return Examples(State(data, index, left, dense=False), target, links)
+        return Examples(State(data, index, left, dense=False), target, links, directed=self.ordered)
 
     def actions(self, fields: Fields) -> Tensor:
         """The customers in visiting order."""
@@ -627,8 +705,36 @@ class OPTeacher:
 
     def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
         """Customers in visiting order, filled up with 0."""
-        n = fields["prizes"].shape[1] - 1
+        n = fields["coords"].shape[1] - 1
         return {"tour": F.pad(actions.clamp_min(0), (0, n - actions.shape[1]))}
+
+
+#: By so much, relative to the limit, a label may be too long by rounding.
+OP_SLACK = 2e-9
+
+
+@dataclass(frozen=True)
+class OPTeacher(SubsetTeacher):
+    """Parts of tours with what the label leaves of the limit for them."""
+
+    values: ClassVar[tuple[str, ...]] = ("prizes",)
+
+    def limits(self, fields: Fields, which: Tensor, path: Tensor, t: Tensor, e: Tensor) -> Tensor:
+        """The length of the parts, and what the tours leave of the limit."""
+        points = fields["coords"][which].double()
+        points = points.gather(1, path[..., None].expand(-1, -1, 2))
+        legs = torch.linalg.vector_norm(points.diff(dim=1), dim=2)
+        far = F.pad(legs.cumsum(1), (1, 0))
+        limit = fields["max_length"][which].double()[:, None] * (1.0 + OP_SLACK)
+        return limit - far[:, -1:] + far.gather(1, e) - far.gather(1, t)
+
+    def reach(self, near: Tensor, rest: Tensor, left: Tensor) -> Tensor:
+        """Within what is left."""
+        return near + rest <= left
+
+    def priority(self, near: Tensor, values: Tensor, free: Tensor) -> Tensor:
+        """As `op_priority`."""
+        return op_priority(near, values[..., 0], free)
 
     def cost(self, fields: Fields) -> Tensor:
         """Minus the prizes [N] of the labels, the depot's included, in float64."""

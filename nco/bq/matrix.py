@@ -38,6 +38,8 @@ class MatrixFrame:
     #: Reduced cost and share of a pair, in both directions.
     edge_dim = 4
     node_dim = 1
+    #: All is known from the beginning.
+    online = False
 
     def features(self, state: State) -> Tensor:
         """How many nodes remain [b, n, 1]; all else is in the pairs."""

@@ -193,7 +193,9 @@ class Network(nn.Module):
                 nn.ReLU(),
                 nn.Linear(config.edge_width, config.edge_width),
             )
-            self.edge_head = nn.Linear(config.edge_width, config.actions_per_node, bias=False)
+            # Without a current node, pairs speak through the attention only.
+            if config.markers:
+                self.edge_head = nn.Linear(config.edge_width, config.actions_per_node, bias=False)
 
     def embed_pairs(self, edges: Tensor | None) -> Tensor | None:
         """Embedding [b, n, n, edge_width] of pairs' features [b, n, n, edge_dim], or None."""
@@ -233,7 +235,9 @@ class Network(nn.Module):
         if self.config.head == "pointer":
             return self.links(tokens, pairs, 1)[:, 0]
         logits = self.head(tokens.to(self.head.weight.dtype)).float()
-        return logits if pairs is None else logits + self.edge_head(pairs[:, 0]).float()
+        if pairs is None or not self.config.markers:
+            return logits
+        return logits + self.edge_head(pairs[:, 0]).float()
 
     def links(
         self, tokens: Tensor, pairs: Tensor | None = None, first: int | None = None

@@ -42,6 +42,8 @@ class PlaneFrame:
 
     #: Points say all about pairs of them.
     edge_dim = 0
+    #: All is known from the beginning.
+    online = False
 
     @property
     def node_dim(self) -> int:
@@ -63,7 +65,9 @@ class PlaneFrame:
             radius = torch.linalg.vector_norm(inner - ends[:, :1], dim=2).masked_fill(
                 ~filled[:, 2:], 0.0
             )
-            x = x / radius.amax(1).clamp_min(tiny)[:, None, None]
+            # There may be no candidates but the destination.
+            radius = torch.nn.functional.pad(radius, (0, 1)).amax(1)
+            x = x / radius.clamp_min(tiny)[:, None, None]
             # The destination may be far outside of what is looked at: beyond the unit
             # circle its distance is compressed to 1 + log.
             goal = x[:, 1] - x[:, 0]

@@ -28,7 +28,8 @@ def label(
         typer.Option(
             "--expert",
             "-e",
-            help="Who solves them: fast-tsp, lkh, hgs, pyvrp, knapsack, or bq, a policy itself.",
+            help="Who solves them: fast-tsp, lkh, hgs, pyvrp, prize-tour, ruin-recreate, "
+            "knapsack, mis-tabu, or bq, a policy itself.",
         ),
     ] = "",
     effort: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,6 @@ class Expert:
         What the effort counts.
     recipe
         Default recipe of the instances.
-    packed
-        Arrays of truth values that are stored as bits.
     """
 
     problem: str
@@ -43,7 +42,6 @@ class Expert:
     effort: float
     unit: str
     recipe: str
-    packed: tuple[str, ...] = ()
 
 
 def _distances(coords: NDArray[Any]) -> NDArray[np.float64]:
@@ -112,28 +110,52 @@ def lkh(fields: Fields, runs: float, seed: int) -> Arrays:
     return {"tour": np.asarray(min(tours, key=instance.objective))}
 
 
-def pyvrp(fields: Fields, iterations: float, seed: int) -> Arrays:
-    """PyVRP with prizes and a length limit, for so many iterations."""
-    from nco.classical.pyvrp import PyVRP
+def classical(problem: str, solver: str, fields: Fields, iterations: float, seed: int) -> Arrays:
+    """A solver of that name, for so many iterations."""
     from nco.instances.core import Budget
-    from nco.instances.op import OP
+    from nco.instances.registry import problems, solvers
 
-    instance = OP(
-        coords=fields["coords"], prizes=fields["prizes"], max_length=float(fields["max_length"])
-    )
-    result = PyVRP().solve(instance, Budget(iterations=int(iterations)), seed=seed)
+    given = {k: v.item() if np.ndim(v) == 0 else v for k, v in fields.items()}
+    instance = problems.load(problem)(**given)
+    budget = Budget(iterations=int(iterations))
+    solution = solvers.load(solver)().solve(instance, budget, seed=seed).solution
+    if solution is None:
+        raise RuntimeError(f"{solver} found no solution of {instance.name or problem}.")
+    form = instance.solution_form
+    if form == "items":
+        chosen = np.zeros(instance.n, dtype=bool)
+        chosen[solution] = True
+        return {"chosen": chosen}
     tour = np.zeros(instance.n, dtype=np.int64)
-    tour[: len(result.solution)] = result.solution
-    return {"tour": tour}
+    if form != "routes":
+        tour[: len(solution)] = solution
+        return {"tour": tour}
+    routes = [route for route in solution if route]
+    start = np.zeros(instance.n, dtype=bool)
+    start[np.cumsum([0, *map(len, routes[:-1])])] = True
+    return {"tour": np.concatenate(routes), "start": start}
 
 
-EXPERTS: dict[str, Expert] = {
-    "fast-tsp": Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform"),
-    "lkh": Expert("atsp", lkh, 1, "runs", "atsp-tmat"),
-    "hgs": Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed", ("start",)),
-    "pyvrp": Expert("op", pyvrp, 1000, "iterations", "op-mixed"),
-    "knapsack": Expert("knapsack", knapsack, 0, "-", "knapsack-mixed", ("chosen",)),
-}
+def _search(problem: str, solver: str, iterations: float, recipe: str) -> Expert:
+    return Expert(problem, partial(classical, problem, solver), iterations, "iterations", recipe)
+
+
+_EXPERTS = (
+    ("fast-tsp", Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform")),
+    ("lkh", Expert("atsp", lkh, 1, "runs", "atsp-tmat")),
+    ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed")),
+    ("pyvrp", _search("ovrp", "pyvrp", 1000, "ovrp-mixed")),
+    ("ruin-recreate", _search("ovrp", "ruin-recreate", 20_000, "ovrp-mixed")),
+    ("pyvrp", _search("op", "pyvrp", 1000, "op-mixed")),
+    ("prize-tour", _search("pctsp", "prize-tour", 5000, "pctsp-mixed")),
+    ("pyvrp", _search("pctsp", "pyvrp", 1000, "pctsp-mixed")),
+    ("ruin-recreate", _search("spctsp", "ruin-recreate", 20_000, "spctsp-mixed")),
+    ("ruin-recreate", _search("mtsp", "ruin-recreate", 20_000, "mtsp-mixed")),
+    ("knapsack", Expert("knapsack", knapsack, 0, "-", "knapsack-mixed")),
+    ("mis-tabu", _search("mis", "mis-tabu", 50_000, "mis-er")),
+)
+#: By problem and name; the first of a problem is its default.
+EXPERTS = {(expert.problem, name): expert for name, expert in _EXPERTS}
 
 
 def expert_for(problem: str, name: str = "") -> tuple[str, Expert]:
@@ -144,8 +166,8 @@ def expert_for(problem: str, name: str = "") -> tuple[str, Expert]:
     ValueError
         When there is none.
     """
-    for key, expert in EXPERTS.items():
-        if expert.problem == problem and name in ("", key):
+    for (what, key), expert in EXPERTS.items():
+        if what == problem and name in ("", key):
             return key, expert
-    known = ", ".join(f"{key} ({expert.problem})" for key, expert in EXPERTS.items())
+    known = ", ".join(f"{key} ({what})" for what, key in EXPERTS)
     raise ValueError(f"no expert {name or 'at all'} for {problem}; known: {known}.")

@@ -66,7 +66,7 @@ def make_chunk(
     rows = []
     for i in range(first, first + count):
         fields = {k: v[0] for k, v in draw(recipe, seed, i, 1, n).items()}
-        rows.append(EXPERTS[name].solve(fields, effort, i))
+        rows.append(EXPERTS[RECIPES[recipe][0], name].solve(fields, effort, i))
     return pack({key: np.stack([row[key] for row in rows]) for key in rows[0]})
 
 
@@ -74,7 +74,7 @@ def _write_part(
     path: Path, name: str, recipe: str, n: int, seed: int, first: int, count: int, effort: float
 ) -> None:
     arrays = make_chunk(name, recipe, n, seed, first, count, effort)
-    write_labels(path, EXPERTS[name].problem, arrays, n=n)
+    write_labels(path, RECIPES[recipe][0], arrays, n=n)
 
 
 def _worker(parent: int) -> None:

@@ -161,6 +161,56 @@ def mixed_op(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"coords": coords, "prizes": prizes, "max_length": limit}
 
 
+def mixed_pctsp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: points as `uniform_cvrp`, prizes, penalties, and the minimum prize 1.
+
+    Prizes are uniform in (0, 4 / n), penalties in (0, 1.2 / sqrt(n)), which is 3 K / n with
+    about the K of the literature (W. Kool et al., 2019); for odd i the penalties' scale is
+    log-uniform around that, by up to a factor of 2.
+    """
+    coords = np.empty((count, n + 1, 2), dtype=np.float32)
+    prizes, penalties = np.zeros((2, count, n + 1))
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        rng.random(out=coords[i], dtype=np.float32)
+        prizes[i, 1:], penalties[i, 1:] = rng.random((2, n))
+        scale = 2.0 ** rng.uniform(-1.0, 1.0) if (first + i) % 2 else 1.0
+        prizes[i] *= 4.0 / n
+        penalties[i] *= 1.2 * scale / math.sqrt(n)
+    least = np.minimum(1.0, prizes.sum(1))
+    return {"coords": coords, "prizes": prizes, "penalties": penalties, "min_prize": least}
+
+
+def mixed_spctsp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """As `mixed_pctsp`; real prizes are uniform in (0, 2 x the expected one)."""
+    fields = mixed_pctsp(seed, first, count, n)
+    real = [np.random.default_rng([seed, first + i, 1]).uniform(0, 2, n + 1) for i in range(count)]
+    return {**fields, "real_prizes": fields["prizes"] * np.stack(real)}
+
+
+def mixed_mtsp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: points as `uniform_cvrp`; 2..n / 8 salesmen, log-uniform."""
+    coords = np.empty((count, n + 1, 2), dtype=np.float32)
+    salesmen = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        rng.random(out=coords[i], dtype=np.float32)
+        salesmen[i] = round(math.exp(rng.uniform(math.log(2), math.log(max(2.0, n / 8)))))
+    return {"coords": coords, "salesmen": salesmen}
+
+
+def random_graphs(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: every edge with probability 0.15 for even i, else one of 0.02..0.3."""
+    graphs = []
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        p = rng.uniform(0.02, 0.3) if (first + i) % 2 else 0.15
+        graphs.append(np.argwhere(np.triu(rng.random((n, n)) < p, 1)).astype(np.int32))
+    most = max(map(len, graphs))
+    edges = [np.pad(g, ((0, most - len(g)), (0, 0)), constant_values=-1) for g in graphs]
+    return {"edges": np.stack(edges), "weights": np.ones((count, n), dtype=np.int64)}
+
+
 #: Recipe name -> (problem, function of seed, first instance, count and size).
 RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "tsp-uniform": ("tsp", uniform_tsp),
@@ -170,6 +220,11 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "knapsack-mixed": ("knapsack", mixed_knapsack),
     "knapsack-rest": ("knapsack", rest_knapsack),
     "op-mixed": ("op", mixed_op),
+    "ovrp-mixed": ("ovrp", mixed_cvrp),
+    "pctsp-mixed": ("pctsp", mixed_pctsp),
+    "spctsp-mixed": ("spctsp", mixed_spctsp),
+    "mtsp-mixed": ("mtsp", mixed_mtsp),
+    "mis-er": ("mis", random_graphs),
 }
 #: The names of arrays that are solutions; all others belong to the instances.
 SOLUTIONS = ("tour", "start", "chosen")
@@ -325,16 +380,19 @@ def check_labels(path: str, problem: str, fields: Arrays) -> None:
 
 def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
     """Truth values [N] that must hold, and what is wrong where one does not."""
-    if problem == "op":
-        yield from _op_checks(fields)
+    if problem in ("op", "pctsp", "spctsp"):
+        yield from _subset_checks(problem, fields)
     elif "tour" in fields:
         tour = fields["tour"]
-        shift = 1 if problem == "cvrp" else 0
+        shift = 1 if "start" in fields else 0
         good = np.sort(tour, 1) == np.arange(shift, tour.shape[1] + shift)
         yield good.all(1), "is no permutation of its nodes"
-    if problem == "cvrp":
+    if "start" in fields:
         start = fields["start"].astype(bool)
         yield start[:, 0], "does not begin with a route"
+    if problem == "mtsp":
+        yield start.sum(1) <= fields["salesmen"], "has more routes than salesmen"
+    if problem in ("cvrp", "ovrp"):
         demand = np.take_along_axis(fields["demands"], fields["tour"].astype(np.int64), 1)
         route = start.cumsum(1) - 1
         load = np.zeros(demand.shape)
@@ -343,9 +401,16 @@ def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], s
     if problem == "knapsack":
         weight = (fields["weights"] * fields["chosen"]).sum(1)
         yield weight <= fields["capacity"], "exceeds the capacity"
+    if problem == "mis":
+        edges = fields["edges"]
+        ends = np.take_along_axis(
+            fields["chosen"].astype(bool), np.maximum(edges, 0).reshape(len(edges), -1), 1
+        ).reshape(edges.shape)
+        adjacent: NDArray[np.bool_] = ends.all(2) & (edges[..., 0] >= 0)
+        yield np.logical_not(adjacent.any(1)), "chooses adjacent nodes"
 
 
-def _op_checks(fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
+def _subset_checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
     tour = fields["tour"].astype(np.int64)
     known = tour > 0
     yield (known == (np.cumsum(~known, 1) == 0)).all(1), "has a gap in its tour"
@@ -354,6 +419,13 @@ def _op_checks(fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], str]]:
     n = fields["prizes"].shape[1]
     yield ~repeated.any(1) & (tour < n).all(1), "visits a customer twice or one that is not there"
     path = np.pad(np.minimum(tour, n - 1), ((0, 0), (1, 1)))
+    if problem != "op":
+        prizes = fields["prizes" if problem == "pctsp" else "real_prizes"]
+        found = (np.take_along_axis(prizes, path, 1) * (path > 0)).sum(1)
+        least, every = fields["min_prize"], known.sum(1) == n - 1
+        enough = found >= least - 1e-9 * np.maximum(1, least)
+        yield np.logical_or(enough, every), "collects too little"
+        return
     points = np.take_along_axis(fields["coords"].astype(np.float64), path[..., None], 1)
     length = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1)
     yield length <= fields["max_length"] * (1 + 1e-9), "is longer than its limit"

@@ -17,12 +17,17 @@ from hypothesis import strategies as st
 from nco.bq.decoding import Model, construct, decode, improve
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
+from nco.bq.solver import stack_fields
 from nco.instances.atsp import ATSP
 from nco.instances.core import Instance
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
+from nco.instances.mis import MIS
+from nco.instances.mtsp import MTSP
 from nco.instances.op import OP
 from nco.instances.ovrp import OVRP
+from nco.instances.pctsp import PCTSP
+from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
 
 
@@ -35,11 +40,7 @@ class Case:
 
     def batch(self, n: int, seeds: range) -> tuple[list[Instance[Any]], dict[str, torch.Tensor]]:
         instances = [self.make(n, seed) for seed in seeds]
-        fields = {
-            name: torch.as_tensor(np.stack([np.asarray(getattr(i, name)) for i in instances]))
-            for name in self.policy.fields
-        }
-        return instances, fields
+        return instances, stack_fields(self.policy.fields, instances)
 
 
 def cvrp(n: int, seed: int, kind: type[CVRP] = CVRP) -> CVRP:
@@ -79,6 +80,29 @@ def op(n: int, seed: int) -> OP:
     )
 
 
+def pctsp(n: int, seed: int, kind: type[PCTSP | SPCTSP] = PCTSP) -> PCTSP | SPCTSP:
+    rng = np.random.default_rng(seed)
+    prizes = np.r_[0, rng.random(n) if seed % 2 else rng.integers(0, 9, n)]
+    real = {"real_prizes": prizes * rng.uniform(0, 2, n + 1)} if kind is SPCTSP else {}
+    return kind(
+        coords=1e3 + rng.random((n + 1, 2)),
+        prizes=prizes,
+        penalties=np.r_[0, rng.random(n) * rng.choice([0.1, 1.0])],
+        min_prize=float(prizes.sum() * rng.choice([0.0, 0.4, 1.0])),
+        **real,
+    )
+
+
+def mtsp(n: int, seed: int) -> MTSP:
+    return MTSP.generate(n, seed=seed, salesmen=1 + seed % 4)
+
+
+def mis(n: int, seed: int) -> MIS:
+    rng = np.random.default_rng(seed)
+    edges = np.argwhere(np.triu(rng.random((n, n)) < 0.3, 1))
+    return MIS(edges=edges, weights=rng.random(n) if seed % 2 else np.ones(n, dtype=np.int64))
+
+
 def box(fields: dict[str, torch.Tensor]) -> torch.Tensor:
     """Size of the smallest square around the points."""
     return (fields["coords"].amax(1) - fields["coords"].amin(1)).amax(1)
@@ -93,7 +117,11 @@ CASES = {
         Case(load_policy("cvrp").POLICY(), cvrp, box),
         Case(load_policy("ovrp").POLICY(), partial(cvrp, kind=OVRP), box),
         Case(load_policy("op").POLICY(), op, lambda _: 1.0),
+        Case(load_policy("pctsp").POLICY(), pctsp, lambda _: 1.0),
+        Case(load_policy("spctsp").POLICY(), partial(pctsp, kind=SPCTSP), lambda _: 1.0),
+        Case(load_policy("mtsp").POLICY(), mtsp, box),
         Case(load_policy("knapsack").POLICY(), knapsack, lambda f: f["values"].double().amax(1)),
+        Case(load_policy("mis").POLICY(), mis, lambda f: f["weights"].double().amax(1)),
     )
 }
 each = pytest.mark.parametrize("name", CASES)
@@ -166,7 +194,9 @@ def test_prices_add_up_to_the_cost(name: str, n: int, seed: int) -> None:
         chosen = wanted[:, step]
         going = chosen >= 0
         node = torch.where(going, chosen // kinds, -2)
-        row = (state.index[:, policy.markers :] == node[:, None]).int().argmax(1) + policy.markers
+        # The destination may be chosen, the current node not.
+        begin = min(1, policy.markers)
+        row = (state.index[:, begin:] == node[:, None]).int().argmax(1) + begin
         action = row * kinds + torch.where(going, chosen % kinds, 0)
         total += policy.price(state, action) * going
         after = policy.step(state, action)
@@ -226,6 +256,10 @@ def test_beams_views_and_samples_give_feasible_solutions(name: str) -> None:
     m = model(case.policy)
     greedy = case.policy.cost(fields, construct(m, fields))
     for options in ({"beam": 6}, {"views": 3}, {"samples": 3, "seed": 1}):
+        if case.policy.online:
+            with pytest.raises(ValueError, match="decoded once"):
+                construct(m, fields, **options)
+            continue
         actions = construct(m, fields, **options)
         for instance, row in zip(instances, actions.tolist(), strict=True):
             assert instance.violations(case.policy.solution(row)) == []
@@ -248,6 +282,9 @@ def test_reconstruction_keeps_feasibility_and_never_raises_costs(name: str) -> N
         assert instance.violations(case.policy.solution(row)) == []
     for before, after in pairwise(costs):
         assert bool((after <= before + 1e-9).all())
+    if case.policy.online:
+        assert torch.equal(best, actions)
+        return
     assert bool((costs[-1] < costs[0]).any())
 
 
@@ -266,3 +303,26 @@ def test_padding_does_not_change_decisions(name: str) -> None:
     a, b = decode(m, state), decode(m, padded)
     assert torch.equal(a, b[:, : a.shape[1]])
     assert bool((b[:, a.shape[1] :] == -1).all())
+
+
+def test_prizes_that_were_not_shown_change_no_decision() -> None:
+    case = CASES["spctsp"]
+    policy, m = case.policy, model(case.policy)
+    _, fields = case.batch(12, range(0, 12, 3))
+    other = {**fields, "real_prizes": fields["real_prizes"].clone()}
+    a, b = policy.start(fields), policy.start(other)
+    for _ in range(6):
+        # Those of customers that lie ahead are shuffled before every decision.
+        ahead = b.index[:, policy.markers :].clamp_min(0)
+        shuffled = ahead[:, torch.randperm(ahead.shape[1])]
+        real = other["real_prizes"].gather(1, shuffled)
+        nodes = b.nodes.clone()
+        nodes[:, policy.markers :, policy.values.index("real_prizes") + 2] = real
+        b = replace(b, nodes=nodes)
+        assert torch.equal(policy.mask(a), policy.mask(b))
+        assert torch.equal(m.rates(a)[1], m.rates(b)[1])
+        action = m.rates(a)[1].argmax(1)
+        chosen = a.nodes.gather(1, action[:, None, None].expand(-1, -1, a.nodes.shape[2]))
+        b.nodes.scatter_(1, action[:, None, None].expand(-1, -1, a.nodes.shape[2]), chosen)
+        going = policy.mask(a).any(1)
+        a, b = (policy.step(s, action).where(going, s) for s in (a, b))

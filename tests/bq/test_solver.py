@@ -17,8 +17,12 @@ from nco.instances.atsp import ATSP
 from nco.instances.core import Budget, Event, InputError, Instance, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
+from nco.instances.mis import MIS
+from nco.instances.mtsp import MTSP
 from nco.instances.op import OP
 from nco.instances.ovrp import OVRP
+from nco.instances.pctsp import PCTSP
+from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
 
 from .test_weights import small
@@ -31,7 +35,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 CLASSES = {
-    "tsp": TSP, "atsp": ATSP, "cvrp": CVRP, "ovrp": OVRP, "op": OP, "knapsack": Knapsack,
+    "tsp": TSP, "atsp": ATSP, "cvrp": CVRP, "ovrp": OVRP, "op": OP, "pctsp": PCTSP,
+    "spctsp": SPCTSP, "mtsp": MTSP, "knapsack": Knapsack, "mis": MIS,
 }  # fmt: skip
 
 
@@ -45,12 +50,13 @@ def test_rounds_of_reconstruction_improve_and_repeat(problem: str, weights: dict
     solver = BQ(weights=weights[problem], part=12)
     one, two = (solver.solve(instance(problem), Budget(iterations=15), seed=3) for _ in range(2))
     assert one.status in (Status.FEASIBLE, Status.OPTIMAL)
-    assert one.stopped is Stop.ITERATIONS
+    assert one.stopped is (Stop.FINISHED if problem == "spctsp" else Stop.ITERATIONS)
     assert one.solution == two.solution
     values = [event.objective for event in one.trajectory]
-    assert values == sorted(values, reverse=problem not in ("op", "knapsack"))
+    assert values == sorted(values, reverse=problem not in ("op", "knapsack", "mis"))
     assert one.trajectory[0].by == "decoding"
-    if problem != "knapsack":  # whose features alone find a good packing at once
+    # Features alone find a good selection at once; prizes that were shown stay known.
+    if problem not in ("knapsack", "mis", "spctsp"):
         assert one.trajectory[-1].by == "reconstruction"
 
 
@@ -118,6 +124,9 @@ def test_what_it_does_not_know_is_refused(weights: dict[str, str]) -> None:
     assert "exact lengths" in (BQ(weights=weights["op"]).supports(far) or "")
     flat = TSP(coords=rng.random((4, 2)), metric="MAN_2D")
     assert "not metric MAN_2D" in (bq.supports(flat) or "")
+    once = BQ(weights=weights["spctsp"], samples=4)
+    assert "decoded once" in (once.supports(instance("spctsp")) or "")
+    assert "no weights are shipped for mtsp" in (BQ().supports(instance("mtsp")) or "")
     routes = instance("cvrp")
     assert "knows no max_distance" in (bq.supports(routes.replace(max_distance=9.0)) or "")
     assert "no policy for mip" in (bq.supports(_mip()) or "")

@@ -24,6 +24,11 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("knapsack", "numpy", 0),
         ("atsp", "elkai", 1),
         ("op", "pyvrp", 20),
+        ("ovrp", "pyvrp", 20),
+        ("pctsp", "numba", 20),
+        ("spctsp", "numba", 20),
+        ("mtsp", "numba", 20),
+        ("mis", "numba", 20),
     ],
 )
 def test_labels_are_made_and_read(

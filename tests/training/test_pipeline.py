@@ -19,7 +19,12 @@ CASES: dict[str, tuple[str, float, dict[str, object]]] = {
     "atsp": ("elkai", 1, {"head": "pointer", "edges": 0.5}),
     "cvrp": ("hygese", 20, {"head": "pointer", "edges": 0.5}),
     "op": ("pyvrp", 20, {"head": "pointer", "edges": 0.5}),
+    "ovrp": ("pyvrp", 20, {"head": "pointer", "edges": 0.5}),
+    "pctsp": ("numba", 20, {"head": "pointer", "edges": 0.5}),
+    "spctsp": ("numba", 20, {"head": "pointer", "edges": 0.5}),
+    "mtsp": ("numba", 20, {"head": "pointer", "edges": 0.5}),
     "knapsack": ("numpy", 0, {}),
+    "mis": ("numba", 20, {}),
 }
 
 

@@ -7,6 +7,7 @@ begins a new route.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,16 +19,136 @@ from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
 
 
+class RoutesPolicy(PlaneFrame):
+    """What policies of routes from one depot through all customers share.
+
+    Row 0 is the current node, row 1 the depot.
+    """
+
+    markers = 2
+    #: Directly, or via the depot.
+    actions_per_node = 2
+
+    @abstractmethod
+    def sizes(self, fields: Fields, routes: Sequence[Sequence[int]]) -> list[float]:
+        """By what routes of one instance are taught in falling order."""
+
+    def nearness(self, state: State) -> Tensor:
+        """Minus the squared distance from the current node."""
+        d = state.nodes[..., :2] - state.nodes[:, :1, :2]
+        return -(d * d).sum(2)
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """All views begin alike."""
+        return actions
+
+    def solution(self, actions: Sequence[int]) -> list[list[int]]:
+        """The routes."""
+        routes: list[list[int]] = []
+        for action in actions:
+            if action < 0:
+                continue
+            if action % 2 or not routes:
+                routes.append([])
+            routes[-1].append(int(action) // 2)
+        return routes
+
+    def actions(self, fields: Fields, solution: Sequence[Sequence[int]]) -> Tensor:
+        """The routes in the order in which they are taught: the largest first."""
+        routes = [list(route) for route in solution if route]
+        sizes = self.sizes(fields, routes)
+        order = sorted(range(len(routes)), key=lambda i: -sizes[i])
+        return torch.as_tensor(
+            [2 * node + (place == 0) for i in order for place, node in enumerate(routes[i])],
+            dtype=torch.int64,
+        )
+
+    def groups(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Groups of whole routes with about ``size`` customers together.
+
+        Routes are ranked around the depot from a random angle, and all of them are cut into
+        groups of neighbours; or by their distance from a random customer, and the nearest
+        group is cut out.
+
+        Returns
+        -------
+        The solution of every group [parts], the group's actions [parts, m] and their places
+        in the solution [parts, m], both filled up with -1.
+        """
+        b, steps = actions.shape
+        device = actions.device
+        known = actions >= 0
+        node = torch.where(known, actions // 2, 0)
+        begins = known & (actions % 2 == 1)
+        route = (begins.long().cumsum(1) - 1).clamp_min(0)
+        points = points_of(fields, node)
+        depot = points_of(fields, torch.zeros_like(node[:, :1]))
+        count = torch.zeros(b, steps, device=device, dtype=torch.int64)
+        count = count.scatter_add_(1, route, known.long())
+        around = bool(torch.rand((), generator=generator, device=device) < 0.5)
+        if around:
+            centre = torch.zeros(b, steps, 2, dtype=points.dtype, device=device)
+            wide = route[..., None].expand(-1, -1, 2)
+            centre = centre.scatter_add_(1, wide, (points - depot) * known[..., None])
+            angle = torch.atan2(centre[..., 1], centre[..., 0])
+            turn = torch.rand(b, 1, generator=generator, device=device, dtype=angle.dtype)
+            rank = torch.remainder(angle / (2 * torch.pi) + turn, 1.0)
+        else:
+            chosen = (torch.rand(b, steps, generator=generator, device=device) * known).argmax(1)
+            here = points.gather(1, chosen[:, None, None].expand(-1, -1, 2))
+            far = torch.linalg.vector_norm(points - here, dim=2)
+            far = far.masked_fill(~known, torch.inf)
+            rank = torch.full_like(far, torch.inf).scatter_reduce_(1, route, far, "amin")
+        # Routes in that order, cut where the customers so far pass a multiple of the size.
+        order = rank.masked_fill(count == 0, torch.inf).argsort(1)
+        sizes = count.gather(1, order)
+        group = (sizes.cumsum(1) - sizes) // size
+        group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
+        groups = int(group.max()) + 1 if around else 1
+        part = torch.arange(groups, device=device)
+        member = known[:, None, :] & (group[:, None, :] == part[:, None])
+        member = member.flatten(0, 1)
+        owner = torch.arange(b, device=device).repeat_interleave(groups)
+        some = member.any(1)
+        member, owner = member[some], owner[some]
+        width = int(member.sum(1).max())
+        # Members first, in their order; the rest filled up with -1.
+        place = (~member).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+        mine = member.gather(1, place)
+        taken = actions[owner].gather(1, place).masked_fill(~mine, -1)
+        return owner, taken, place.masked_fill(~mine, -1)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the better groups of routes put in; groups stay together at the end."""
+        b, steps = actions.shape
+        keep = torch.ones(b, steps + 1, dtype=torch.bool, device=actions.device)
+        take = better[:, None] & (cut.place >= 0)
+        at = torch.where(take, cut.place, steps)
+        keep[cut.owner[:, None].expand_as(at), at] = False
+        old = actions.masked_fill(~keep[:, :steps], -1)
+        parts = new.masked_fill(~better[:, None], -1)
+        # Every solution's new parts beside each other, then all known actions to the front.
+        groups = int(torch.bincount(cut.owner, minlength=b).max())
+        slot = torch.arange(len(cut.owner), device=actions.device)
+        slot = slot - torch.searchsorted(cut.owner, cut.owner)
+        grid = actions.new_full((b, groups, parts.shape[1]), -1)
+        grid[cut.owner, slot] = parts
+        together = torch.cat([old, grid.flatten(1)], 1)
+        order = (together < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :steps]
+        return together.gather(1, order)
+
+
 @dataclass(frozen=True)
-class CVRPPolicy(PlaneFrame):
+class CVRPPolicy(RoutesPolicy):
     """States, features and steps of the CVRP with coordinates."""
 
     name = "cvrp"
     #: What it reads of an instance.
     fields = ("coords", "demands", "capacity")
-    markers = 2
-    #: Directly, or via the depot.
-    actions_per_node = 2
     #: Whether the way back to the depot costs nothing.
     open = False
 
@@ -99,11 +220,6 @@ class CVRPPolicy(PlaneFrame):
         last = (state.index >= 0).sum(1) == self.markers + 1
         return length + last * home
 
-    def nearness(self, state: State) -> Tensor:
-        """Minus the squared distance from the current node."""
-        d = state.nodes[..., :2] - state.nodes[:, :1, :2]
-        return -(d * d).sum(2)
-
     def substate(self, fields: Fields, customers: Tensor, owner: Tensor | None = None) -> State:
         """Sub-instances of some customers, from the depot with a full vehicle.
 
@@ -128,10 +244,6 @@ class CVRPPolicy(PlaneFrame):
             nodes, index, capacity[owner, None].expand(-1, 2), dense=bool((customers >= 0).all())
         )
 
-    def record(self, start: State, actions: Tensor) -> Tensor:
-        """All views begin alike."""
-        return actions
-
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Total route lengths [b]."""
         return self._length(fields, actions, None)
@@ -150,104 +262,22 @@ class CVRPPolicy(PlaneFrame):
         # What is filled up stands at the depot: the first such step is the way home.
         return torch.where(via, before + home, direct).sum(1) + home[:, -1]
 
-    def solution(self, actions: Sequence[int]) -> list[list[int]]:
-        """The routes."""
-        routes: list[list[int]] = []
-        for action in actions:
-            if action < 0:
-                continue
-            if action % 2 or not routes:
-                routes.append([])
-            routes[-1].append(int(action) // 2)
-        return routes
-
-    def actions(self, fields: Fields, solution: Sequence[Sequence[int]]) -> Tensor:
-        """The routes in the order in which they are taught: the fullest first."""
-        demands = fields["demands"][0]
-        routes = [list(route) for route in solution if route]
-        routes.sort(key=lambda route: -float(demands[route].double().sum()))
-        return torch.as_tensor(
-            [2 * node + (place == 0) for route in routes for place, node in enumerate(route)],
-            dtype=torch.int64,
-        )
+    def sizes(self, fields: Fields, routes: Sequence[Sequence[int]]) -> list[float]:
+        """Their loads."""
+        demands = fields["demands"][0].double()
+        return [float(demands[route].sum()) for route in routes]
 
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> Cut | None:
-        """Groups of whole routes with about ``size`` customers together.
-
-        Routes are ranked around the depot from a random angle, and all of them are cut into
-        groups of neighbours; or by their distance from a random customer, and the nearest
-        group is cut out.
-        """
-        b, steps = actions.shape
-        device = actions.device
-        known = actions >= 0
-        node = torch.where(known, actions // 2, 0)
-        begins = known & (actions % 2 == 1)
-        route = (begins.long().cumsum(1) - 1).clamp_min(0)
-        points = points_of(fields, node)
-        depot = points_of(fields, torch.zeros_like(node[:, :1]))
-        count = torch.zeros(b, steps, device=device, dtype=torch.int64)
-        count = count.scatter_add_(1, route, known.long())
-        around = bool(torch.rand((), generator=generator, device=device) < 0.5)
-        if around:
-            centre = torch.zeros(b, steps, 2, dtype=points.dtype, device=device)
-            wide = route[..., None].expand(-1, -1, 2)
-            centre = centre.scatter_add_(1, wide, (points - depot) * known[..., None])
-            angle = torch.atan2(centre[..., 1], centre[..., 0])
-            turn = torch.rand(b, 1, generator=generator, device=device, dtype=angle.dtype)
-            rank = torch.remainder(angle / (2 * torch.pi) + turn, 1.0)
-        else:
-            chosen = (torch.rand(b, steps, generator=generator, device=device) * known).argmax(1)
-            here = points.gather(1, chosen[:, None, None].expand(-1, -1, 2))
-            far = torch.linalg.vector_norm(points - here, dim=2)
-            far = far.masked_fill(~known, torch.inf)
-            rank = torch.full_like(far, torch.inf).scatter_reduce_(1, route, far, "amin")
-        # Routes in that order, cut where the customers so far pass a multiple of the size.
-        order = rank.masked_fill(count == 0, torch.inf).argsort(1)
-        sizes = count.gather(1, order)
-        group = (sizes.cumsum(1) - sizes) // size
-        group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
-        groups = int(group.max()) + 1 if around else 1
-        part = torch.arange(groups, device=device)
-        member = known[:, None, :] & (group[:, None, :] == part[:, None])
-        member = member.flatten(0, 1)
-        owner = torch.arange(b, device=device).repeat_interleave(groups)
-        some = member.any(1)
-        member, owner = member[some], owner[some]
-        width = int(member.sum(1).max())
-        # Members first, in their order; the rest filled up with -1.
-        place = (~member).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        mine = member.gather(1, place)
-        taken = actions[owner].gather(1, place).masked_fill(~mine, -1)
-        state = self.substate(fields, torch.where(mine, taken // 2, -1), owner)
-        return Cut(state, owner, self._length(fields, taken, owner), torch.where(mine, place, -1))
+        """As `RoutesPolicy.groups`."""
+        owner, taken, place = self.groups(fields, actions, size, generator)
+        state = self.substate(fields, torch.where(taken >= 0, taken // 2, -1), owner)
+        return Cut(state, owner, self._length(fields, taken, owner), place)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new routes."""
         return self._length(fields, new, cut.owner)
-
-    def paste(
-        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
-    ) -> Tensor:
-        """Solutions with the better groups of routes put in; groups stay together at the end."""
-        b, steps = actions.shape
-        keep = torch.ones(b, steps + 1, dtype=torch.bool, device=actions.device)
-        take = better[:, None] & (cut.place >= 0)
-        at = torch.where(take, cut.place, steps)
-        keep[cut.owner[:, None].expand_as(at), at] = False
-        old = actions.masked_fill(~keep[:, :steps], -1)
-        parts = new.masked_fill(~better[:, None], -1)
-        # Every solution's new parts beside each other, then all known actions to the front.
-        groups = int(torch.bincount(cut.owner, minlength=b).max())
-        slot = torch.arange(len(cut.owner), device=actions.device)
-        slot = slot - torch.searchsorted(cut.owner, cut.owner)
-        grid = actions.new_full((b, groups, parts.shape[1]), -1)
-        grid[cut.owner, slot] = parts
-        together = torch.cat([old, grid.flatten(1)], 1)
-        order = (together < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :steps]
-        return together.gather(1, order)
 
 
 POLICY = CVRPPolicy

@@ -12,12 +12,69 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nco.bq.imitation import KnapsackTeacher, members, whole_weights
+from nco.bq.imitation import KnapsackTeacher, listed, members, whole_weights
 from nco.bq.state import Cut, Fields, State
 
 
+class SelectionPolicy:
+    """What policies that choose items in any order share: there is no current node."""
+
+    markers = 0
+    actions_per_node = 1
+    edge_dim = 0
+    online = False
+    #: The field that holds what items are worth.
+    worth: str
+
+    def edges(self, state: State) -> Tensor | None:
+        """Nothing is shown of pairs."""
+        return None
+
+    def mask(self, state: State) -> Tensor:
+        """Every item that is left."""
+        return state.index >= 0
+
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """Minus the worth of the items [b]."""
+        return -state.nodes[..., 0].gather(1, action[:, None])[:, 0]
+
+    def record(self, start: State, actions: Tensor) -> Tensor:
+        """All views begin alike."""
+        return actions
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Minus the total worth [b]."""
+        return -self._worth(fields, actions, None)
+
+    def _worth(self, fields: Fields, items: Tensor, owner: Tensor | None) -> Tensor:
+        owner = torch.arange(len(items), device=items.device) if owner is None else owner
+        values = fields[self.worth].double()[owner[:, None], items.clamp_min(0)]
+        return (values * (items >= 0)).sum(1)
+
+    def solution(self, actions: Sequence[int]) -> list[int]:
+        """The items in increasing order."""
+        return sorted(int(a) for a in actions if a >= 0)
+
+    def actions(self, fields: Fields, solution: Sequence[int]) -> Tensor:
+        """The items in increasing order; their order does not matter."""
+        return torch.as_tensor(sorted(solution), dtype=torch.int64)
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Minus the worth [parts] of what was chosen anew."""
+        return -self._worth(fields, new, cut.owner)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Solutions with the better selections put in the place of those set free."""
+        n = fields[self.worth].shape[1]
+        packed = members(actions, n)
+        changed = (packed & ~members(cut.place, n)) | members(new, n)
+        return listed(torch.where(better[:, None], changed, packed))
+
+
 @dataclass(frozen=True)
-class KnapsackPolicy:
+class KnapsackPolicy(SelectionPolicy):
     """States, features and steps of the knapsack problem.
 
     Parameters
@@ -30,25 +87,25 @@ class KnapsackPolicy:
         core; Balas and Zemel, 1980): places in the order of value per weight counted from
         there, and weight and reduced value relative to the capacity that the items before
         it leave.
+    ahead
+        Add what is lost against the best first item, and what stays free, if the item is
+        packed and the rest is filled greedily by value per weight (the look-ahead of the
+        pilot method; Duin and Voss, 1999).
     """
 
     reduced: bool = True
     core: bool = True
+    ahead: bool = True
 
     name = "knapsack"
     #: What it reads of an instance.
     fields = ("values", "weights", "capacity")
-    markers = 0
-    actions_per_node = 1
-    edge_dim = 0
+    worth = "values"
 
     @property
     def node_dim(self) -> int:
         """Features per row."""
-        return 4 + self.reduced + 6 * self.core
-
-    def edges(self, state: State) -> None:
-        """Nothing is shown of pairs."""
+        return 4 + self.reduced + 6 * self.core + 3 * self.ahead
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: nothing is packed. All views are alike.
@@ -90,11 +147,9 @@ class KnapsackPolicy:
             columns.append(value - price * weight)
         if self.core:
             columns += core_view(value, weight, price, filled)
+        if self.ahead:
+            columns += look_ahead(value, state.nodes[..., 1], state.scalar, price, filled)
         return torch.stack(columns, 2) * filled[..., None]
-
-    def mask(self, state: State) -> Tensor:
-        """Every item that fits."""
-        return state.index >= 0
 
     def step(self, state: State, action: Tensor) -> State:
         """Pack the chosen items [b]."""
@@ -103,30 +158,9 @@ class KnapsackPolicy:
         index = state.index.scatter(1, at, -1)
         return self._fitting(replace(state, index=index, scalar=left))
 
-    def price(self, state: State, action: Tensor) -> Tensor:
-        """Minus the value of the items [b]."""
-        return -state.nodes[..., 0].gather(1, action[:, None])[:, 0]
-
     def nearness(self, state: State) -> Tensor:
         """Value per weight."""
         return state.nodes[..., 0] / state.nodes[..., 1].clamp_min(1e-7)
-
-    def record(self, start: State, actions: Tensor) -> Tensor:
-        """All views begin alike."""
-        return actions
-
-    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
-        """Minus the total value [b]."""
-        values = fields["values"].double().gather(1, actions.clamp_min(0))
-        return -(values * (actions >= 0)).sum(1)
-
-    def solution(self, actions: Sequence[int]) -> list[int]:
-        """The items in increasing order."""
-        return sorted(int(a) for a in actions if a >= 0)
-
-    def actions(self, fields: Fields, solution: Sequence[int]) -> Tensor:
-        """The items in increasing order; their order does not matter."""
-        return torch.as_tensor(sorted(solution), dtype=torch.int64)
 
     def substate(self, fields: Fields, items: Tensor, left: Tensor) -> State:
         """Sub-instances: pack some items into what is left.
@@ -169,23 +203,6 @@ class KnapsackPolicy:
         cost = -(values * (packed & freed)).sum(1)
         owner = torch.arange(b, device=weights.device)
         return Cut(state, owner, cost, free)
-
-    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
-        """Minus the value [parts] of what was packed anew."""
-        return self.cost(fields, new)
-
-    def paste(
-        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
-    ) -> Tensor:
-        """Solutions with the better selections put in."""
-        n = fields["values"].shape[1]
-        packed = members(actions, n)
-        freed = torch.zeros_like(packed).scatter_(1, cut.place, True)
-        changed = (packed & ~freed) | members(new, n)
-        packed = torch.where(better[:, None], changed, packed)
-        width = int(packed.sum(1).max())
-        items = (~packed).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        return torch.where(packed.gather(1, items), items, -1)
 
 
 def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:
@@ -233,6 +250,51 @@ def core_view(value: Tensor, weight: Tensor, price: Tensor, filled: Tensor) -> l
         0.5 * ((value - price * weight) / (price * left)).clamp(-1e3, 1e3).asinh(),
         0.2 * filled.sum(1, keepdim=True).clamp_min(1).log().expand_as(weight),
     ]
+
+
+#: Runs of items that the greedy look-ahead packs, with items that do not fit between them.
+RUNS = 4
+
+
+def look_ahead(
+    value: Tensor, weight: Tensor, left: Tensor, price: Tensor, filled: Tensor
+) -> list[Tensor]:
+    """Three features [b, n] of the greedy packing that begins with an item.
+
+    Parameters
+    ----------
+    value, filled, price
+        As for `break_price`.
+    weight, left
+        Whole weights [b, n] and the capacity left [b, 1].
+    """
+    n = value.shape[1]
+    weight = weight.masked_fill(~filled, torch.inf)
+    # Rows of equal value per weight stand in an order that is not that of the rows.
+    order = value.argsort(dim=1, descending=True, stable=True)
+    ratio = (value / weight).gather(1, order)
+    order = order.gather(1, ratio.argsort(dim=1, descending=True, stable=True))
+    value, weight = value.gather(1, order), weight.gather(1, order)
+    free = (left - weight)[..., None]  # after the first item [b, n, 1]
+    open_ = ~torch.eye(n, dtype=torch.bool, device=value.device) & filled.gather(1, order)[:, None]
+    total = value[..., None]
+    for _ in range(RUNS):
+        candidate = open_ & (weight[:, None] <= free)
+        used = torch.where(candidate, weight[:, None], 0.0).cumsum(2)
+        taken = candidate & (used <= free)
+        # A run ends with the first item that fits by itself, but not after the others.
+        taken &= (candidate & ~taken).cumsum(2) == 0
+        total = total + (taken * value[:, None]).sum(2, keepdim=True)
+        free = free - torch.where(taken, weight[:, None], 0.0).sum(2, keepdim=True)
+        # What did not fit does not fit later either.
+        open_ = candidate & ~taken
+    total, free = total[..., 0].masked_fill(~filled.gather(1, order), -torch.inf), free[..., 0]
+    lost = (total.amax(1, keepdim=True) - total) / price.clamp_min(1e-7)
+    free = (free / left.clamp_min(1.0)).clamp(0.0, 1.0)
+    columns = [0.3 * (100.0 * lost).clamp_max(1e4).asinh(), 0.3 * (100.0 * free).asinh()]
+    columns.append((lost <= 0.0).to(value.dtype))
+    back = order.argsort(1)
+    return [column.gather(1, back) for column in columns]
 
 
 POLICY = KnapsackPolicy
