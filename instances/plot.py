@@ -396,3 +396,80 @@ def arms(results: Iterable[Result], *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("sub-solves")
     ax.legend(loc="lower right")
     return ax
+
+
+def iterations(results: Result | Sequence[Result], *, ax: Axes | None = None) -> Axes:
+    """Value (solid) and dual bound (dashed) after each iteration of scenario generation.
+
+    Parameters
+    ----------
+    results
+        Results of `ccg`, `neur2ro` or others that log iterations, of one instance.
+    ax
+        Axes to draw into.
+
+    Raises
+    ------
+    ValueError
+        When no result logs iterations, or with those of several instances.
+    """
+    # Other solvers only count theirs.
+    told = [r for r in _of_one_instance(results) if isinstance(r.extra.get("iterations"), list)]
+    if not told:
+        raise ValueError("no result logs iterations; solve a two-stage problem, results as .jsonl.")
+    ax = ax or axes(7, 4.5)
+    for number, result in enumerate(told):
+        color = f"C{number % 10}"
+        rows = result.extra["iterations"]
+        for keys, style in ((("objective", "best"), "-"), (("bound", "believed"), "--")):
+            points = [(k, row[key]) for k, row in enumerate(rows, 1) for key in keys
+                      if row.get(key) is not None]  # fmt: skip
+            if points:
+                x, y = zip(*points, strict=True)
+                label = _label(result, told) if style == "-" else None
+                ax.plot(x, y, style, marker=".", color=color, label=label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("objective")
+    ax.set_title(told[0].instance or told[0].problem)
+    ax.legend()
+    return ax
+
+
+def time_split(results: Result | Iterable[Result], *, ax: Axes | None = None) -> Axes:
+    """Mean seconds of each solver in its parts: master, adversary, evaluation, the rest.
+
+    Parameters
+    ----------
+    results
+        Results of solvers for two-stage problems, of any instances.
+    ax
+        Axes to draw into.
+
+    Raises
+    ------
+    ValueError
+        When no result tells of the parts.
+    """
+    results = [results] if isinstance(results, Result) else list(results)
+    by_solver: dict[str, list[dict[str, float]]] = {}
+    for result in results:
+        spent = result.extra.get("seconds")
+        if isinstance(spent, Mapping):
+            rest = max(0.0, result.seconds - sum(spent.values()))
+            by_solver.setdefault(result.solver, []).append({**spent, "rest": rest})
+    if not by_solver:
+        raise ValueError("no result tells where time went; solve a two-stage problem.")
+    names = list(by_solver)
+    parts = list(dict.fromkeys(part for rows in by_solver.values() for r in rows for part in r))
+    parts.append(parts.pop(parts.index("rest")))
+    ax = ax or axes(7.0, 1.2 + 0.4 * len(names))
+    left = np.zeros(len(names))
+    for part in parts:
+        width = np.array([np.mean([r.get(part, 0.0) for r in by_solver[n]]) for n in names])
+        color = "0.8" if part == "rest" else None
+        ax.barh(names, width, left=left, label=part, color=color)
+        left += width
+    ax.set_xlabel("seconds, mean over instances")
+    ax.legend()
+    return ax

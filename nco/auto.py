@@ -147,6 +147,7 @@ class Auto:
         errors: list[str] = []
         stopped, status = Stop.FINISHED, None
         versions: dict[str, str] = {}
+        told: dict[str, Any] = {}
         # Another plan is tried only if the best one failed to give a solution.
         for plan in plans:
             steps = parse_plan(plan)
@@ -169,6 +170,7 @@ class Auto:
                     errors.append(f"{name}: {error}")
                     continue
                 versions.update(result.versions)
+                told.update(result.extra)
                 stopped = result.stopped
                 if result.bound is not None:
                     tracker.offer_bound(result.bound, by=name)
@@ -186,5 +188,5 @@ class Auto:
             status=status,
             params={"plan": self.plan} if self.plan else {},
             versions=versions,
-            extra={"plan": "+".join(ran), "errors": errors},
+            extra={**told, "plan": "+".join(ran), "errors": errors},
         )

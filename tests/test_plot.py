@@ -117,3 +117,30 @@ def test_needs_no_display_and_leaves_pyplot_alone(tmp_path):
 def test_large_instances_are_lines_without_dots():
     tsp = nco.TSP(coords=np.random.default_rng(0).random((3000, 2)))
     assert not plot.tour(tsp, list(range(3000))).collections
+
+
+@pytest.fixture
+def generated():
+    """Results of generation on a small facility location, as it logs them."""
+    instance = nco.generate("facility-location", 3, seed=1, customers=4)
+    return [nco.solve(instance, solver=s, time_limit=60) for s in ("ccg", "auto")]
+
+
+def test_iterations_show_value_and_bound_closing(generated):
+    ax = plot.iterations(generated)
+    value, bound = ax.get_lines()[:2]
+    rows = generated[0].extra["iterations"]
+    assert value.get_ydata().tolist() == [r["objective"] for r in rows if r["objective"]]
+    assert bound.get_ydata()[-1] == pytest.approx(value.get_ydata()[-1])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["ccg", "auto"]
+    with pytest.raises(ValueError, match="no result logs iterations"):
+        plot.iterations(nco.solve(nco.generate("tsp", 6), solver="greedy"))
+
+
+def test_time_split_adds_up_to_all_of_it(generated):
+    ax = plot.time_split(generated)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["master", "adversary", "rest"]
+    ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]
+    assert ends == pytest.approx([r.seconds for r in generated])
+    with pytest.raises(ValueError, match="where time went"):
+        plot.time_split([nco.solve(nco.generate("tsp", 6), solver="greedy")])

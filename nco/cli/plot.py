@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 #: Pictures of results.
-KINDS = ("convergence", "gap", "arms")
+KINDS = ("convergence", "gap", "arms", "iterations", "time")
 
 
 def plot(
@@ -38,7 +38,8 @@ def plot(
         typer.Option(
             "--kind",
             "-k",
-            help="Of results: convergence (one instance), gap (mean over instances), or arms.",
+            help="Of results: convergence (one instance), gap (mean over instances), arms; "
+            "of two-stage problems: iterations (one instance), time.",
             autocompletion=lambda: list(KINDS),
         ),
     ] = None,
@@ -73,6 +74,10 @@ def plot(
         try:
             if kind == "arms":
                 ax = pictures.arms(results)
+            elif kind == "iterations":
+                ax = pictures.iterations(results)
+            elif kind == "time":
+                ax = pictures.time_split(results)
             elif kind == "gap":
                 ax = pictures.gap(results, references=references)
             else:
