@@ -278,8 +278,6 @@ class BQ(BatchSolver):
         InputError
             When the weights or the device cannot be used.
         """
-        import torch
-
         from nco.bq.weights import bf16_pays
         from nco.training.checkpoints import CheckpointError
         from nco.training.export import read_trained

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nco.bq.solver import BQ, BatchSolver, all_done, by_size, model_versions, stack_fields
+from nco.bq.solver import BQ, BatchSolver, all_done, by_size, model_versions, one, stack_fields
 from nco.instances.core import Budget, InputError, Instance, Listener, Result, Stop, Tracker
 from nco.udc.dividers import Divider, load_divider
 
@@ -25,6 +25,8 @@ logger = logging.getLogger("nco")
 CONQUERORS = ("bq", "or-opt")
 #: Stages when nothing limits them.
 STAGES = 50
+#: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
+HEATS = ("network", "distance", "uniform")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class UDC(BatchSolver):
     ----------
     divide
         The start, such as "insertion", "space-filling-curve" or "greedy"; "auto" is what
-        measured best for the problem.
+        measured best for the problem. "network" draws tours from the heat of a trained
+        divider, "distance" and "uniform" from heat without learning.
     conquer
         Who solves parts: "bq", the problem's policy, or "or-opt", local search.
     stages
@@ -48,6 +51,10 @@ class UDC(BatchSolver):
         Starts that are improved together; the best counts.
     size
         Nodes in a part; 0 for what suits the problem.
+    divider
+        For divide = "network": folder of a run of `nco.udc.train`.
+    neighbors
+        Candidates per node of the graph that heat is on.
     weights, k, device, precision
         The policy, as for `nco.bq.solver.BQ`.
 
@@ -64,6 +71,8 @@ class UDC(BatchSolver):
     stages: int = 0
     samples: int = 1
     size: int = 0
+    divider: str = ""
+    neighbors: int = 50
     weights: str = ""
     k: int = -1
     device: str = "auto"
@@ -71,7 +80,7 @@ class UDC(BatchSolver):
 
     def __post_init__(self) -> None:
         """Validate."""
-        for field, least in (("stages", 0), ("samples", 1)):
+        for field, least in (("stages", 0), ("samples", 1), ("neighbors", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
@@ -79,6 +88,8 @@ class UDC(BatchSolver):
         if self.conquer not in CONQUERORS:
             known = ", ".join(CONQUERORS)
             raise ValueError(f"conquer {self.conquer!r} not understood; known: {known}.")
+        if (self.divide == "network") != bool(self.divider):
+            raise ValueError('divide = "network" and divider = FOLDER go together.')
         _ = self._bq  # which checks its own parameters
 
     @functools.cached_property
@@ -91,7 +102,9 @@ class UDC(BatchSolver):
             return f"there is no divider for {instance.problem}"
         if self.conquer == "bq":
             return self._bq.supports(instance)
-        return None if instance.problem == "tsp" else f"or-opt conquers tsp, not {instance.problem}"
+        if instance.problem in ("tsp", "atsp"):
+            return None
+        return f"or-opt conquers tsp and atsp, not {instance.problem}"
 
     def solve_batch(
         self,
@@ -124,10 +137,11 @@ class UDC(BatchSolver):
         """
         divider = load_divider(instances[0].problem)
         assert divider is not None
-        if self.divide not in ("auto", *divider.starts):
+        known = ["auto", *divider.starts, *(HEATS if divider.view else ())]
+        if self.divide not in known:
             raise InputError(
                 None, None, f"divide {self.divide!r} not understood for {divider.name}",
-                f"known: auto, {', '.join(divider.starts)}",
+                f"known: {', '.join(known)}",
             )  # fmt: skip
         size = self.size or divider.size
         results: dict[int, Result] = {}
@@ -215,6 +229,9 @@ class UDC(BatchSolver):
             for tracker, given in zip(trackers, starts, strict=True)
         ]
         stopped = all_done(trackers, budget, 0)
+        if stopped is None and not all(solutions):
+            logger.warning("no start was found: parts of nothing cannot be improved")
+            stopped = Stop.FINISHED
         if stopped is not None:
             return results(stopped)
         # Copies of an instance are neighbours in the batch.
@@ -225,7 +242,8 @@ class UDC(BatchSolver):
         names = [name for name in side.fields if name != "owner"]
         fields = stack_fields(names, [instances[i] for i in owners])
         fields["owner"] = torch.as_tensor(owner)
-        rows = [side.actions(fields, solution) for own in solutions for solution in own]
+        everything = [solution for own in solutions for solution in own]
+        rows = [side.actions(one(fields, i), s) for i, s in enumerate(everything)]
         actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
         best = side.cost(fields, actions)
         turn = 0
@@ -261,19 +279,66 @@ class UDC(BatchSolver):
 
     def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
         """Starts of one instance; one that takes no time when time is up."""
-        budget = tracker.budget
+        budget, instance = tracker.budget, tracker.instance
         name = next(iter(divider.starts)) if self.divide == "auto" else self.divide
         made = [] if given is None else [given]
-        while len(made) < self.samples:
+        if name in HEATS and len(made) < self.samples and not tracker.done():
+            drawn = self._draw(divider, instance, budget, seed, self.samples - len(made))
+            for solution in drawn:
+                tracker.offer(solution, by=name)
+            made += drawn
+        while name not in HEATS and len(made) < self.samples:
             if made and (tracker.done() or budget.left() <= 0.0):
                 break
             try:
-                solution = divider.starts[name](tracker.instance, seed + len(made), budget)
+                solution = divider.starts[name](instance, seed + len(made), budget)
             except TimeoutError:
-                if not made:
-                    made.append(divider.plain(tracker.instance))
-                    tracker.offer(made[0], by="plain start")
+                break
+            if solution is None:
                 break
             tracker.offer(solution, by=name)
             made.append(solution)
+        if not made:
+            plain = divider.plain(instance)
+            if plain is None or instance.violations(plain):
+                return []
+            tracker.offer(plain, by="plain start")
+            made.append(plain)
         return made
+
+    def _draw(
+        self, divider: Divider, instance: Instance[Any], budget: Budget, seed: int, samples: int
+    ) -> list[Any]:
+        """Starts from heat, fewer where memory does not suffice."""
+        import torch
+
+        from nco.bq.decoding import Stopped
+        from nco.udc.divide import draw_tours
+
+        assert divider.view is not None
+        assert divider.of_tour is not None
+        device = self._bq.torch_device()
+        while True:
+            try:
+                tours = draw_tours(
+                    *divider.view(instance),
+                    kind=self.divide,
+                    folder=self.divider,
+                    problem=divider.name,
+                    neighbors=self.neighbors,
+                    samples=samples,
+                    size=self.size or divider.size,
+                    seed=seed,
+                    device=device,
+                    stop=lambda: budget.interrupted() or budget.left() <= 0.0,
+                )
+                break
+            except Stopped:
+                return []
+            except torch.OutOfMemoryError:
+                if samples == 1:
+                    raise
+                samples //= 2
+                logger.warning("out of memory: going on with %d samples", samples)
+        found = (divider.of_tour(instance, tour) for tour in tours.tolist())
+        return [solution for solution in found if solution is not None]

@@ -120,6 +120,28 @@ def test_equal_coordinates_and_other_metrics(weights: str) -> None:
     assert UDC(conquer="or-opt", size=12).solve(given, Budget(iterations=2)).feasible
 
 
+ROUTES = ["cvrp", "ovrp", "op", "pctsp", "mtsp", "knapsack"]
+
+
+@pytest.mark.parametrize("problem", ROUTES)
+def test_other_problems_by_their_policies(problem: str, tmp_path: Path) -> None:
+    """Even an untrained policy improves some part, or all stays as it was."""
+    made = nco.generate(problem, 40, seed=2)
+    solver = UDC(weights=str(small(problem, tmp_path)), size=12, samples=2)
+    results = [solver.solve(made, Budget(iterations=8), seed=1) for _ in range(2)]
+    assert results[0].solution == results[1].solution
+    assert results[0].stopped is Stop.ITERATIONS
+    assert results[0].trajectory[0].by in ("savings", "insertion", "greedy")
+
+
+def test_directed_tours_by_local_search() -> None:
+    atsp = nco.generate("atsp", 60, seed=1)
+    result = UDC(conquer="or-opt", size=20, stages=10, divide="nearest-neighbor").solve(
+        atsp, Budget()
+    )
+    assert result.trajectory[-1].by == "reunion"
+
+
 def test_no_time_still_gives_a_tour(weights: str) -> None:
     for solver in both(weights):
         result = solver.solve(instance(), Budget(time_limit=0.0))
@@ -144,13 +166,15 @@ def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
         UDC(stages=-1)
     with pytest.raises(ValueError, match="conquer 'hgs' not understood; known: bq, or-opt"):
         UDC(conquer="hgs")
+    with pytest.raises(ValueError, match="go together"):
+        UDC(divide="network")
     with pytest.raises(ValueError, match="precision 'half'"):
         UDC(precision="half")
     with pytest.raises(InputError, match="divide 'savings' not understood for tsp"):
         UDC(weights=weights, divide="savings").solve(instance(), Budget())
     with pytest.raises(InputError, match="no weights"):
         UDC(weights=str(tmp_path / "x.safetensors"), size=12).solve(instance(), Budget())
-    assert "no divider for mis" in (UDC().supports(nco.generate("mis", 5, seed=0)) or "")
+    assert "no divider for spctsp" in (UDC().supports(nco.generate("spctsp", 5, seed=0)) or "")
 
 
 def test_asking_what_it_supports_does_not_import_torch() -> None:

@@ -1,4 +1,4 @@
-"""One divider per problem: how it is split, and what a conqueror's parts are.
+"""One divider per problem: what a start is, and how tours drawn from heat become solutions.
 
 A divider ``<name>`` is the module ``nco.udc.dividers.<name>`` with the attribute `DIVIDER`,
 or an entry point of that name in the group ``nco.dividers`` that gives such a module.
@@ -7,43 +7,52 @@ or an entry point of that name in the group ``nco.dividers`` that gives such a m
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
-from nco.instances.core import Budget, Instance
+import numpy as np
+from numpy.typing import NDArray
+
+from nco.instances.core import Budget
+
+#: A start, f(instance, seed, budget): a feasible solution, or None where there is none;
+#: TimeoutError when the budget ends first.
+Start = Callable[[Any, int, Budget], Any]
 
 
-class Start(Protocol):
-    """A way to divide: a whole solution, whose parts are then conquered."""
+@dataclass(frozen=True)
+class Divider:
+    """The problem's side of dividing.
 
-    def __call__(self, instance: Any, seed: int, budget: Budget) -> Any:
-        """A feasible solution; `TimeoutError` when the budget ends first."""
-        ...
+    Parameters
+    ----------
+    name
+        The problem's name.
+    starts
+        Starts by name, the best measured one first.
+    plain
+        f(instance): a solution that takes next to no time.
+    size
+        Nodes in a part, unless it is said otherwise.
+    view
+        f(instance): points [n, 2] that tours go through and more features of them [n, extra],
+        or None where starts are not drawn from heat.
+    of_tour
+        f(instance, tour): the solution that a tour through these points stands for, or None.
+    extra
+        Number of those features.
+    """
 
-
-class Divider(Protocol):
-    """The problem's side of dividing."""
-
-    @property
-    def name(self) -> str:
-        """The problem's name."""
-        ...
-
-    @property
-    def starts(self) -> Mapping[str, Start]:
-        """Ways to divide by name, the best measured one first."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Nodes in a part, unless it is said otherwise."""
-        ...
-
-    def plain(self, instance: Instance[Any]) -> Any:
-        """A solution that takes next to no time."""
-        ...
+    name: str
+    starts: Mapping[str, Start]
+    plain: Callable[[Any], Any]
+    size: int = 100
+    view: Callable[[Any], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+    of_tour: Callable[[Any, Sequence[int]], Any] | None = None
+    extra: int = 0
 
 
 def load_divider(name: str) -> Divider | None:
@@ -53,3 +62,10 @@ def load_divider(name: str) -> Divider | None:
         return importlib.import_module(module).DIVIDER
     points = entry_points(group="nco.dividers", name=name)
     return next((point.load().DIVIDER for point in points), None)
+
+
+def inserted(instance: Any, seed: int, budget: Budget) -> Any:
+    """Greedy insertion."""
+    from nco.classical.insertion import insertion
+
+    return insertion(instance, budget)
