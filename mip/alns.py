@@ -156,7 +156,7 @@ class Search:
         self.main_gain = self.sub_gain = 0.0
         self.main_best = self._trivial = math.inf
         self.engine_seconds = 0.0
-        self.suggested = 0
+        self.suggested = self.heard = 0
         self.near: list[tuple[int, Vector]] = []
         self._make_main, self._make_sub = main, sub
         self._sub: Backend | None = None
@@ -241,7 +241,7 @@ class Search:
             return
         solutions, bound = self.share.hear()
         for x in solutions:
-            self.offer(x, "shared", shared=True)
+            self.heard += self.offer(x, "shared", shared=True)
         if math.isfinite(bound):
             with self._lock:
                 offer_bound(self.tracker, self.form, self.view, bound, "shared")
@@ -656,7 +656,11 @@ class Search:
         self._sizes[arm] = min(LARGEST_SIZE, max(LEAST_SIZE, size))
 
     def statistics(self) -> Mapping[str, Any]:
-        """Tries, wins, seconds and size of each arm, and the shares of time."""
+        """Tries, wins, seconds and size of each arm, shares of time, and what was exchanged.
+
+        ``suggested`` counts solutions given to the main solve, ``heard`` those of other
+        workers that were the best.
+        """
         arms = {
             arm: {
                 "tries": known.tries,
@@ -675,4 +679,5 @@ class Search:
             "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
             "engine_seconds": round(self.engine_seconds, 4),
             "suggested": self.suggested,
+            "heard": self.heard,
         }

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -159,27 +159,30 @@ class _Ray:
     """Workers on a cluster through joblib's Ray backend, and their lines.
 
     Joins the cluster that ``RAY_ADDRESS`` names or that runs on this machine; where there is
-    none, one of this machine's is begun, and ended again.
+    none, one of this machine's is begun, which ends with this process.
     """
 
     #: Of several machines; their clocks must agree.
     clock = staticmethod(time.time)
+    #: Whether the cluster is ours: it may be ended to begin a larger one.
+    own: ClassVar[bool] = False
 
     def __init__(self, count: int):
         import ray
         from ray.util.queue import Queue
 
-        self._own = False
-        if not ray.is_initialized():
+        places = self._places()
+        if places < count and (self.own or not places):
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.shutdown()
             try:
                 ray.init(address="auto", **quiet)
+                _Ray.own = False
             except ConnectionError:
                 ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
-            self._own = True
-        places = int(ray.cluster_resources().get("CPU", 0))
+                _Ray.own = True
+            places = self._places()
         if places < count:
-            self._leave()
             raise InputError(
                 None, None, f"{count} workers on a Ray cluster with {places} CPUs",
                 "ask for fewer jobs, or start a larger cluster",
@@ -220,13 +223,12 @@ class _Ray:
         self._over.wait(GRACE)
         for line in (self.up, self._halt, *self.downs):
             line.shutdown(force=True)
-        self._leave()
 
-    def _leave(self) -> None:
+    @staticmethod
+    def _places() -> int:
         import ray
 
-        if self._own:
-            ray.shutdown()
+        return int(ray.cluster_resources().get("CPU", 0)) if ray.is_initialized() else 0
 
 
 #: Where workers run -> their processes and lines.

@@ -1,13 +1,15 @@
-"""Workers in processes: results, sharing, limits, failures."""
+"""Workers in processes and on a cluster: results, sharing, limits, failures."""
 
 import numpy as np
 import pytest
 
-from nco.instances.core import Budget, Status, Stop
+from nco.cli import main
+from nco.instances import io
+from nco.instances.core import Budget, InputError, Status, Stop
 from nco.instances.mip import MIP
 from nco.mip.backend import Form
 from nco.mip.balans import Balans
-from nco.mip.portfolio import _Line
+from nco.mip.portfolio import _Line, _Ray
 
 
 def test_configurations_differ():
@@ -77,3 +79,65 @@ def test_an_interruption_ends_all_workers(hard_mip):
     result = Balans(jobs=2).solve(hard_mip, budget, on_event=listener)
     assert result.stopped is Stop.INTERRUPTED
     assert result.feasible
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "ray"])
+@pytest.mark.parametrize("share", [True, False])
+def test_workers_share_what_they_find(hard_mip, backend, share):
+    if backend == "ray":
+        pytest.importorskip("ray")
+    events = []
+    solver = Balans(jobs=2, backend=backend, share=share)
+    result = solver.solve(hard_mip, Budget(40), on_event=events.append)
+    assert result.feasible
+    assert len(result.extra["workers"]) == 2
+    assert {e.by for e in events} >= {"worker 0", "worker 1"}
+    heard = sum(worker["heard"] for worker in result.extra["workers"])
+    assert heard > 0 if share else heard == 0
+
+
+@pytest.mark.slow
+class TestRay:
+    @pytest.fixture
+    def one_place(self):
+        ray = pytest.importorskip("ray")
+        ray.shutdown()
+        _Ray.own = False
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        yield ray
+        ray.shutdown()
+
+    def test_infeasible(self):
+        pytest.importorskip("ray")
+        mip = MIP(c=[1.0], A=[[2.0]], row_lower=[1], row_upper=[1], upper=[5], integrality=[1])
+        solver = Balans(jobs=2, backend="ray")
+        assert solver.solve(mip, Budget(100)).status is Status.INFEASIBLE
+
+    def test_a_cluster_with_too_few_places(self, one_place, hard_mip):
+        with pytest.raises(InputError, match="2 workers on a Ray cluster with 1 CPUs"):
+            Balans(jobs=2, backend="ray").solve(hard_mip, Budget(10))
+        # A cluster of others goes on.
+        assert one_place.is_initialized()
+
+    def test_a_larger_cluster_is_begun(self):
+        ray = pytest.importorskip("ray")
+        mip = MIP(c=[1.0], A=[[2.0]], row_lower=[2], upper=[5], integrality=[1])
+        for jobs in (2, 3):
+            assert Balans(jobs=jobs, backend="ray").solve(mip, Budget(100)).objective == 1
+            assert ray.cluster_resources()["CPU"] == jobs
+
+    def test_from_the_command_line(self, hard_mip, tmp_path, capsys):
+        pytest.importorskip("ray")
+        path = tmp_path / "hard.mps"
+        io.write(hard_mip, path)
+        arguments = ["--jobs", "2", "--backend", "ray", "--target", "1", "-t", "100", "--json"]
+        assert main(["solve", str(path), "-s", "balans", *arguments]) == 0
+        out, err = capsys.readouterr()
+        assert '"backend": "ray"' in out
+        assert err == ""
+
+
+def test_an_unknown_backend():
+    with pytest.raises(InputError, match="unknown backend 'slurm'"):
+        Balans(jobs=2, backend="slurm")
