@@ -229,6 +229,11 @@ def with_bound(
 # -------------------------------------------------------------------------------- solve
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise InputError(None, None, f"seed = {seed} not understood", "give 0 to 2^63 - 1")
+
+
 def run(
     instance: Instance[Any],
     solver: Solver,
@@ -406,6 +411,7 @@ def solve(
     MissingExtraError
         When the solver's package is not installed.
     """
+    _check_seed(seed)
     limits = Limits(time_limit, iterations, target, gap)
     budget = limits.budget()
     if isinstance(instance, (str, os.PathLike)):
@@ -491,6 +497,7 @@ def solve_batch(
     """
     from nco import parallel
 
+    _check_seed(seed)
     chosen = make_solver(solver, params)
     limits = Limits(time_limit, iterations, target, gap)
     parent = Budget()

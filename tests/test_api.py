@@ -12,7 +12,7 @@ import pytest
 import nco
 from nco import api, parallel
 from nco.instances import io, registry
-from nco.instances.core import Stop, Tracker, spawn_seed
+from nco.instances.core import InputError, Stop, Tracker, spawn_seed
 
 
 @dataclass
@@ -157,6 +157,13 @@ def test_names_and_parameters_are_checked(knapsack):
         nco.solve(knapsack, Probe(), -1)
     with pytest.raises(nco.InputError, match="no instance"):
         nco.solve([1, 2, 3], Probe())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_are_checked(knapsack, batch, seed):
+    for solve in (nco.solve, nco.solve_batch):
+        with pytest.raises(InputError, match="seed = .* not understood"):
+            solve(knapsack if solve is nco.solve else batch, seed=seed)
 
 
 def test_missing_package_names_the_extra(knapsack):

@@ -65,7 +65,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Log progress; twice: log details.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result (without clocks).")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same result (without clocks)."),
+]
 
 
 class _Handler(logging.Handler):

@@ -104,6 +104,7 @@ def test_unreadable_files_are_one_line(nco, here, one_error, kind):
         (("--iterations", "-1"), "iterations"),
         (("--gap", "-1"), "gap"),
         (("--jobs", "0"), "jobs"),
+        (("--seed", "-1"), "seed"),
         (("--device", "cuda", "--solver", "greedy"), "has no device"),
         (("--nonsense",), "--nonsense"),
         (("--start", "none.tour"), "none.tour"),
