@@ -162,7 +162,7 @@ def test_names_and_parameters_are_checked(knapsack):
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seeds_are_checked(knapsack, batch, seed):
     for solve in (nco.solve, nco.solve_batch):
-        with pytest.raises(InputError, match="seed = .* not understood"):
+        with pytest.raises(InputError, match=r"seed = .* not understood"):
             solve(knapsack if solve is nco.solve else batch, seed=seed)
 
 
