@@ -32,6 +32,8 @@ LARGEST_COST = 20_000
 #: Up to so many nodes, the first penalty of a unit of load too much is so many mean costs
 #: of a unit of load. With more nodes searches were better off near feasible solutions.
 PRICED_NODES, LOAD_PRICE = 201, 3.0
+#: Neighbours that moves are restricted to; time windows leave few moves that fit.
+NEIGHBORS, NEIGHBORS_IN_TIME = 50, 20
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,15 @@ class PyVRP:
     Parameters
     ----------
     neighbors
-        Neighbours that moves are restricted to.
+        Neighbours that moves are restricted to; None: 50, or 20 where there are time windows.
     """
 
     name: ClassVar[str] = "pyvrp"
 
-    neighbors: int = 50
+    neighbors: int | None = None
 
     def __post_init__(self) -> None:
-        if self.neighbors < 1:
+        if self.neighbors is not None and self.neighbors < 1:
             raise ValueError("neighbors < 1 not understood.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
@@ -85,9 +87,14 @@ class PyVRP:
             stopped = self._search(view, tracker, seed)
         return tracker.result(
             tracker.done() or stopped,
-            params={"neighbors": self.neighbors},
+            params={"neighbors": self._neighbors(view)},
             versions=version("pyvrp"),
         )
+
+    def _neighbors(self, view: RoutingView) -> int:
+        if self.neighbors is not None:
+            return self.neighbors
+        return NEIGHBORS if view.windows is None else NEIGHBORS_IN_TIME
 
     def _search(self, view: RoutingView, tracker: Tracker[Any], seed: int) -> Stop:
         if view.prizes is None:
@@ -161,7 +168,7 @@ class PyVRP:
             ils=sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchParams(
                 callbacks=Callbacks()
             ),
-            neighbourhood=NeighbourhoodParams(num_neighbours=self.neighbors),
+            neighbourhood=NeighbourhoodParams(num_neighbours=self._neighbors(view)),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
