@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from nco.bq.imitation import CVRPTeacher, Examples, KnapsackTeacher, TSPTeacher
+from nco.bq.policies import load_policy
 from nco.bq.policies.cvrp import CVRPPolicy
 from nco.bq.policies.knapsack import KnapsackPolicy
 from nco.bq.policies.tsp import TSPPolicy
 
 
-def draws(teacher: TSPTeacher | CVRPTeacher | KnapsackTeacher, fields: dict, k: int, times: int):  # type: ignore[no-untyped-def, type-arg]
+def draws(teacher: Any, fields: dict, k: int, times: int):  # type: ignore[no-untyped-def, type-arg]
     prepared = teacher.prepare(fields)
     for seed in range(times):
         generator, host = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
@@ -204,3 +207,106 @@ def test_knapsack_targets_are_optimal_for_what_remains() -> None:
             assert float(v[target > 0].sum()) == pytest.approx(float(best), rel=1e-5)
             assert float(target.sum()) == pytest.approx(1.0)
             assert target[target > 0].unique().numel() == 1
+
+
+def prize_fields(n: int = 9) -> dict[str, torch.Tensor]:
+    """Random tours that collect just what is due."""
+    rng = np.random.default_rng(0)
+    tour = rng.permuted(np.tile(np.arange(1, n + 1), (6, 1)), axis=1)
+    tour[:, 6:] = 0
+    prizes, real, penalties = rng.random((3, 6, n + 1))
+    for values in (prizes, real, penalties):
+        values[:, 0] = 0
+    found = np.take_along_axis(prizes, tour, 1).sum(1)
+    return {
+        "coords": torch.as_tensor(rng.random((6, n + 1, 2))), "tour": torch.as_tensor(tour),
+        "prizes": torch.as_tensor(prizes), "real_prizes": torch.as_tensor(real),
+        "penalties": torch.as_tensor(penalties), "min_prize": torch.as_tensor(found),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", ["pctsp", "spctsp"])
+def test_prize_examples_know_what_is_due(problem: str) -> None:
+    module = load_policy(problem)
+    policy, teacher, fields = module.POLICY(), module.TEACHER(), prize_fields()
+    real = fields[policy.collected]
+    if problem == "spctsp":
+        fields["min_prize"] = (real.gather(1, fields["tour"])).sum(1)
+    stops = 0
+    for examples in draws(teacher, fields, 99, 40):
+        state = examples.state
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        assert bool((examples.target.sum(1) == 1).all())
+        stops += int(examples.target[:, 1].sum())
+        for row in range(16):
+            prizes = state.nodes[row, :, 2]
+            which = int((fields["prizes"][:, None] == prizes[None, :, None]).any(2).sum(1).argmax())
+            ahead = {int(i) for i in state.index[row, 2:] if i >= 0}
+            behind = [k for k in fields["tour"][which].tolist() if k and k not in ahead]
+            due = float(fields["min_prize"][which] - real[which, behind].sum())
+            assert float(state.scalar[row, 0]) == pytest.approx(due, abs=1e-8)
+            if problem == "spctsp":
+                assert int(state.index[row, 1]) == 0
+    assert stops > 0
+
+
+def test_mtsp_examples_know_the_routes_so_far() -> None:
+    module = load_policy("mtsp")
+    policy, fields = module.POLICY(), cvrp_fields()
+    fields["salesmen"] = fields["start"].sum(1) + torch.arange(6) % 2
+    prepared = module.TEACHER().prepare(fields)
+    for examples in draws(module.TEACHER(), fields, 99, 40):
+        state = examples.state
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        for row in range(16):
+            which = on_label(examples, fields, row)
+            points = fields["coords"][which].double()
+
+            def length(walk: list[int], points: torch.Tensor = points) -> float:
+                return float(points[walk].diff(dim=0).norm(dim=1).sum())
+
+            ahead = {int(i) for i in state.index[row, 2:]}
+            routes = routes_of(prepared["tour"][which], prepared["start"][which])
+            current = int(state.index[row, 0])
+            begun = [r for r in routes if not ahead.issuperset(r)]
+            (mine,) = [r for r in begun if current in r] or [[]]
+            way = mine if not mine or mine[0] not in ahead or mine[-1] in ahead else mine[::-1]
+            walk = [0, *(k for k in way if k not in ahead)]
+            walk = walk if walk[-1] == current else [0, *walk[:0:-1]]
+            done = [length([0, *r, 0]) for r in begun if r is not mine]
+            left = int(fields["salesmen"][which]) - len(begun)
+            expected = [length(walk), max(done, default=0.0), left, len(ahead)]
+            assert state.scalar[row].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_mis_examples_are_what_the_policy_comes_to() -> None:
+    module = load_policy("mis")
+    policy = module.POLICY()
+    rng = np.random.default_rng(0)
+    edges = torch.as_tensor(np.stack([rng.permutation(132)[:30] for _ in range(6)]))
+    edges = torch.stack([edges // 11, (edges // 11 + 1 + edges % 11) % 12], 2)
+    edges[:, 25:] = -1  # as where other graphs have more
+    fields = {"edges": edges, "weights": torch.as_tensor(rng.random((6, 12)))}
+    start = state = policy.start(fields)
+    taken = torch.zeros(6, 12, dtype=torch.bool)
+    while bool(policy.mask(state).any()):
+        action = policy.mask(state).int().argmax(1)
+        taken |= torch.nn.functional.one_hot(action, 12).bool() & policy.mask(state).any(1)[:, None]
+        state = policy.step(state, action).where(policy.mask(state).any(1), state)
+    fields["chosen"] = taken
+    for examples in draws(module.TEACHER(), fields, 99, 40):
+        got = examples.state
+        assert bool((examples.target.sum(1) - 1).abs().max() < 1e-6)
+        assert not bool((examples.target.bool() & ~policy.mask(got)).any())
+        for row in range(16):
+            which, kept = int(got.owner[row]), got.index[row][got.index[row] >= 0]
+            # What is left of the label is what its missing nodes, chosen, would leave.
+            state = start.take(torch.tensor([which]))
+            for node in (taken[which].nonzero()[:, 0]).tolist():
+                if node not in kept.tolist():
+                    state = policy.step(state, torch.tensor([node]))
+            left = state.index[0][state.index[0] >= 0].tolist()
+            assert set(kept.tolist()) <= set(left)
+            if len(kept) == len(left):  # nothing was left out at random
+                own = state.nodes[0, kept]
+                assert torch.allclose(own, got.nodes[row][: len(kept)], atol=1e-6)
