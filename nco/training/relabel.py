@@ -86,6 +86,8 @@ def relabel(
             raise ValueError(f"n = {n}, count = {count} not understood; at least 1.")
         meta = {"recipe": recipe, "seed": seed, "first": first, "n": n}
         fields, digest = draw(recipe, seed, first, count, n), ""
+    if model.policy.online:
+        raise ValueError(f"{problem} shows prizes at visits: nothing can be chosen afterwards.")
     absent = [k for k in model.policy.fields if k not in fields]
     if absent:
         raise ValueError(f"the instances have no {absent[0]}; choose another recipe.")
