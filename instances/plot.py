@@ -413,6 +413,8 @@ def iterations(results: Result | Sequence[Result], *, ax: Axes | None = None) ->
     ValueError
         When no result logs iterations, or with those of several instances.
     """
+    from matplotlib.ticker import MaxNLocator
+
     # Other solvers only count theirs.
     told = [r for r in _of_one_instance(results) if isinstance(r.extra.get("iterations"), list)]
     if not told:
@@ -428,7 +430,7 @@ def iterations(results: Result | Sequence[Result], *, ax: Axes | None = None) ->
                 x, y = zip(*points, strict=True)
                 label = _label(result, told) if style == "-" else None
                 ax.plot(x, y, style, marker=".", color=color, label=label)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("iteration")
     ax.set_ylabel("objective")
     ax.set_title(told[0].instance or told[0].problem)

@@ -30,6 +30,13 @@ def shell(page):
     return [line.partition("  #")[0] for line in text.splitlines() if line.startswith("nco ")]
 
 
+def put_files(page, folder):
+    """The blocks with a title, as files."""
+    for _, title, text in BLOCK.findall(page.read_text()):
+        if title:
+            (folder / title).write_text(text)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     for file in examples.FOLDER.iterdir():
@@ -41,12 +48,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
 def test_python_examples(page, folder):
-    code = []
-    for title, text in blocks(page, "python"):
-        if title:
-            (folder / title).write_text(text)
-        else:
-            code.append(text)
+    put_files(page, folder)
+    code = [text for title, text in blocks(page, "python") if not title]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(code)], cwd=folder, capture_output=True, text=True
     )
@@ -55,6 +58,7 @@ def test_python_examples(page, folder):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if shell(p)], ids=lambda p: p.name)
 def test_shell_examples(page, folder, capsys):
+    put_files(page, folder)
     for line in shell(page):
         words = shlex.split(line)[1:]
         if words == ["demo"] or words[-1].endswith("COMMAND"):
