@@ -390,15 +390,15 @@ def checked_start(instance: Instance[Any], start: Any) -> list[str]:
     return problems
 
 
-def construct(instance: Instance[Any]) -> Any:
+def construct(instance: Instance[Any], budget: Budget) -> Any:
     """A solution of the first constructive heuristic that has one, or None.
 
     Engines may find no solution of a routing model in any usual time.
     """
-    for name in ("savings", "greedy", "nearest-neighbor"):
+    for name in ("savings", "greedy", "nearest-neighbor", "insertion"):
         heuristic = solvers.load(name)()
         if heuristic.supports(instance) is None:
-            return heuristic.solve(instance, Budget()).solution
+            return heuristic.solve(instance, budget.share(1.0)).solution
     return None
 
 
@@ -476,7 +476,7 @@ class EngineSolver:
         elif start is not None and isinstance(instance, MIP):
             hint = instance.vector(start)
         if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance)
+            quick = construct(instance, budget)
             if quick is not None:
                 tracker.offer(quick, by="constructive")
         if (result := without_time(tracker, self._params(), self._versions())) is not None:

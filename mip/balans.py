@@ -264,7 +264,7 @@ class Balans:
         if start is not None and not checked_start(instance, start):
             tracker.offer(start)
         if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance)
+            quick = construct(instance, budget)
             if quick is not None:
                 tracker.offer(quick, by="constructive")
         known = tracker.solution if tracker.solution is not None else start
@@ -329,7 +329,7 @@ class Balans:
         elif start is not None and isinstance(instance, MIP):
             hint = instance.vector(start)
         if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance)
+            quick = construct(instance, budget)
             if quick is not None:
                 tracker.offer(quick, by="constructive")
         versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}

@@ -112,3 +112,11 @@ def test_solvers_keep_starts_and_interruptions(name, problem):
             assert not better(solved(problem).objective, result.objective, instance.sense)
         assert result.stopped is not Stop.ERROR
         assert np.isfinite([event.seconds for event in result.trajectory]).all()
+
+
+@pytest.mark.parametrize(("name", "problem"), PAIRS)
+def test_solvers_have_something_at_once(name, problem):
+    """Without time and start: a solution where one is made by a simple rule."""
+    if not hasattr(small(problem), "to_routing") and problem not in ("knapsack", "mis", "spctsp"):
+        pytest.skip("has no such rule")
+    assert solvers.load(name)().solve(small(problem), Budget(0.0)).feasible

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.insertion import insertion
+from nco.classical.insertion import first_solution
 from nco.instances.core import (
     Budget,
     Instance,
@@ -457,9 +457,11 @@ class CPSAT:
         }
         if start is not None and not checked_start(instance, start):
             tracker.offer(start)
-        elif isinstance(instance, (OP, PCTSP, MTSP)):
-            # Its own first solutions of these come late.
-            tracker.offer(insertion(instance, budget), by="insertion")
+        elif not isinstance(instance, MIP):
+            # Its own first solutions come late.
+            first = first_solution(instance, budget)
+            if first is not None:
+                tracker.offer(first, by="constructive")
         if isinstance(instance, TSP) and instance.n == 1:
             tracker.offer([0])
             return tracker.result(Stop.PROVED, status=Status.OPTIMAL, **about)
