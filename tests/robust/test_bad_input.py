@@ -1,0 +1,136 @@
+"""What bad input of two-stage problems gets: one clear line or a clear status."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+import nco
+from nco import Budget
+from nco.cli import main
+from nco.instances.two_stage_knapsack import TwoStageKnapsack
+
+KNAPSACK = "2 9 1\n 5 2 3 4 6\n 7 3 2 5 8\n"
+CAPITAL = "3 2 2 7.5 0\n4 6\n1 2\n0.5 0.5\n0.2 0.8\n1 0\n0.4 0.6\n"
+LOANS = "2 9 3 3 1 2 0.8 0 2\n 3 4 0.5 0.5\n 5 6 -0.5 0.5\n"
+BAD = [
+    ("k", KNAPSACK, " 7 3 2 5 8\n", "", "2 lines of numbers, expected 3 (is the file truncated?)"),
+    ("k", KNAPSACK, " 7 3 2 5 8\n", " 7 3 2 5\n", ":3: 4 numbers, expected 5"),
+    ("k", KNAPSACK, "3 2 5 8", "3 2 -5 8", ":3: weight -5 < 0"),
+    ("k", KNAPSACK, "2 9 1", "2 9 3", ":1: Gamma = 3 is not within 0 and n = 2"),
+    ("k", KNAPSACK, "2 9 1", "2 9 -1", ":1: Gamma = -1"),
+    ("k", KNAPSACK, "2 9 1", "2 -9 1", ":1: capacity = -9 < 0"),
+    ("k", KNAPSACK, "2 9 1", "0 9 0", ":1: 0 is not a number of items"),
+    ("k", KNAPSACK, "5 2 3", "5 2 inf", ":2: 'inf' is not a number"),
+    ("c", CAPITAL, "4 6\n", "4 6 7\n", ":2: 3 numbers, expected 2"),
+    ("c", CAPITAL, "4 6\n", "4 -6\n", ":2: cost -6 < 0"),
+    ("c", CAPITAL, "0.2 0.8", "0.2 -0.8", ":5: loading -0.8 < 0"),
+    ("c", CAPITAL, "0.2 0.8", "1.2 0.9", ":5: loadings add up to 2.1 > 2"),
+    ("c", CAPITAL, "7.5", "-7.5", "budget = -7.5"),
+    ("l", LOANS, "2 9 3", "2 9 -3", ":1: C1 = -3 < 0"),
+    ("l", LOANS, "2 9 3", "3 9 3", "3 lines of numbers, expected 4"),
+    ("l", LOANS, " 5 6", " 5 -6", ":3: cost -6 < 0"),
+]
+PROBLEMS = {
+    "k": "two-stage-knapsack", "c": "capital-budgeting", "l": "capital-budgeting-loans",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text", "old", "new", "what"), BAD)
+def test_bad_files_are_one_line(tmp_path, capsys, kind, text, old, new, what):
+    """With the line; exit code 2 and nothing written. Untouched, they are read."""
+    path = tmp_path / "file"
+    path.write_text(text)
+    assert nco.read(path).problem == PROBLEMS[kind]
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    out = tmp_path / "out.json"
+    code = main(["solve", str(path), "--problem", PROBLEMS[kind], "--out", str(out)])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert what in error
+    assert error.startswith(f"nco: error: {path}")
+    assert len(error.splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("problem", PROBLEMS.values())
+def test_round_trip_of_the_published_layouts(tmp_path, problem):
+    drawn = nco.generate(problem, 4, seed=5)
+    suffix = {"two-stage-knapsack": "rkp", "capital-budgeting": "cb"}.get(problem, "cbl")
+    path = tmp_path / f"x.{suffix}"
+    nco.convert(_written(drawn, path), tmp_path / "y.json")
+    assert nco.read(tmp_path / "y.json").digest == drawn.digest
+    bare = path.rename(tmp_path / "bare")
+    assert nco.read(bare).digest == drawn.digest
+
+
+def _written(instance, path):
+    from nco.instances import io
+
+    io.write(instance, path)
+    return path
+
+
+def test_weights_for_another_problem(tmp_path, capsys):
+    pytest.importorskip("torch")
+    path = _written(nco.generate("two-stage-knapsack", 4, seed=1), tmp_path / "k.rkp")
+    args = ["--solver", "neur2ro", "--param", "weights=capital-budgeting-loans-v1"]
+    assert main(["solve", str(path), *args]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "capital-budgeting-loans" in error
+    assert "two-stage-knapsack" in error
+
+
+def test_a_network_outside_its_range_warns_with_the_range(caplog):
+    pytest.importorskip("torch")
+    orders = nco.generate("two-stage-knapsack", 3, seed=1)
+    with caplog.at_level(logging.WARNING, logger="nco"):
+        result = nco.solve(orders, solver="neur2ro", iterations=1, time_limit=60)
+    assert orders.violations(result.solution) == []
+    (text,) = [r.getMessage() for r in caplog.records if "outside" in r.getMessage()]
+    assert "n = 3, trained on" in text
+
+
+def test_without_time_the_answer_is_an_interval():
+    """A first stage, what recourses so far guarantee, and a bound; strong evaluation settles it."""
+    orders = TwoStageKnapsack.generate(60, seed=2, distribution="WC", budget_factor=0.2)
+    problem = orders.two_stage
+    x = (np.arange(60) % 2).astype(float)
+    found = problem.worst_case(x, _Counted(3))
+    assert found.guaranteed < found.value
+    solution = problem.solution(found)
+    assert orders.violations(solution) == []
+    assert orders.evaluation(solution) == "interval"
+    exact = orders.two_stage.worst_case(x, Budget())
+    assert exact.exact
+    assert orders.objective(solution) <= exact.value <= found.value + 1e-6
+    strong = nco.check(orders, solution, evaluation="strong")
+    assert strong.evaluation == "exact"
+    assert strong.objective == pytest.approx(exact.value)
+
+
+class _Counted(Budget):
+    """A budget that is over after so many questions for the time left."""
+
+    def __init__(self, questions):
+        super().__init__()
+        self._questions = questions
+
+    def left(self):
+        self._questions -= 1
+        return 100.0 if self._questions >= 0 else 0.0
+
+
+def test_an_interval_survives_json():
+    orders = TwoStageKnapsack.generate(60, seed=2, distribution="WC", budget_factor=0.2)
+    found = orders.two_stage.worst_case(np.ones(60), _Counted(3))
+    result = nco.Result.of(
+        orders, orders.two_stage.solution(found), solver="hand", seconds=0.0,
+        stopped=nco.Stop.TIME,
+    )  # fmt: skip
+    assert result.evaluation == "interval"
+    assert nco.Result.from_json(result.to_json()).objective == result.objective
+    assert json.loads(result.to_json())["solution"]["policies"]
