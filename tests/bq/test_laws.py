@@ -218,6 +218,38 @@ def test_a_batch_gives_what_its_parts_give(name: str, k: int) -> None:
         assert torch.equal(alone[alone >= 0], whole[b][whole[b] >= 0])
 
 
+def remains(policy: Any, fields: dict[str, torch.Tensor], state: Any) -> Any:
+    """The sub-instance of what a state has left, made anew."""
+    index, left = state.index, state.scalar
+    if policy.name in ("tsp", "atsp"):
+        return policy.substate(fields, torch.cat([index[:, :1], index[:, 2:], index[:, 1:2]], 1))
+    if policy.name == "knapsack":
+        return policy.substate(fields, index, left[:, 0])
+    if policy.name == "mis":
+        return policy.substate(fields, index)
+    return policy.substate(fields, index[:, :1], index[:, 1:2], index[:, 2:], left[:, 0])
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"cvrp", "ovrp", "mtsp"}))
+def test_steps_leave_the_subinstance_of_what_remains(name: str) -> None:
+    # Sub-instances with routes begin at the depot, so no step within a route leaves one.
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(12, range(8))
+    state, going = policy.start(fields), torch.ones(8, dtype=torch.bool)
+    for seed in range(4):
+        mask = policy.mask(state)
+        going = mask.any(1)
+        noise = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
+        after = policy.step(state, (noise * mask).argmax(1))
+        state = after if state.dense else after.where(going, state)
+        again = remains(policy, fields, state)
+        going = policy.mask(state).any(1)
+        assert torch.equal(policy.mask(state)[going], policy.mask(again)[going])
+        for show in (policy.features, policy.edges):
+            one, two = show(state), show(again)
+            assert one is None or torch.allclose(one[going], two[going], atol=1e-4)
+
+
 @each
 def test_permuting_rows_permutes_scores(name: str) -> None:
     case, policy = CASES[name], CASES[name].policy

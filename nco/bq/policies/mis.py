@@ -20,6 +20,12 @@ from nco.bq.policies.knapsack import SelectionPolicy
 from nco.bq.state import Cut, Fields, Graph, State
 
 
+def around(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Sums over neighbours of values [b, nodes + 1], along edges between u and v [b, m]."""
+    out = torch.zeros_like(x).scatter_add_(1, u, x.gather(1, v))
+    return out.scatter_add_(1, v, x.gather(1, u))
+
+
 @dataclass(frozen=True)
 class MISPolicy(SelectionPolicy):
     """States, features and steps of the MIS problem.
@@ -79,15 +85,9 @@ class MISPolicy(SelectionPolicy):
         alive = weight.scatter(1, at, 1.0)
         alive[:, n] = 0.0
         weight = weight.scatter(1, at, state.nodes[..., 0]) * alive
-        live = alive.gather(1, u) * alive.gather(1, v)
-
-        def around(x: Tensor) -> Tensor:
-            out = torch.zeros_like(x).scatter_add_(1, u, x.gather(1, v) * live)
-            return out.scatter_add_(1, v, x.gather(1, u) * live)
-
-        degree = around(alive)
-        once = around(weight / (degree + 1.0))
-        columns = [weight, degree, around(weight), once, around(once)]
+        degree = around(alive, u, v) * alive
+        once = around(weight / (degree + 1.0), u, v) * alive
+        columns = [weight, degree, around(weight, u, v), once, around(once, u, v)]
         nodes = torch.stack([column.gather(1, at) for column in columns], 2)
         return replace(state, nodes=nodes)
 
@@ -96,13 +96,11 @@ class MISPolicy(SelectionPolicy):
         filled = state.index >= 0
         weight, degree, beside, once, twice = (state.nodes * filled[..., None]).unbind(2)
         count = filled.sum(1, keepdim=True).clamp_min(1)
-        weight = weight / weight.amax(1, keepdim=True).clamp_min(1e-30)
-        scale = state.nodes[..., 0].masked_fill(~filled, 0.0).amax(1, keepdim=True)
-        scale = scale.clamp_min(1e-30)
+        scale = weight.amax(1, keepdim=True).clamp_min(1e-30)
         mean = degree.sum(1, keepdim=True) / count
-        share = weight / (weight + beside / scale).clamp_min(1e-30)
+        share = weight / (weight + beside).clamp_min(1e-30)
         columns = [
-            weight,
+            weight / scale,
             degree.log1p() / 5.0,
             degree / mean.clamp_min(1e-6),
             share.clamp_min(1e-4).log() / 5.0,
@@ -159,18 +157,14 @@ class MISPolicy(SelectionPolicy):
         seed = actions.gather(1, (noise * known).argmax(1, keepdim=True)).clamp_min(0)
         u, v = Graph(fields["edges"], n).ends(torch.arange(b, device=device))
 
-        def around(x: Tensor) -> Tensor:
-            out = torch.zeros_like(x).scatter_add_(1, u, x.gather(1, v))
-            return out.scatter_add_(1, v, x.gather(1, u))
-
         common = torch.zeros(b, n + 1, device=device).scatter(1, seed, 1.0)
-        common = around(around(common)).gather(1, actions.clamp_min(0)) + noise
+        common = around(around(common, u, v), u, v).gather(1, actions.clamp_min(0)) + noise
         common = common.masked_fill(~known, -1.0)
         free = common.topk(min(max(2, size // 4), actions.shape[1]), dim=1).indices
         free = torch.where(known.gather(1, free), actions.gather(1, free), -1)
         stay = members(actions, n) & ~members(free, n)
         stays = torch.nn.functional.pad(stay.float(), (0, 1))
-        possible = (around(stays)[:, :n] == 0) & ~stay
+        possible = (around(stays, u, v)[:, :n] == 0) & ~stay
         state = self.substate(fields, listed(possible))
         owner = torch.arange(b, device=device)
         cut = Cut(state, owner, common[:, 0], free)

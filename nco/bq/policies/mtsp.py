@@ -205,9 +205,10 @@ class MTSPPolicy(RoutesPolicy):
         own[parts, numbers] = True
         own = own[:, :width]
         longest = lengths[owner].masked_fill(own, 0.0).amax(1)
-        idle = fields["salesmen"].long() - (lengths > 0).sum(1)
+        used = ((actions >= 0) & (actions % 2 == 1)).sum(1)
+        idle = fields["salesmen"].long() - used
         first = torch.arange(len(owner), device=owner.device) == torch.searchsorted(owner, owner)
-        salesmen = own.sum(1) + first * idle.clamp_min(0)[owner]
+        salesmen = own.sum(1) + first * idle[owner]
         customers = torch.where(taken >= 0, taken // 2, -1)
         state = self.substate(fields, customers, longest, salesmen, owner)
         cut = Cut(state, owner, longest, place)
