@@ -37,6 +37,8 @@ $(READY): pyproject.toml
 	  { echo "nco needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+# Kernels are compiled once per machine: here, so that no time limit pays for it.
+	$(BIN)/python -m nco.classical.compiling
 	@touch $@
 
 clean:

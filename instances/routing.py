@@ -73,12 +73,17 @@ class RoutingView:
         return self.distances.n
 
     @property
-    def fleet_too_small(self) -> bool:
-        """Whether the fleet surely cannot carry the demand."""
+    def infeasible(self) -> bool:
+        """Whether the fleet surely cannot carry the demand, or a route surely is too long."""
+        if self.skip_costs is not None:
+            return False
+        if self.max_length is not None and out_of_reach(
+            self.distances, self.max_length, self.service
+        ):
+            return True
         return (
             self.vehicles is not None
             and self.demands is not None
-            and self.skip_costs is None
             and fleet_too_small(self.demands, self.capacity, self.vehicles)
         )
 
@@ -95,6 +100,32 @@ def fleet_too_small(demands: NDArray[Any], capacity: float, vehicles: int) -> bo
         most += 4 * FLOAT_TOLERANCE * max(1.0, most)
     loads = demands.astype(np.float64)
     return math.fsum(loads) > vehicles * most or int((loads > most / 2).sum()) > vehicles
+
+
+def out_of_reach(
+    distances: Distances, max_length: float, service: NDArray[Any] | None = None
+) -> bool:
+    """Whether a node surely is too far for any route of a length from node 0 and back.
+
+    Service takes its time [nodes]. Costs need not keep the triangle inequality: shortest
+    paths decide.
+    """
+    most = max_length + 4 * FLOAT_TOLERANCE * max(1.0, abs(max_length))
+    hub = np.zeros(distances.n, dtype=np.int64)
+    nodes = np.arange(distances.n)
+    there, back = distances.pairs(hub, nodes), distances.pairs(nodes, hub)
+    stay = np.zeros(distances.n) if service is None else service
+    if not (there + stay + back > most).any():
+        return False
+    while True:
+        # Bellman and Ford; most often the first pass finds nothing shorter.
+        before = float(there.sum() + back.sum())
+        for k in nodes[1:]:
+            row = distances.row(k)
+            there = np.minimum(there, there[k] + row)
+            back[k] = min(back[k], float((row + back).min()))
+        if float(there.sum() + back.sum()) == before:
+            return bool((there + stay + back > most).any())
 
 
 def tour_view(distances: Distances) -> RoutingView:

@@ -16,6 +16,8 @@ logger = logging.getLogger("nco")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Solvers with kernels.
+SOLVERS = ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")
 #: Seconds before a constructive solution is made while the compiler works.
 PATIENCE = 0.3
 #: Name of threads that compile, followed by module and function of what they run.
@@ -116,15 +118,25 @@ def finish_elsewhere() -> None:
         )
 
 
-def compile_alone(module: str, function: str) -> None:
-    """Run what compiles kernels, unless another process is at it."""
+def compile_all() -> None:
+    """Compile the kernels of every solver, once per machine, so that no time limit pays for it."""
+    for name in SOLVERS:
+        compile_alone(f"nco.classical.{name}", "_compile", wait=True)
+
+
+def compile_alone(module: str, function: str, *, wait: bool = False) -> None:
+    """Run what compiles kernels; while another process is at it, wait for that or do nothing."""
     import importlib
 
     found = importlib.import_module(module)
     assert found.__file__ is not None
     with open(found.__file__) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             return
         getattr(found, function)()
+
+
+if __name__ == "__main__":
+    compile_all()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.routing import check_start, length_limit, load_limit, too_few_vehicles
+from nco.classical.routing import check_start, length_limit, load_limit, surely_infeasible
 from nco.instances.core import (
     Budget,
     Distances,
@@ -724,7 +724,7 @@ class _Constructive:
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        if isinstance(instance, CVRP) and too_few_vehicles(instance):
+        if isinstance(instance, CVRP) and surely_infeasible(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         by = self.name
         try:

@@ -17,7 +17,7 @@ from nco.classical.routing import (
     length_limit,
     load_limit,
     space_arrays,
-    too_few_vehicles,
+    surely_infeasible,
     version,
 )
 from nco.classical.worker import Worker
@@ -75,7 +75,7 @@ class HGS:
         assert isinstance(instance, CVRP)
         check_start(instance, start)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if too_few_vehicles(instance):
+        if surely_infeasible(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")

@@ -62,7 +62,7 @@ class ORTools:
         check_start(instance, start)
         view = routing_view(instance)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if view.fleet_too_small:
+        if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")

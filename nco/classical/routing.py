@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nco.instances.core import FLOAT_TOLERANCE, METRICS, Distances, Instance, SpatialInstance
 from nco.instances.cvrp import CVRP
-from nco.instances.routing import fleet_too_small
 from nco.instances.tsp import TSP
 
 #: Metrics that grow with both coordinate differences, so that a box bounds them.
@@ -134,11 +133,9 @@ def check_start(instance: Instance[Any], start: Any) -> None:
             raise ValueError(f"start is infeasible: {problems[0]}.")
 
 
-def too_few_vehicles(instance: CVRP) -> bool:
-    """Whether the fleet surely cannot carry the demand."""
-    return instance.vehicles is not None and fleet_too_small(
-        instance.demands, instance.capacity, instance.vehicles
-    )
+def surely_infeasible(instance: CVRP) -> bool:
+    """Whether the fleet surely cannot carry the demand, or a route surely is too long."""
+    return instance.to_routing().infeasible
 
 
 def refuse_tour(instance: Instance[Any], most: int, *, symmetric: bool = False) -> str | None:

@@ -79,7 +79,7 @@ class RuinRecreate:
         if start is not None:
             tracker.offer(start, by="start")
         view = _view(instance)
-        if view.fleet_too_small:
+        if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         stochastic = isinstance(instance, SPCTSP)
         plans: Instance[Any] = instance.public() if isinstance(instance, SPCTSP) else instance

@@ -26,6 +26,7 @@ def demo(
     import sys
 
     from nco import api, examples
+    from nco.classical import compiling
     from nco.cli.plot import save
     from nco.cli.report import Progress, Row, print_table
     from nco.instances import io, plot
@@ -37,6 +38,7 @@ def demo(
     known = examples.references()
     solver = api.make_solver("auto")
     limits = api.Limits(time_limit)
+    compiling.compile_all()
     rows: list[Row] = []
     code, drawn = OK, 0
     budget = Budget()

@@ -12,7 +12,7 @@ from nco.classical.routing import (
     integer_costs,
     integer_loads,
     largest_cost,
-    too_few_vehicles,
+    surely_infeasible,
 )
 from nco.instances.atsp import ATSP
 from nco.instances.core import METRICS, Budget, Distances, Status, Stop
@@ -315,7 +315,18 @@ def test_fleets_are_not_refused_by_rounding():
     instance = tiny_cvrp(3, 1, demands=[0, 0.1, 0.2, 0.4], capacity=0.7, vehicles=1)
     assert sum(instance.demands) > instance.capacity
     assert instance.violations([[1, 2, 3]]) == []
-    assert not too_few_vehicles(instance)
+    assert not surely_infeasible(instance)
+
+
+@pytest.mark.parametrize("name", ["auto", "pyvrp", "hgs", "ortools", "savings", "ruin-recreate"])
+def test_a_customer_out_of_reach_is_a_proof(name):
+    """Unless there is a shorter way round."""
+    costs = [[0, 1, 9, 1], [1, 0, 1, 9], [9, 1, 0, 1], [1, 9, 1, 0]]
+    instance = CVRP(matrix=costs, demands=[0, 1, 1, 1], capacity=3, max_distance=4)
+    result = make(name).solve(instance, Budget(0.5))
+    assert result.status is not Status.INFEASIBLE
+    result = make(name).solve(instance.replace(max_distance=3.5), Budget(0.5))
+    assert result.status is Status.INFEASIBLE
 
 
 # -------------------------------------------------------------------------------- scaling
