@@ -1,9 +1,10 @@
 """Tables of two-stage campaigns: relative errors and certified gaps, beside the published ones.
 
 ``python robust_report.py REFERENCES ROWS.jsonl ...``, where REFERENCES holds the folders
-knapsack, capital_budgeting and capital_budgeting_loans with a reference.csv each. The best known
-value of an instance is the best of the published and of the rows. Published first stages of
-capital budgeting (without loans) are evaluated anew, by the evaluation that ours have.
+knapsack, capital_budgeting and capital_budgeting_loans, each with instances/ and reference.csv.
+The best known value of an instance is the best of the published and of the rows. Published
+first stages of capital budgeting (without loans) are evaluated anew, by the evaluation that
+ours have.
 """
 
 import argparse
@@ -55,7 +56,9 @@ def published(folder: Path) -> list[dict[str, Any]]:
                         "objective": None, "group": line.get("correlation", ""),
                     }  # fmt: skip
                     if value.endswith("_x"):
-                        row["objective"] = anew(folder / name / line["instance"], line[value])
+                        row["objective"] = anew(
+                            folder / name / "instances" / line["instance"], line[value]
+                        )
                     elif line[value]:
                         row["objective"] = float(line[value])
                     rows.append(row)

@@ -23,14 +23,14 @@ def references(tmp_path):
                               "k10_x,k10_time\nCB_n4_a,4,0000,7,CHEAP,9,,,,\n"),
         ("capital_budgeting_loans", "instance,N,bp_obj,bp_time\nRC_N10_a,10,50,0.5\n"),
     ):  # fmt: skip
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "instances").mkdir(parents=True)
         (tmp_path / name / "reference.csv").write_text(text)
     instance = CapitalBudgeting.generate(4, seed=1)
     cheap = (instance.costs == instance.costs.min()).astype(int)
     path = tmp_path / "capital_budgeting" / "reference.csv"
     path.write_text(path.read_text().replace("CHEAP", "".join(map(str, cheap))))
     io.write(instance, tmp_path / "x.cb")
-    (tmp_path / "x.cb").rename(tmp_path / "capital_budgeting" / "CB_n4_a")
+    (tmp_path / "x.cb").rename(tmp_path / "capital_budgeting" / "instances" / "CB_n4_a")
     return tmp_path
 
 
@@ -65,7 +65,9 @@ def test_ours_beside_the_published(references, capsys, monkeypatch):
     assert found["", "10", "auto 30 s"][4].strip() == f"{100 * 1.5 / 49:.3f}"
     assert found["UN", "20", "published branch-and-price"][-2].strip() == ""
     truncated = io.read(
-        references / "capital_budgeting" / "CB_n4_a", "capital-budgeting", truncate_budget=True
+        references / "capital_budgeting" / "instances" / "CB_n4_a",
+        "capital-budgeting",
+        truncate_budget=True,
     )
     cheap = (truncated.costs == truncated.costs.min()).astype(float)
     values = [truncated.two_stage.worst_case(x).value for x in ([0] * 4, cheap)]
