@@ -14,7 +14,7 @@ from nco.instances.core import Sense, as_number, frozen_array
 from nco.instances.two_stage import TwoStageInstance
 
 if TYPE_CHECKING:
-    from nco.robust.two_stage import TwoStageProblem
+    from nco.robust.two_stage import Relaxation, TwoStageProblem
 
 ARRAYS = ("profits", "degradations", "repair_weights", "weights", "outsourcing_costs")
 
@@ -117,6 +117,7 @@ class TwoStageKnapsack(TwoStageInstance):
             ),
             uncertainty=BudgetSet(n, float(self.gamma)),
             oracle=self._recourse,
+            bounder=self._bounder,
         )  # fmt: skip
 
     def _recourse(
@@ -127,6 +128,21 @@ class TwoStageKnapsack(TwoStageInstance):
         _, d, t, c, f = self._float(*ARRAYS)
         values, y, r = knapsack_recourse(f, d, c, t, float(self.capacity), x, xi)
         return values, np.concatenate([y, r], axis=-1).astype(np.float64)
+
+    def _bounder(
+        self,
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        xi: NDArray[np.float64],
+        target: float,
+        steps: int,
+    ) -> Relaxation:
+        from nco.robust.recourse import bound_orders
+        from nco.robust.two_stage import Relaxation
+
+        data = self._float(*ARRAYS)
+        limits = (float(self.capacity), float(self.gamma))
+        return Relaxation(*bound_orders(data, limits, lower, upper, xi, target, steps))
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "UN", **options: Any) -> Self:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nco.instances.core import Stop
-from nco.robust import local_search
+from nco.robust import branching, local_search
 from nco.robust.baselines import even_scenario, nominal_scenario
 from nco.robust.ccg import generate
 from nco.robust.masters import relaxed_master, scenario_master, static_master
@@ -21,7 +21,7 @@ KICKS = 20
 
 @dataclass(frozen=True)
 class TwoStage(RobustSolver):
-    """Reformulation and static recourse for a start, then local search and generation in turns.
+    """Reformulation and static recourse first, then local search, branching and generation.
 
     Anytime: it keeps the best first stage with its worst scenario, and the least bound.
 
@@ -64,6 +64,16 @@ class TwoStage(RobustSolver):
             begun = budget.elapsed()
             search.solve(static_master(problem), budget.share(0.15), gap=1e-4, by="static")
             search.log("static", begun)
+        if quick and branching.suits(problem):
+            begun = budget.elapsed()
+            local_search.improve(search, budget.share(0.15), kicks=KICKS)
+            search.log("local search", begun)
+            if search.tracker.done() is None and not search.closed:
+                begun = budget.elapsed()
+                done = branching.branch(search, budget.share(0.7))
+                search.log("branching", begun)
+                if done:
+                    return Stop.PROVED
         rounds = 0
         while search.tracker.done() is None and not search.closed:
             before = (search.value, search.bound, len(search.scenarios))

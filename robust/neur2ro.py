@@ -402,6 +402,29 @@ class Neur2RO:
         if reason is not None:
             raise UnsupportedError(reason)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        run = self._begin(instance, tracker, seed)
+        with budget.catch_interrupt():
+            extra = self._search(run, start, spawn_seed(seed, instance.digest))
+        stopped = tracker.done() or Stop.FINISHED
+        status = Status.FEASIBLE if tracker.solution is not None else Status.UNKNOWN
+        return tracker.result(stopped, status=status, params=self._params(), extra=extra)
+
+    def scenarios_for(
+        self, instance: Instance[Any], budget: Budget, *, seed: int = 0
+    ) -> tuple[list[Vector], Evaluation | None]:
+        """Scenarios and the best first stage, for a method that starts from them.
+
+        Raises
+        ------
+        nco.weights.WeightsError
+            When the network's weights are missing or cannot be used.
+        """
+        tracker: Tracker[Any] = Tracker(instance, budget, solver=self.name, seed=seed)
+        run = self._begin(instance, tracker, seed)
+        self._search(run, None, spawn_seed(seed, instance.digest))
+        return run.scenarios, run.best
+
+    def _begin(self, instance: Instance[Any], tracker: Tracker[Any], seed: int) -> _Run:
         model = load_model(instance.problem, self.weights)
         problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
         encoder = ENCODERS[instance.problem]
@@ -412,22 +435,17 @@ class Neur2RO:
         if strange is not None:
             log.warning("%s: outside what the network was trained on: %s.",
                         instance.name or instance.problem, strange)  # fmt: skip
-        run = _Run(
+        return _Run(
             problem=problem,
             encoder=encoder,
             network=model.network,
             encoding=encoding,
             seen=encoder.seen(problem),
             tracker=tracker,
-            budget=budget,
+            budget=tracker.budget,
             rng=np.random.default_rng(spawn_seed(seed, instance.digest)),
             worst=self.worst,
         )
-        with budget.catch_interrupt():
-            extra = self._search(run, start, spawn_seed(seed, instance.digest))
-        stopped = tracker.done() or Stop.FINISHED
-        status = Status.FEASIBLE if tracker.solution is not None else Status.UNKNOWN
-        return tracker.result(stopped, status=status, params=self._params(), extra=extra)
 
     def _params(self) -> dict[str, Any]:
         return {

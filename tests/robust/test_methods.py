@@ -16,7 +16,7 @@ from nco.instances.registry import solvers
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.mip.backend import Form, Limits
 from nco.mip.highs import HighsEngine
-from nco.robust import local_search, masters
+from nco.robust import branching, local_search, masters
 from nco.robust.auto import TwoStage
 from nco.robust.baselines import Nominal, Scenario, Static, even_scenario, nominal_scenario
 from nco.robust.ccg import CCG
@@ -94,6 +94,12 @@ def optimum_of(master):
         engine.close()
     assert found.status is Status.OPTIMAL
     return form.original(form.value(found.x)), np.rint(found.x[master.x])
+
+
+def search_of(instance, iterations=None):
+    """What a method works on."""
+    tracker = Tracker(instance, Budget(60, iterations), solver="test")
+    return Search(tracker, instance.two_stage, HighsEngine, 0)
 
 
 # ------------------------------------------------------------------------------- exact
@@ -193,12 +199,6 @@ def test_the_static_master_of_uncertain_rows_is_what_enumeration_gives():
     assert value == pytest.approx(max(worth), rel=1e-6)
 
 
-def search_of(instance, iterations=None):
-    """What a method works on."""
-    tracker = Tracker(instance, Budget(60, iterations), solver="test")
-    return Search(tracker, instance.two_stage, HighsEngine, 0)
-
-
 @pytest.mark.parametrize("name", ["loans", "budgeting"])
 def test_the_tree_of_recourses_lies_between_one_and_all(name):
     instance = BUDGETING if name == "budgeting" else INSTANCES[name]
@@ -239,6 +239,47 @@ def test_the_reformulation_is_exact_for_continuous_recourse():
     expected = max(relaxed.worst_case(x).value for x in every)
     assert result.status is Status.OPTIMAL
     assert result.objective == pytest.approx(expected, rel=1e-6)
+
+
+# --------------------------------------------------------------------------- branching
+
+
+@pytest.mark.parametrize("name", ["knapsack", "strong"])
+def test_bounds_of_orders_hold_for_all_first_stages_within(name):
+    instance, (every, values) = INSTANCES[name], enumeration(name)
+    problem, rng = instance.two_stage, np.random.default_rng(0)
+    for _ in range(30):
+        lower = (rng.random(5) < 0.3).astype(float)
+        upper = np.maximum(lower, rng.random(5) < 0.7)
+        inside = ((every >= lower) & (every <= upper)).all(1)
+        target = float(rng.choice(values))
+        xi = problem.uncertainty.sample(1, rng)[0]
+        found = problem.bounder(lower, upper, xi, target, 30)
+        assert found.bound >= values[inside].max() - 1e-6
+        assert problem.uncertainty.contains(found.xi)
+        # Only what is worth no more than the target may be left out.
+        out = inside & ~((every >= found.lower) & (every <= found.upper)).all(1)
+        assert (values[out] <= target + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["knapsack", "strong"])
+def test_branching_proves_the_optimum(name):
+    search = search_of(INSTANCES[name])
+    search.trivial()
+    assert branching.branch(search, search.budget)
+    assert search.closed
+    assert search.value == pytest.approx(enumeration(name)[1].max(), rel=1e-6)
+    assert search.bound == pytest.approx(search.value, rel=1e-5)
+
+
+def test_an_ended_tree_has_a_valid_bound():
+    instance = TwoStageKnapsack.generate(14, seed=5, distribution="SC")
+    known = CCG(relaxed=False).solve(instance, Budget(60, iterations=2))
+    search = search_of(instance)
+    search.trivial()
+    search.budget.interrupt()
+    assert not branching.branch(search, search.budget)
+    assert search.bound >= known.objective
 
 
 # -------------------------------------------------------------------- uncertain rows

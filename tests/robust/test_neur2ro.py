@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nco.instances.capital_budgeting import CapitalBudgeting
-from nco.instances.core import Budget, Stop, UnsupportedError
+from nco.instances.core import Budget, Status, Stop, UnsupportedError
 from nco.instances.knapsack import Knapsack
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.mip.highs import HighsEngine
 from nco.mip.scip import ScipEngine
 from nco.robust import labels
 from nco.robust.adversary import certify, descend
+from nco.robust.ccg import CCG
 from nco.robust.embedding import network_values
 from nco.robust.encoding import ENCODERS, encode
 from nco.robust.master import Memory, build_master, solve_master
@@ -72,6 +73,20 @@ def test_tiny_instances_are_solved(weights, instance, backend, master):
     assert set(result.extra["seconds"]) == {"master", "adversary", "evaluation"}
     again = solver.solve(instance, Budget(30, iterations=6))
     assert again.solution == result.solution
+
+
+def test_generation_starts_from_learned_scenarios(weights, instance):
+    solver = CCG(relaxed=False, learned=0.5, weights=weights)
+    result = solver.solve(instance, Budget(60))
+    rows = result.extra["iterations"]
+    assert rows[0]["by"] == "neur2ro"
+    assert rows[0]["scenarios"] > 1
+    assert result.status is Status.OPTIMAL
+    assert result.objective == pytest.approx(optimum(instance), rel=1e-6)
+    # No network knows a problem of the user's own.
+    assert "no value network" in solver.supports(instance.two_stage)
+    with pytest.raises(ValueError, match="learned = 1"):
+        CCG(learned=1)
 
 
 def test_first_stages_come_from_masters_only_without_neighbors(weights, instance):
