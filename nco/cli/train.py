@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from nco.training.config import TrainConfig
 
 
+#: Before a problem's name: train its divider, and the policy as its conqueror.
+UDC = "udc-"
+
+
 def train(
     problem: Annotated[
         str,
         typer.Argument(
-            help="Problem with a policy.", autocompletion=complete_problem, show_default=False
+            help="Problem with a policy; udc-PROBLEM for a divider with its conqueror.",
+            autocompletion=complete_problem,
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -61,6 +67,7 @@ def train(
     from nco.instances.core import InputError
     from nco.robust import LEARNED
     from nco.training.checkpoints import checkpoints
+    from nco.training.config import TrainConfig
     from nco.training.train import Trainer, TrainingError
 
     start_logging(verbose, quiet)
@@ -72,6 +79,11 @@ def train(
         return _value_network(problem, out, config, data or [], change or [], minutes, device)
     if resume and config is None and (out / "config.toml").is_file():
         config = out / "config.toml"
+    kind, make = TrainConfig, Trainer
+    if problem.startswith(UDC):
+        from nco.udc.train import UDCConfig, UDCTrainer
+
+        kind, make, problem = UDCConfig, UDCTrainer, problem.removeprefix(UDC)
     changes = [*(change or ())]
     if config is None:
         changes.append(f"problem={problem!r}")
@@ -81,11 +93,11 @@ def train(
         changes.append(f"init_from={init_from!r}")
     if device:
         changes.append(f"device={device!r}")
-    settings = _settings(config, changes, problem)
+    settings = _settings(kind, config, changes, problem)
     with Line(not quiet) as line:
         told = _Teller(line, settings)
         try:
-            trainer = Trainer(settings, out, on_row=told)
+            trainer = make(settings, out, on_row=told)
             _run(trainer, minutes)
         except (ValueError, TrainingError, MemoryError) as error:
             raise InputError(None, None, str(error) or "out of memory") from error
@@ -137,12 +149,13 @@ def _run(trainer: Any, minutes: float | None) -> None:
             signal.signal(number, handler)
 
 
-def _settings(config: Path | None, changes: list[str], problem: str) -> TrainConfig:
+def _settings(
+    kind: type[TrainConfig], config: Path | None, changes: list[str], problem: str
+) -> TrainConfig:
     from nco.instances.core import InputError
-    from nco.training.config import TrainConfig
 
     try:
-        given = TrainConfig.read(config, changes)
+        given = kind.read(config, changes)
         if given.problem != problem:
             raise InputError(config, None, f"settings for {given.problem}, not for {problem}")
         return given
@@ -165,10 +178,10 @@ class _Teller:
             self.gap = f", greedy gap {row['gap']:.3f} %"
             self.line.say(f"step {row['step']}{self.gap}")
             return
-        rate = row["suffixes_per_second"]
+        key = next(k for k in row if k.endswith("_per_second"))
         self.line.show(
             f"step {row['step']} of {self.steps}: loss {row['action_loss']:.4f}{self.gap}, "
-            f"{rate:,.0f} suffixes/s, {row['tflops']:.3g} TFLOP/s "
+            f"{row[key]:,.3g} {key.removesuffix('_per_second')}/s, {row['tflops']:.3g} TFLOP/s "
             f"({100 * row['peak_share']:.0f} % of peak)"
         )
 

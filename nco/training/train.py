@@ -163,6 +163,9 @@ class Trainer:
         When the folder belongs to a run with other settings or other labels.
     """
 
+    #: What a batch is counted in.
+    unit = "suffixes"
+
     def __init__(
         self,
         config: TrainConfig,
@@ -183,20 +186,7 @@ class Trainer:
         self.teacher = module.TEACHER(**config.teacher)
         self.sources, self.data_digest = self._load(config)
         torch.manual_seed(config.seed)
-        shape = NetworkConfig(
-            node_dim=self.policy.node_dim,
-            markers=self.policy.markers,
-            actions_per_node=self.policy.actions_per_node,
-            layers=config.layers,
-            width=config.width,
-            heads=config.heads,
-            ff=config.ff,
-            norm=config.norm,
-            head=config.head,
-            edge_dim=self.policy.edge_dim,
-            edge_width=config.edge_width,
-        )
-        self.network = Network(shape).to(self.device)
+        self._make_networks(config)
         self.optimizers = self._optimizers()
         self.step = 0
         self.best = math.inf
@@ -211,6 +201,22 @@ class Trainer:
         if config.compile:
             self.encode = torch.compile(self.network.encode, dynamic=True)
         self.generator = torch.Generator(self.device)
+
+    def _make_networks(self, config: TrainConfig) -> None:
+        shape = NetworkConfig(
+            node_dim=self.policy.node_dim,
+            markers=self.policy.markers,
+            actions_per_node=self.policy.actions_per_node,
+            layers=config.layers,
+            width=config.width,
+            heads=config.heads,
+            ff=config.ff,
+            norm=config.norm,
+            head=config.head,
+            edge_dim=self.policy.edge_dim,
+            edge_width=config.edge_width,
+        )
+        self.network = Network(shape).to(self.device)
 
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
         sources, digests = [], []
@@ -272,7 +278,7 @@ class Trainer:
         tensors, meta = checkpoints.read_checkpoint(path)
         # Settings that did not exist yet had the effect of their defaults.
         now = self.config.to_dict()
-        before = {**TrainConfig(problem=self.config.problem).to_dict(), **meta["config"]}
+        before = {**type(self.config)(problem=self.config.problem).to_dict(), **meta["config"]}
         free = ("steps", "device", "compile", "log_every", "checkpoint_every", "eval_every", "data")
         changed = [k for k in now if k not in free and before.get(k) != now[k]]
         if changed:
@@ -283,8 +289,9 @@ class Trainer:
             )
         if meta["data"] != self.data_digest:
             raise ValueError(f"{path}: trained on other labels; use another folder.")
-        model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-        self.network.load_state_dict(model)
+        for name, module in self.modules().items():
+            own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            module.load_state_dict(own)
         for name, optimizer in self.optimizers.items():
             checkpoints.restore_optimizer(name, optimizer, tensors)
         self.step, self.best, self.seconds = meta["step"], meta["best"] or math.inf, meta["seconds"]
@@ -357,7 +364,8 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _average(self, total: Tensor) -> None:
-        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        trained = [p for module in self.modules().values() for p in module.parameters()]
+        grads = [p.grad for p in trained if p.grad is not None]
         flat = torch.cat([total, *(g.flatten() for g in grads)])
         dist.all_reduce(flat)
         flat /= self.world
@@ -376,11 +384,23 @@ class Trainer:
         expert = self.teacher.cost(fields)
         return float(((cost - expert) / expert.abs()).mean()) * 100.0
 
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """What is trained, by the prefix of its tensors in a checkpoint."""
+        return {"model": self.network}
+
+    def shapes(self) -> dict[str, Any]:
+        """The shapes of the networks, for the checkpoint."""
+        return {"network": self.network.config.to_dict()}
+
     def save(self) -> None:
         """Write a checkpoint; only rank 0 does."""
         if self.rank:
             return
-        tensors = {f"model.{k}": v for k, v in self.network.state_dict().items()}
+        tensors = {
+            f"{name}.{k}": v
+            for name, module in self.modules().items()
+            for k, v in module.state_dict().items()
+        }
         for name, optimizer in self.optimizers.items():
             tensors |= checkpoints.optimizer_tensors(name, optimizer)
         checkpoints.write_checkpoint(
@@ -389,7 +409,7 @@ class Trainer:
             tensors,
             {
                 "config": self.config.to_dict(),
-                "network": self.network.config.to_dict(),
+                **self.shapes(),
                 "data": self.data_digest,
                 "best": None if math.isinf(self.best) else self.best,
                 "seconds": self.seconds,
@@ -469,11 +489,12 @@ class Trainer:
                 self.seconds += now - mark
                 mark, window, tokens, flops = now, [], 0.0, 0.0
             if self.step % config.eval_every == 0 or self.step == config.steps:
+                asked = time.monotonic()
                 gap = self.validate()
                 self.record({"step": self.step, "gap": gap})
                 log.info("step %d: greedy gap %.3f %%", self.step, gap)
                 self.best = min(self.best, gap)
-                mark = time.monotonic()
+                mark += time.monotonic() - asked  # steps only
             if self._agree(out_of_time):
                 break
             if now - saved > config.checkpoint_every * 60 and not window:
@@ -519,15 +540,15 @@ class Trainer:
                 "grad_norm": mean[2],
                 "lr": self.config.lr * self.config.learning_rate(self.step),
                 "seconds": self.seconds + seconds,
-                "suffixes_per_second": rate,
+                f"{self.unit}_per_second": rate,
                 "tflops": speed / 1e12,
                 "peak_share": speed / peak / self.world,
             }
         )
         log.info(
-            "step %d: loss %.4f (action %.4f), grad %.3f, %.0f suffixes/s of %.0f tokens, "
+            "step %d: loss %.4f (action %.4f), grad %.3f, %.3g %s/s of %.0f tokens, "
             "%.3g TFLOP/s (%.0f %% of peak)",
-            self.step, mean[0], mean[1], mean[2], rate, tokens, speed / 1e12,
+            self.step, mean[0], mean[1], mean[2], rate, self.unit, tokens, speed / 1e12,
             100.0 * speed / peak / self.world,
         )  # fmt: skip
 

@@ -1,0 +1,406 @@
+"""Training of a divider and its conqueror together, without labels.
+
+Divide-conquer-reunion (Zheng et al., UDC, NeurIPS 2024, section 4.3): several solutions of
+every instance are drawn from the divider's heat, their parts are solved several times each,
+put together, cut elsewhere and solved again. Both policies learn by REINFORCE: the conqueror
+from the costs of a part's solutions against their mean, in both rounds; the divider from the
+costs after the reunion against their mean over an instance's draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nco.bq.decoding import Model, apply, finished
+from nco.bq.plane import unit_box
+from nco.bq.solver import stack_fields
+from nco.bq.state import Cut, Fields, State
+from nco.instances.core import Budget, Instance
+from nco.instances.registry import problems
+from nco.training.config import TrainConfig
+from nco.training.experts import expert_for
+from nco.training.labels import SOLUTIONS, draw
+from nco.training.train import Source, Trainer
+from nco.udc.divide import (
+    DividerConfig,
+    Graph,
+    Heat,
+    HeatNetwork,
+    NetworkHeat,
+    near_graph,
+    plain_heat,
+    revisits_of,
+    sample_tours,
+    tour_rates,
+)
+from nco.udc.dividers import load_divider
+
+HEATS = ("network", "distance", "uniform")
+#: Not the prefix of the divider's own tensors in a checkpoint.
+DIVIDER_OPTIMIZER = "adamw-divider"
+#: What of a policy's frame is left out without normalisation.
+FRAME = ("shift", "scale", "rotate", "reflect")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UDCConfig(TrainConfig):
+    """Settings of a training run; `TrainConfig`'s of the conqueror, and these.
+
+    Parameters
+    ----------
+    recipe
+        Recipe of the instances, "" for the problem's default; see `nco.training.labels`.
+    n
+        Size of the instances.
+    batch
+        Instances in an optimiser step per process.
+    held_out
+        Instances for validation.
+    divider_layers, divider_width, neighbors
+        The divider's network, and its candidates per node.
+    samples
+        Solutions drawn of an instance (the paper's alpha).
+    copies
+        Solutions drawn of a part (the paper's beta).
+    part
+        Nodes in a part.
+    divider_lr
+        Peak rate of the divider.
+    reunion
+        Whether parts are cut and solved a second time; without, the divider learns from the
+        first.
+    normalise
+        Whether the policy sees parts in its frame, or in their own coordinates.
+    frozen
+        Whether the conqueror stays as it is.
+    heat
+        "network", or "distance" and "uniform": nothing is learned of dividing.
+
+    Raises
+    ------
+    ValueError
+        When a setting makes no sense.
+    """
+
+    recipe: str = ""
+    n: int = 500
+    batch: int = 1
+    held_out: int = 8
+    divider_layers: int = 12
+    divider_width: int = 64
+    neighbors: int = 50
+    samples: int = 40
+    copies: int = 50
+    part: int = 100
+    divider_lr: float = 1e-4
+    lr: float = 1e-4
+    k: int = 0
+    reunion: bool = True
+    normalise: bool = True
+    frozen: bool = False
+    heat: str = "network"
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        least = {"n": 8, "samples": 2, "copies": 2, "part": 4, "neighbors": 1,
+                 "divider_layers": 1, "divider_width": 1}  # fmt: skip
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} not understood; at least {value}."
+                )
+        if self.heat not in HEATS:
+            raise ValueError(f"heat {self.heat!r} not understood; {', '.join(HEATS)}.")
+        if self.frozen and self.heat != "network":
+            raise ValueError("frozen = true with heat that is not learned: nothing to train.")
+        if not self.normalise:
+            bare = {**self.policy, **dict.fromkeys(FRAME, False)}
+            object.__setattr__(self, "policy", bare)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Solutions of parts that were drawn, with what they were drawn from.
+
+    Parameters
+    ----------
+    start
+        The parts, every one repeated [parts * copies].
+    chosen
+        For every step the actions taken among the rows looked at [parts * copies].
+    records
+        The same as recorded actions [parts * copies, steps].
+    """
+
+    start: State
+    chosen: list[Tensor]
+    records: Tensor
+
+
+@torch.no_grad()
+def draw_parts(model: Model, state: State, generator: torch.Generator) -> Draws:
+    """Draw a solution of every sub-instance."""
+    start, chosen, records = state, [], []
+    while not finished(model.policy, state):
+        rows, rates = model.rates(state)
+        noise = torch.empty_like(rates).exponential_(generator=generator)
+        action = (rates - noise.log()).argmax(1)
+        state, record, _ = apply(model.policy, state, rows, action)
+        chosen.append(action)
+        records.append(record)
+    return Draws(start, chosen, torch.stack(records, 1))
+
+
+def push(model: Model, draws: Draws, weight: Tensor) -> float:
+    """Add the gradient of weighted log-probabilities of draws; their sum.
+
+    One step is in memory at a time.
+
+    Parameters
+    ----------
+    model
+        The policy that made the draws.
+    draws
+        What it drew.
+    weight
+        Weight of every draw [parts * copies].
+    """
+    state, total = draws.start, 0.0
+    for action in draws.chosen:
+        rows, rates = model.rates(state)
+        loss = (rates.gather(1, action[:, None])[:, 0] * weight).sum()
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+        with torch.no_grad():
+            state, _, _ = apply(model.policy, state, rows, action)
+    return total
+
+
+class UDCTrainer(Trainer):
+    """A training run of a divider and its conqueror; the loop is `Trainer`'s.
+
+    Parameters
+    ----------
+    config
+        Its settings.
+    out, on_row
+        As for `Trainer`.
+
+    Raises
+    ------
+    ValueError
+        Also when the problem has no divider that heat can train.
+    """
+
+    config: UDCConfig
+    unit = "instances"
+
+    def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
+        assert isinstance(config, UDCConfig)
+        side = load_divider(config.problem)
+        if side is None or side.view is None or side.of_tour is None:
+            raise ValueError(f"the divider of {config.problem} draws nothing from heat.")
+        if config.data:
+            raise ValueError("data is for labels; a divider and its conqueror need none.")
+        self.side = side
+        self.recipe = config.recipe or expert_for(config.problem)[1].recipe
+        return [], f"{self.recipe}:{config.seed}:{config.n}"
+
+    def _make_networks(self, config: TrainConfig) -> None:
+        assert isinstance(config, UDCConfig)
+        super()._make_networks(config)
+        self.network.requires_grad_(not config.frozen)
+        shape = DividerConfig(
+            2 + self.side.extra, 2, layers=config.divider_layers, width=config.divider_width
+        )
+        self.divider = HeatNetwork(shape).to(self.device)
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        out = {} if self.config.frozen else super()._optimizers()
+        if self.config.heat == "network":
+            out[DIVIDER_OPTIMIZER] = torch.optim.AdamW(
+                self.divider.parameters(), lr=self.config.divider_lr, weight_decay=0.0
+            )
+        return out
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The conqueror and the divider."""
+        return {"model": self.network, "divider": self.divider}
+
+    def shapes(self) -> dict[str, Any]:
+        """The shapes of both networks."""
+        return {**super().shapes(), "divider": vars(self.divider.config)}
+
+    def instances(self, first: int, count: int) -> list[Instance[Any]]:
+        """Instances ``first..first+count-1`` of the recipe."""
+        arrays = draw(self.recipe, self.config.seed, first, count, self.config.n)
+        kind = problems.load(self.config.problem)
+        return [
+            kind(**{k: v[i] if np.ndim(v) else v for k, v in arrays.items() if k not in SOLUTIONS})
+            for i in range(count)
+        ]
+
+    def graphs(self, instances: list[Instance[Any]]) -> Graph:
+        """Their graphs as one batch."""
+        assert self.side.view is not None
+        views = [self.side.view(i) for i in instances]
+        points = unit_box(torch.as_tensor(np.stack([v[0] for v in views])))
+        extra = torch.as_tensor(np.stack([v[1] for v in views]), dtype=torch.float32)
+        return near_graph(points.to(self.device), self.config.neighbors, extra.to(self.device))
+
+    def actions(self, instance: Instance[Any], fields: Fields, tours: Tensor) -> list[Tensor]:
+        """Recorded actions of what tours stand for, one for every tour."""
+        assert self.side.of_tour is not None
+        out = []
+        for tour in tours.tolist():
+            solution = self.side.of_tour(instance, tour)
+            if solution is None:
+                raise ValueError(f"{self.recipe}: a tour of {instance.name} has no solution.")
+            out.append(self.policy.actions(fields, solution))
+        return out
+
+    def divide(
+        self, instances: list[Instance[Any]], samples: int, generator: torch.Generator
+    ) -> tuple[Graph, tuple[Tensor, Tensor] | None, list[Tensor], Tensor]:
+        """Graphs, what the network made of them, tours [samples, n] of each, and actions."""
+        config = self.config
+        graph = self.graphs(instances)
+        seen = self.divider(graph) if config.heat == "network" else None
+        tours, rows = [], []
+        fields = stack_fields(self.policy.fields, instances)
+        for i, instance in enumerate(instances):
+            own = graph.take(slice(i, i + 1))
+            heat: Heat
+            if seen is None:
+                heat = plain_heat(own, config.heat)
+            else:
+                heat = NetworkHeat(self.divider, seen[0][i].detach(), seen[1][i].detach())
+            drawn = sample_tours(heat, own, samples, self._revisits(graph), generator)
+            tours.append(drawn)
+            rows += self.actions(instance, {k: v[i : i + 1] for k, v in fields.items()}, drawn)
+        actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        return graph, seen, tours, actions.to(self.device)
+
+    def _revisits(self, graph: Graph) -> int:
+        return revisits_of(graph.near.shape[1], self.config.part)
+
+    def conquer(
+        self, model: Model, fields: Fields, actions: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """Draw parts anew, learn from the draws, and keep each part's best if not worse.
+
+        Returns
+        -------
+        The solutions after that, and the loss.
+        """
+        policy, copies = model.policy, self.config.copies
+        cut = policy.cut(fields, actions, self.config.part, generator)
+        if cut is None:
+            return actions, 0.0
+        parts = len(cut.owner)
+        repeat = torch.arange(parts, device=self.device).repeat_interleave(copies)
+        state, owner = cut.state.take(repeat), cut.owner[repeat]
+        many = Cut(state, owner, cut.cost[repeat], cut.place[repeat])
+        draws = draw_parts(model, state, generator)
+        cost = policy.part_cost(fields, many, draws.records).view(parts, copies)
+        loss = 0.0
+        if not self.config.frozen:
+            # Relative to the part's size, so that instances of any scale count alike.
+            scale = cost.abs().mean(1, keepdim=True).clamp_min(1e-12)
+            gain = ((cost - cost.mean(1, keepdim=True)) / scale).flatten().float()
+            loss = push(model, draws, gain / len(gain))
+        least = cost.argmin(1)
+        pick = torch.arange(parts, device=self.device) * copies + least
+        new, now = draws.records[pick], cost.gather(1, least[:, None])[:, 0]
+        return policy.paste(fields, actions, cut, new, now <= cut.cost), loss
+
+    def update(self) -> tuple[Tensor, float, float]:
+        """One optimiser step; as `Trainer.update`, the two losses are the divider's and both's."""
+        config = self.config
+        self.generator.manual_seed(self._seed(self.step))
+        factor = config.learning_rate(self.step)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = (
+                    config.divider_lr if name == DIVIDER_OPTIMIZER else config.lr
+                ) * factor
+        first = config.held_out + (self.step * self.world + self.rank) * config.batch
+        instances = self.instances(first, config.batch)
+        self.network.train()
+        self.divider.train()
+        samples = config.samples
+        graph, seen, tours, actions = self.divide(instances, samples, self.generator)
+        fields = {
+            k: v.to(self.device).repeat_interleave(samples, 0)
+            for k, v in stack_fields(self.policy.fields, instances).items()
+        }
+        model = Model(self.network, self.policy, config.k)
+        total = 0.0
+        with self._autocast():
+            for _ in range(2 if config.reunion else 1):
+                actions, loss = self.conquer(model, fields, actions, self.generator)
+                total += loss
+        cost = self.policy.cost(fields, actions).view(len(instances), samples)
+        own = torch.zeros((), device=self.device)
+        if seen is not None:
+            gain = (cost - cost.mean(1, keepdim=True)) / cost.abs().mean(1, keepdim=True)
+            for i, drawn in enumerate(tours):
+                rates = tour_rates(
+                    self.divider, seen[0][i], seen[1][i], graph.near[i], drawn,
+                    self._revisits(graph),
+                )  # fmt: skip
+                own = own + (rates * gain[i].float()).mean() / len(instances)
+            own.backward()  # type: ignore[no-untyped-call]
+        if self.world > 1:
+            self._average(torch.zeros(1, device=self.device))
+        norm = torch.zeros((), device=self.device)
+        for module in self.modules().values():
+            parameters = [p for p in module.parameters() if p.grad is not None]
+            norm = norm + torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        steps = 2.0 * (1 + config.reunion) * config.samples * config.copies * config.n
+        width = min(config.part + 2, config.k + 2) if config.k else config.part / 2
+        flops = steps * self.network.config.flops(int(width)) * config.batch
+        losses = torch.tensor([total + float(own.detach()), float(own.detach())])
+        return torch.cat([losses.to(self.device), norm.detach()[None]]), float(width), flops
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """How much dearer the held-out instances end than the problem's first start, in per cent.
+
+        One solution of each is drawn and conquered twice, greedily; less is better, and below
+        zero is better than that start.
+        """
+        instances = self.instances(0, self.config.held_out)
+        self.divider.eval()
+        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        _, _, _, actions = self.divide(instances, 1, generator)
+        fields = stack_fields(self.policy.fields, instances)
+        fields = {k: v.to(self.device) for k, v in fields.items()}
+        model = Model(self.network, self.policy, self.config.eval_k)
+        model = model.on(self.device, bf16=self.config.bf16)
+        for _ in range(2):
+            cut = self.policy.cut(fields, actions, self.config.part, generator)
+            if cut is not None:
+                new = model.conquer(cut)
+                better = self.policy.part_cost(fields, cut, new) <= cut.cost
+                actions = self.policy.paste(fields, actions, cut, new, better)
+        cost = self.policy.cost(fields, actions)
+        start = next(iter(self.side.starts.values()))
+        known = torch.tensor([i.objective(start(i, 0, Budget())) for i in instances])
+        known = known.to(cost) * cost.sign()
+        gap = float(((cost - known) / known.abs()).mean()) * 100.0
+        return gap if math.isfinite(gap) else math.inf

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nco.cli import main
+from nco.instances.core import Budget
+from nco.instances.tsp import TSP
+from nco.training.checkpoints import checkpoints, read_checkpoint
+from nco.training.export import read_run
+from nco.udc.divide import read_divider
+from nco.udc.solver import UDC
+from nco.udc.train import UDCConfig, UDCTrainer, draw_parts, push
+
+from ..bq.test_weights import small
+
+
+def settings(problem: str = "tsp", **changes: object) -> UDCConfig:
+    values = {
+        "problem": problem, "n": 24, "held_out": 2, "layers": 2, "width": 16, "heads": 2,
+        "ff": 32, "batch": 2, "steps": 4, "warmup": 1, "bf16": False, "device": "cpu",
+        "eval_every": 4, "log_every": 1, "checkpoint_every": 0.0, "samples": 3, "copies": 3,
+        "part": 8, "neighbors": 6, "divider_layers": 2, "divider_width": 8, "lr": 1e-2,
+        "divider_lr": 1e-2,
+    }  # fmt: skip
+    return UDCConfig.of({**values, **changes})
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(checkpoints(folder)[-1])[0]
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], prefix: str) -> bool:
+    names = [k for k in before if k.startswith(prefix)]
+    assert names
+    return any(not torch.equal(before[k], after[k]) for k in names)
+
+
+def start_of(trainer: UDCTrainer) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{k}": v.clone()
+        for name, module in trainer.modules().items()
+        for k, v in module.state_dict().items()
+        if "norm" not in k
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    UDCTrainer(settings(), folder).run()
+    return folder
+
+
+def test_both_learn_and_the_run_is_a_solver(run: Path) -> None:
+    before = start_of(UDCTrainer(settings(), run.with_name("fresh")))
+    assert changed(before, tensors(run), "model.")
+    assert changed(before, tensors(run), "divider.")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("gap" in row for row in rows)
+    assert all(row["instances_per_second"] > 0 for row in rows if "loss" in row)
+    solver = UDC(divide="network", divider=str(run), weights=str(run), size=8, stages=2, samples=2)
+    result = solver.solve(TSP.generate(30, seed=0), Budget())
+    assert result.trajectory[0].by == "network"
+    assert read_run(run, "tsp").policy.name == "tsp"
+    assert read_divider(run, "tsp")[0].config.width == 8
+
+
+def test_a_resumed_run_ends_with_the_same_weights(run: Path, tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings(), tmp_path)
+    trainer.update()
+    trainer.save()
+    UDCTrainer(settings(), tmp_path).run()
+    one, two = tensors(run), tensors(tmp_path)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "divider"),
+    [
+        ({"reunion": False}, True, True),
+        ({"normalise": False}, True, True),
+        ({"frozen": True}, False, True),
+        ({"heat": "uniform"}, True, False),
+        ({"heat": "distance"}, True, False),
+    ],
+)
+def test_what_can_be_left_out(
+    changes: dict[str, object], model: bool, divider: bool, tmp_path: Path
+) -> None:
+    trainer = UDCTrainer(settings(**changes), tmp_path)
+    before = start_of(trainer)
+    for _ in range(2):
+        trainer.update()
+    after = start_of(trainer)
+    assert changed(before, after, "model.") is model
+    assert changed(before, after, "divider.") is divider
+    if changes == {"normalise": False}:
+        assert not trainer.policy.scale
+
+
+def test_routes_are_trained_by_the_same_trainer(tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings("cvrp", samples=2, copies=2, batch=1), tmp_path)
+    before = start_of(trainer)
+    for _ in range(2):
+        trainer.update()
+    assert changed(before, start_of(trainer), "model.")
+    assert changed(before, start_of(trainer), "divider.")
+
+
+def test_the_gradient_is_that_of_the_draws_log_probability(tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings(), tmp_path)
+    from nco.bq.decoding import Model
+
+    model = Model(trainer.network, trainer.policy)
+    coords = torch.rand(4, 6, 2, generator=torch.Generator().manual_seed(0))
+    state = trainer.policy.start({"coords": coords})
+    draws = draw_parts(model, state, torch.Generator().manual_seed(1))
+    weight = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    total = push(model, draws, weight)
+    found = {k: p.grad.clone() for k, p in trainer.network.named_parameters()}
+    trainer.network.zero_grad()
+    rates = torch.zeros(4)
+    index = state
+    for action in draws.chosen:
+        _, now = model.rates(index)
+        rates = rates + now.gather(1, action[:, None])[:, 0]
+        index = trainer.policy.step(index, action)
+    (rates * weight).sum().backward()
+    assert total == pytest.approx(float((rates * weight).sum().detach()), rel=1e-5)
+    for name, parameter in trainer.network.named_parameters():
+        assert torch.allclose(found[name], parameter.grad, atol=1e-5)
+
+
+def test_the_divider_learns_what_costs_less(tmp_path: Path) -> None:
+    """With the same draws, the mean cost of what the heat prefers falls."""
+    config = settings(steps=40, frozen=True, samples=16, copies=2, batch=4, divider_lr=3e-2)
+    trainer = UDCTrainer(config, tmp_path)
+    generator = torch.Generator()
+
+    def mean() -> float:
+        generator.manual_seed(5)
+        trainer.divider.eval()
+        instances = trainer.instances(0, 4)
+        with torch.no_grad():
+            _, _, tours, actions = trainer.divide(instances, 32, generator)
+        assert len(tours) == 4
+        coords = torch.stack([torch.as_tensor(i.coords) for i in instances])  # type: ignore[attr-defined]
+        return float(
+            trainer.policy.cost({"coords": coords.repeat_interleave(32, 0)}, actions).mean()
+        )
+
+    before = mean()
+    for _ in range(30):
+        trainer.update()
+    assert mean() < 0.95 * before
+
+
+def test_bad_settings_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="samples = 1 not understood"):
+        settings(samples=1)
+    with pytest.raises(ValueError, match="heat 'cold' not understood"):
+        settings(heat="cold")
+    with pytest.raises(ValueError, match="nothing to train"):
+        settings(frozen=True, heat="uniform")
+    with pytest.raises(ValueError, match="draws nothing from heat"):
+        UDCTrainer(settings("knapsack"), tmp_path)
+    with pytest.raises(ValueError, match="need none"):
+        UDCTrainer(settings(data=["x.npz"]), tmp_path)
+    UDCTrainer(settings(), tmp_path / "a").save()
+    with pytest.raises(ValueError, match="trained with samples"):
+        UDCTrainer(settings(samples=4), tmp_path / "a")
+
+
+def test_the_command_line_trains_from_given_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = small("tsp", tmp_path)
+    out = tmp_path / "run"
+    config = tmp_path / "udc.toml"
+    config.write_text(settings(steps=1, eval_every=1).toml())
+    words = ["train", "udc-tsp", "--out", out, "--config", config, "--init-from", weights]
+    assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    assert checkpoints(out)
+    assert main(["train", "udc-tsp", "--out", str(out), "--resume", "--set", "steps=2"]) == 0
