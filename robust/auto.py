@@ -70,7 +70,7 @@ class TwoStage(RobustSolver):
             search.log("local search", begun)
             if search.tracker.done() is None and not search.closed:
                 begun = budget.elapsed()
-                done = branching.branch(search, budget.share(0.7))
+                done = branching.branch(search, budget.share(0.8))
                 search.log("branching", begun)
                 if done:
                     return Stop.PROVED

@@ -34,7 +34,7 @@ TRIED = 8
 PAUSE = 200
 #: After this share of the time it ends if its own bound is still so many times as far from the
 #: best value as the one known before.
-EARLY, FAR = 0.3, 2.0
+EARLY, FAR = 0.5, 3.0
 
 
 def suits(problem: TwoStageProblem) -> bool:
