@@ -624,10 +624,10 @@ class Search:
 
     def _judge(self, x: Vector, arm: str) -> None:
         """Keep a sub-solve's solution; the acceptance criterion may move to it."""
-        self.offer(x, arm)
         polished = polish(self.form, x)
         if polished is None or self.current is None:
             return
+        self.offer(polished, arm)
         candidate = _State(polished, self.form.value(polished))
         with self._lock:
             accepted = candidate.value <= self.current.value

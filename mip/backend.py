@@ -42,6 +42,8 @@ logger = logging.getLogger("nco")
 Vector = NDArray[np.float64]
 #: Seconds that an engine gets to answer an interruption.
 PATIENCE = 0.2
+#: Seconds between two looks at a running engine; its end is noticed at once.
+POLL = 0.05
 #: Seconds that the MIP form of a problem may take per node or item, beyond the small sizes.
 MODEL_SECONDS, SMALL = 1e-4, 500
 #: Beyond this, engines take a number for infinity.
@@ -283,7 +285,7 @@ def run_interruptible(
     work
         The engine's call; it must release the interpreter lock.
     stop
-        Asked every few milliseconds.
+        Asked every `POLL` seconds at least.
     interrupt
         Called, until the engine ends, once ``stop`` said True.
 
@@ -310,7 +312,7 @@ def run_interruptible(
             thread.join(wait)
             if not thread.is_alive():
                 break
-            wait = min(0.02, 2 * wait)
+            wait = min(POLL, 2 * wait)
             if asked is not None or stop():
                 interrupt()
                 asked = time.monotonic() if asked is None else asked

@@ -9,6 +9,7 @@ programming, Mathematical Programming Computation (2025), without the repair, wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -18,6 +19,78 @@ from nco.mip.backend import Form, Vector
 
 #: Row visits of one propagation.
 MOST_VISITS = 2000
+#: Columns fixed between two looks at the clock.
+CHUNK = 4000
+
+
+@numba.njit(cache=True, nogil=True)
+def _sums(
+    row_start: NDArray,
+    row_index: NDArray,
+    row_value: NDArray,
+    lower: NDArray,
+    upper: NDArray,
+    row: int,
+    least: NDArray,
+    most: NDArray,
+    least_free: NDArray,
+    most_free: NDArray,
+) -> None:
+    """Set a row's least and most activity: finite parts, and numbers of infinite ones."""
+    least[row] = most[row] = 0.0
+    least_free[row] = most_free[row] = 0
+    for e in range(row_start[row], row_start[row + 1]):
+        j, a = row_index[e], row_value[e]
+        low, high = (a * lower[j], a * upper[j]) if a > 0 else (a * upper[j], a * lower[j])
+        if low == -np.inf:
+            least_free[row] += 1
+        else:
+            least[row] += low
+        if high == np.inf:
+            most_free[row] += 1
+        else:
+            most[row] += high
+
+
+@numba.njit(cache=True, nogil=True)
+def _set(
+    j: int,
+    new_lower: float,
+    new_upper: float,
+    column_start: NDArray,
+    column_index: NDArray,
+    column_value: NDArray,
+    lower: NDArray,
+    upper: NDArray,
+    least: NDArray,
+    most: NDArray,
+    least_free: NDArray,
+    most_free: NDArray,
+) -> None:
+    """Give a column other bounds, and its rows other sums."""
+    for q in range(column_start[j], column_start[j + 1]):
+        i, a = column_index[q], column_value[q]
+        if a > 0:
+            old_low, old_high, low, high = a * lower[j], a * upper[j], a * new_lower, a * new_upper
+        else:
+            old_low, old_high, low, high = a * upper[j], a * lower[j], a * new_upper, a * new_lower
+        if old_low == -np.inf:
+            least_free[i] -= 1
+        else:
+            least[i] -= old_low
+        if low == -np.inf:
+            least_free[i] += 1
+        else:
+            least[i] += low
+        if old_high == np.inf:
+            most_free[i] -= 1
+        else:
+            most[i] -= old_high
+        if high == np.inf:
+            most_free[i] += 1
+        else:
+            most[i] += high
+    lower[j], upper[j] = new_lower, new_upper
 
 
 @numba.njit(cache=True, nogil=True)
@@ -28,11 +101,17 @@ def _propagate(
     row_value: NDArray,
     column_start: NDArray,
     column_index: NDArray,
+    column_value: NDArray,
     low: NDArray,
     high: NDArray,
+    reach: NDArray,
     whole: NDArray,
     lower: NDArray,
     upper: NDArray,
+    least: NDArray,
+    most: NDArray,
+    least_free: NDArray,
+    most_free: NDArray,
     trail: NDArray,
     trail_lower: NDArray,
     trail_upper: NDArray,
@@ -52,32 +131,43 @@ def _propagate(
         queued[row] = False
         head += 1
         visits += 1
-        least, most = 0.0, 0.0
-        for e in range(row_start[row], row_start[row + 1]):
-            j, a = row_index[e], row_value[e]
-            least += a * lower[j] if a > 0 else a * upper[j]
-            most += a * upper[j] if a > 0 else a * lower[j]
+        bottom = -np.inf if least_free[row] > 0 else least[row]
+        top = np.inf if most_free[row] > 0 else most[row]
+        # A row with room for its largest column tells nothing: most rows are not looked at.
+        if bottom + reach[row] <= high[row] and top - reach[row] >= low[row]:
+            continue
+        if bottom >= low[row] and top <= high[row]:
+            continue
+        # Sums drift as bounds go and come.
+        _sums(row_start, row_index, row_value, lower, upper, row,
+              least, most, least_free, most_free)  # fmt: skip
+        bottom_sum, bottom_free = least[row], least_free[row]
+        top_sum, top_free = most[row], most_free[row]
+        bottom = -np.inf if bottom_free > 0 else bottom_sum
+        top = np.inf if top_free > 0 else top_sum
         slack = 1e-6 * max(1.0, min(abs(low[row]), abs(high[row])))
-        if least > high[row] + slack or most < low[row] - slack:
+        if bottom > high[row] + slack or top < low[row] - slack:
             fine = False
             break
-        if least >= low[row] and most <= high[row]:
-            continue
         for e in range(row_start[row], row_start[row + 1]):
             j, a = row_index[e], row_value[e]
             new_low, new_high = lower[j], upper[j]
-            if high[row] < np.inf and least > -np.inf:
-                rest = high[row] - (least - (a * lower[j] if a > 0 else a * upper[j]))
+            own_least, own_most = (
+                (a * lower[j], a * upper[j]) if a > 0 else (a * upper[j], a * lower[j])
+            )
+            # What all others add up to: finite if none, or only this one, is infinite.
+            others = bottom_sum - (own_least if own_least > -np.inf else 0.0)
+            if high[row] < np.inf and bottom_free == (own_least == -np.inf):
                 if a > 0:
-                    new_high = min(new_high, rest / a)
+                    new_high = min(new_high, (high[row] - others) / a)
                 else:
-                    new_low = max(new_low, rest / a)
-            if low[row] > -np.inf and most < np.inf:
-                rest = low[row] - (most - (a * upper[j] if a > 0 else a * lower[j]))
+                    new_low = max(new_low, (high[row] - others) / a)
+            others = top_sum - (own_most if own_most < np.inf else 0.0)
+            if low[row] > -np.inf and top_free == (own_most == np.inf):
                 if a > 0:
-                    new_low = max(new_low, rest / a)
+                    new_low = max(new_low, (low[row] - others) / a)
                 else:
-                    new_high = min(new_high, rest / a)
+                    new_high = min(new_high, (low[row] - others) / a)
             if whole[j]:
                 new_low, new_high = math.ceil(new_low - 1e-6), math.floor(new_high + 1e-6)
             if new_low <= lower[j] + 1e-7 and new_high >= upper[j] - 1e-7:
@@ -88,8 +178,10 @@ def _propagate(
             trail[depth], trail_lower[depth], trail_upper[depth] = j, lower[j], upper[j]
             depth += 1
             # The row's sums are those before; older bounds are weaker, never wrong.
-            lower[j] = max(lower[j], min(new_low, upper[j]))
-            upper[j] = max(lower[j], min(upper[j], new_high))
+            new_low = max(lower[j], min(new_low, upper[j]))
+            new_high = max(new_low, min(upper[j], new_high))
+            _set(j, new_low, new_high, column_start, column_index, column_value,
+                 lower, upper, least, most, least_free, most_free)  # fmt: skip
             for q in range(column_start[j], column_start[j + 1]):
                 i = column_index[q]
                 if not queued[i] and i != row and tail - head < size:
@@ -105,6 +197,30 @@ def _propagate(
 
 
 @numba.njit(cache=True, nogil=True)
+def _rows(
+    row_start: NDArray,
+    row_index: NDArray,
+    row_value: NDArray,
+    lower: NDArray,
+    upper: NDArray,
+    least: NDArray,
+    most: NDArray,
+    least_free: NDArray,
+    most_free: NDArray,
+    reach: NDArray,
+) -> None:
+    """Set the sums of all rows, and how far one column can move each."""
+    for row in range(len(least)):
+        _sums(row_start, row_index, row_value, lower, upper, row,
+              least, most, least_free, most_free)  # fmt: skip
+        reach[row] = 0.0
+        for e in range(row_start[row], row_start[row + 1]):
+            j = row_index[e]
+            if lower[j] < upper[j]:
+                reach[row] = max(reach[row], abs(row_value[e]) * (upper[j] - lower[j]))
+
+
+@numba.njit(cache=True, nogil=True)
 def _fix(
     order: NDArray,
     wish: NDArray,
@@ -113,11 +229,17 @@ def _fix(
     row_value: NDArray,
     column_start: NDArray,
     column_index: NDArray,
+    column_value: NDArray,
     low: NDArray,
     high: NDArray,
+    reach: NDArray,
     whole: NDArray,
     lower: NDArray,
     upper: NDArray,
+    least: NDArray,
+    most: NDArray,
+    least_free: NDArray,
+    most_free: NDArray,
 ) -> int:
     """Fix the columns of ``order``; returns how many fixings ended in a contradiction."""
     n, m = len(lower), len(low)
@@ -140,24 +262,36 @@ def _fix(
                 else:
                     value = value + 1.0
             before_lower, before_upper = lower[j], upper[j]
-            lower[j] = upper[j] = value
+            _set(j, value, value, column_start, column_index, column_value,
+                 lower, upper, least, most, least_free, most_free)  # fmt: skip
             fine, depth = _propagate(
-                j, row_start, row_index, row_value, column_start, column_index, low, high,
-                whole, lower, upper, trail, trail_lower, trail_upper, queue, queued,
+                j, row_start, row_index, row_value, column_start, column_index, column_value,
+                low, high, reach, whole, lower, upper, least, most, least_free, most_free,
+                trail, trail_lower, trail_upper, queue, queued,
             )  # fmt: skip
             if fine:
                 break
             for k in range(depth - 1, -1, -1):
-                lower[trail[k]], upper[trail[k]] = trail_lower[k], trail_upper[k]
-            lower[j], upper[j] = before_lower, before_upper
+                _set(trail[k], trail_lower[k], trail_upper[k],
+                     column_start, column_index, column_value,
+                     lower, upper, least, most, least_free, most_free)  # fmt: skip
+            _set(j, before_lower, before_upper, column_start, column_index, column_value,
+                 lower, upper, least, most, least_free, most_free)  # fmt: skip
         if lower[j] < upper[j]:
             # Both ways contradict: go on, something else may be mended later.
             failures += 1
-            lower[j] = upper[j] = min(max(wish[j], lower[j]), upper[j])
+            value = min(max(wish[j], lower[j]), upper[j])
+            _set(j, value, value, column_start, column_index, column_value,
+                 lower, upper, least, most, least_free, most_free)  # fmt: skip
     return failures
 
 
-def fix_propagate(form: Form, wish: Vector, rng: np.random.Generator) -> tuple[Vector, int]:
+def fix_propagate(
+    form: Form,
+    wish: Vector,
+    rng: np.random.Generator,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Vector, int]:
     """Fix whole columns near ``wish``, in random order of the most constrained first.
 
     Parameters
@@ -168,6 +302,8 @@ def fix_propagate(form: Form, wish: Vector, rng: np.random.Generator) -> tuple[V
         Preferred values [n].
     rng
         Breaks ties.
+    stop
+        Asked every few thousand columns; those left then keep their wishes.
 
     Returns
     -------
@@ -176,20 +312,20 @@ def fix_propagate(form: Form, wish: Vector, rng: np.random.Generator) -> tuple[V
     """
     columns = form.columns
     degree = np.diff(columns.indptr)[form.integers]
-    order = form.integers[np.lexsort((rng.random(len(degree)), -degree))]
+    order = form.integers[np.lexsort((rng.random(len(degree)), -degree))].astype(np.int64)
+    wish = np.asarray(wish, dtype=np.float64)
     lower, upper = form.lower.copy(), form.upper.copy()
-    failures = _fix(
-        order.astype(np.int64),
-        np.asarray(wish, dtype=np.float64),
-        form.A.indptr.astype(np.int64),
-        form.A.indices.astype(np.int64),
-        form.A.data,
-        columns.indptr.astype(np.int64),
-        columns.indices.astype(np.int64),
-        form.row_lower,
-        form.row_upper,
-        form.whole,
-        lower,
-        upper,
-    )
+    rows = form.A.indptr.astype(np.int64), form.A.indices.astype(np.int64), form.A.data
+    across = columns.indptr.astype(np.int64), columns.indices.astype(np.int64), columns.data
+    least, most, reach = np.empty(form.m), np.empty(form.m), np.empty(form.m)
+    least_free, most_free = np.empty(form.m, dtype=np.int64), np.empty(form.m, dtype=np.int64)
+    _rows(*rows, lower, upper, least, most, least_free, most_free, reach)
+    failures = 0
+    for first in range(0, len(order), CHUNK):
+        if stop():
+            break
+        failures += _fix(
+            order[first : first + CHUNK], wish, *rows, *across, form.row_lower, form.row_upper,
+            reach, form.whole, lower, upper, least, most, least_free, most_free,
+        )  # fmt: skip
     return form.rounded(np.clip(wish, lower, upper)), int(failures)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from nco.mip.backend import Backend, Limits, Outcome, Vector, Watch
+from nco.mip.backend import POLL, Backend, Limits, Outcome, Vector, Watch
 
 #: Seconds to wait for an engine to pause.
 PATIENCE = 0.5
@@ -99,7 +99,7 @@ class MainSolve:
         self._idle.clear()
         self._go.set()
         while not self._over.is_set() and time.monotonic() - begin < seconds and not until():
-            self._over.wait(0.01)
+            self._over.wait(min(POLL, max(0.001, begin + seconds - time.monotonic())))
         self._go.clear()
         # An engine deep in a relaxation does not answer; it then goes on beside the caller.
         patience = time.monotonic() + PATIENCE

@@ -99,7 +99,7 @@ def run_starters(
     for number, wish in enumerate(wishes(form, rng)):
         if stop():
             break
-        x, _ = fix_propagate(form, wish, rng)
+        x, _ = fix_propagate(form, wish, rng, stop)
         by = "fix-propagate"
         found = polish(form, x, REST_SECONDS)
         if found is None:

@@ -1,6 +1,7 @@
 """Starters without LP: what they call feasible is, and they find what is easy to find."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +96,44 @@ def test_covers_are_found_by_propagation(seed):
     x, failures = fix_propagate(form, np.zeros(40), np.random.default_rng(seed))
     assert failures == 0
     assert form.feasible(x)
+
+
+def test_fixing_stops_between_chunks(monkeypatch):
+    module = sys.modules[fix_propagate.__module__]
+    monkeypatch.setattr(module, "CHUNK", 10)
+    form = Form(cover(40, 30, 0))
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 3
+
+    x, _ = fix_propagate(form, np.zeros(40), np.random.default_rng(0), stop)
+    assert len(asked) == 3
+    assert (x >= form.lower).all()
+    whole, failures = fix_propagate(form, np.zeros(40), np.random.default_rng(0))
+    assert failures == 0
+    assert form.feasible(whole)
+
+
+def test_propagation_undoes_what_contradicts():
+    # x0 = 1 forces x1 = 1 and x2 = 1 by two rows, which a third one forbids.
+    mip = MIP(c=[1.0, 1, 1], A=[[-1.0, 1, 0], [-1, 0, 1], [0, 1, 1]], row_lower=[0, 0, -np.inf],
+              row_upper=[np.inf, np.inf, 1], upper=[1, 1, 1], integrality=[1, 1, 1])  # fmt: skip
+    for seed in range(5):
+        x, failures = fix_propagate(Form(mip), np.ones(3), np.random.default_rng(seed))
+        assert failures == 0
+        assert Form(mip).feasible(x)
+
+
+def test_propagation_with_infinite_bounds():
+    mip = MIP(c=[1.0, 1, 0], A=[[1.0, 1, -1], [1, 0, 0]], row_lower=[4, -np.inf],
+              row_upper=[4, 9], lower=[0, -np.inf, 0], upper=[np.inf, np.inf, 5],
+              integrality=[1, 1, 1])  # fmt: skip
+    for seed in range(5):
+        x, failures = fix_propagate(Form(mip), np.zeros(3), np.random.default_rng(seed))
+        assert failures == 0
+        assert Form(mip).feasible(x)
 
 
 def test_propagation_meets_an_equation():
