@@ -31,7 +31,17 @@ GPU_SHARE = 0.5
 
 
 class Stopped(Exception):
-    """Decoding was asked to stop before it had whole solutions."""
+    """Decoding was asked to stop before it had whole solutions.
+
+    Parameters
+    ----------
+    parts
+        New parts [m, steps] of the first m that were cut out, or None.
+    """
+
+    def __init__(self, parts: Tensor | None = None):
+        super().__init__("asked to stop.")
+        self.parts = parts
 
 
 def never() -> bool:
@@ -101,11 +111,16 @@ class Model:
     def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
         """New parts [parts, steps] for those cut out, decoded greedily."""
         state = cut.state
+        done: list[Tensor] = []
 
         def run(part: slice) -> Tensor:
-            return decode(self, state.take(part), stop=stop)
+            done.append(decode(self, state.take(part), stop=stop))
+            return done[-1]
 
-        return in_chunks(state.batch, chunk_size(self, state.width), run)
+        try:
+            return in_chunks(state.batch, chunk_size(self, state.width), run)
+        except Stopped:
+            raise Stopped(stacked(done) if done else None) from None
 
 
 class Conqueror(Protocol):
@@ -127,7 +142,7 @@ class Conqueror(Protocol):
         Raises
         ------
         Stopped
-            When ``stop`` says so.
+            When ``stop`` says so; with the parts that are whole by then.
         """
         ...
 
@@ -337,9 +352,14 @@ def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
         begin = part.stop
     if not out:
         raise ValueError("the batch is empty.")
-    width = max(part.shape[1] for part in out)
+    return stacked(out)
+
+
+def stacked(rows: list[Tensor]) -> Tensor:
+    """Recorded actions of several batches as one, filled up with -1."""
+    width = max(part.shape[1] for part in rows)
     return torch.cat(
-        [torch.nn.functional.pad(part, (0, width - part.shape[1]), value=-1) for part in out]
+        [torch.nn.functional.pad(part, (0, width - part.shape[1]), value=-1) for part in rows]
     )
 
 
@@ -451,7 +471,7 @@ def improve(
     seed
         Seed of everything random.
     stop
-        Asked before every step; parts that are not whole by then are dropped.
+        Asked before every step; parts that are not whole by then stay as they were.
     on_round
         Called after every round with its number and the solutions.
     """
@@ -468,15 +488,21 @@ def improve(
         cut = policy.cut(fields, actions, size, generator)
         if cut is None:
             break
+        whole = True
         try:
             new = conqueror.conquer(cut, stop)
-        except Stopped:
-            break
+        except Stopped as stopped:
+            if stopped.parts is None:
+                break
+            whole, new = False, stopped.parts
+            cut = cut.first(len(new))
         better = policy.part_cost(fields, cut, new) <= cut.cost
         actions = policy.paste(fields, actions, cut, new, better)
-        number += 1
+        number += whole
         if on_round is not None:
             on_round(number, actions)
+        if not whole:
+            break
     return actions
 
 

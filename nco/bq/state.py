@@ -194,6 +194,17 @@ class Cut:
     cost: Tensor
     place: Tensor
 
+    def first(self, count: int) -> Cut:
+        """The first so many parts."""
+        part = slice(count)
+        return replace(
+            self,
+            state=self.state.take(part),
+            owner=self.owner[part],
+            cost=self.cost[part],
+            place=self.place[part],
+        )
+
 
 class Solutions(Protocol):
     """Whole solutions of a problem as recorded actions: what they cost, and parts of them."""

@@ -76,7 +76,7 @@ class OrOptConqueror:
         new = np.empty((len(index), index.shape[1] - 2), dtype=np.int64)
         for row, nodes in enumerate(index):
             if stop():
-                raise Stopped
+                raise Stopped(torch.from_numpy(new[:row]) if row else None)
             path = np.r_[nodes[0], nodes[2:], nodes[1]]
             new[row] = path[self._order(self.policy.distances[owner[row]], path, row)][1:-1]
         return torch.from_numpy(new)

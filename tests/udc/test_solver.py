@@ -186,3 +186,39 @@ def test_asking_what_it_supports_does_not_import_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("conquer", ["bq", "or-opt"])
+def test_parts_that_are_whole_when_it_stops_count(
+    conquer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nco.bq.decoding as decoding
+
+    monkeypatch.setattr(decoding, "CPU_TOKENS", 14)  # one part at a time
+    tsp, budget = instance(120), Budget()
+    paths = 0
+    length = decoding.decode
+
+    def count(*args: Any, **options: Any) -> torch.Tensor:
+        nonlocal paths
+        paths += 1
+        if paths == 5:
+            budget.interrupt()
+        return length(*args, **options)
+
+    monkeypatch.setattr(decoding, "decode", count)
+    from nco.udc.conquer import OrOptConqueror
+
+    order = OrOptConqueror._order
+
+    def search(*args: Any) -> Any:
+        nonlocal paths
+        paths += 1
+        if paths == 5:
+            budget.interrupt()
+        return order(*args)
+
+    monkeypatch.setattr(OrOptConqueror, "_order", search)
+    result = UDC(conquer=conquer, size=12).solve(tsp, budget)
+    assert result.stopped is Stop.INTERRUPTED
+    assert result.trajectory[-1].by == "reunion"
