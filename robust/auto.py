@@ -39,6 +39,8 @@ class TwoStage(RobustSolver):
         search.trivial()
         quick = local_search.suits(problem)
         begun = budget.elapsed()
+        if branching.suits(problem):
+            branching.begin(search)
         if reason_against(problem) is None:
             search.solve(
                 relaxed_master(problem), budget.share(0.25), gap=1e-6, by="reformulation",

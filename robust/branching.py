@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Budget
-from nco.robust.baselines import nominal_scenario
+from nco.robust.baselines import even_scenario, nominal_scenario
 from nco.robust.search import Search
 from nco.robust.two_stage import TwoStageProblem
 
@@ -27,7 +27,7 @@ Vector = NDArray[np.float64]
 #: Relative distance to the best value below which a node is closed.
 CLOSED = 5e-7
 #: Steps over scenarios at the root and in a node.
-ROOT, STEPS = 2_000, 60
+ROOT, STEPS = 500, 60
 #: First-stage columns that are tried for branching.
 TRIED = 8
 #: Nodes between first stages that are evaluated though nothing says that they are good.
@@ -50,6 +50,18 @@ class _Node:
     lower: Vector
     upper: Vector
     xi: Vector
+
+
+def begin(search: Search, by: str = "branching") -> None:
+    """A first stage and a bound at once, from the scenario in the middle of the set."""
+    problem = search.problem
+    first, bounder = problem.first, problem.bounder
+    assert bounder is not None
+    xi = even_scenario(problem.uncertainty)
+    for steps in (1, STEPS):
+        found = bounder(first.lower, first.upper, xi, -math.inf, steps)
+        search.offer_bound(found.bound, by)
+        search.evaluate(np.rint(found.shares), by)
 
 
 def branch(search: Search, budget: Budget, by: str = "branching") -> bool:
