@@ -15,6 +15,7 @@ from nco.bq.policies import load_policy
 from nco.bq.solver import BQ
 from nco.bq.weights import read_model, write_weights
 from nco.instances.core import Budget
+from nco.instances.knapsack import Knapsack
 from nco.instances.tsp import TSP
 from nco.weights import WeightsError
 
@@ -118,3 +119,14 @@ def test_the_shipped_tsp_policy_is_used_by_default_and_far_better_than_nearest_n
     plain = sum(nco.solve(i, "nearest-neighbor").objective for i in instances)
     results = BQ().solve_batch(instances, Budget())
     assert sum(r.objective for r in results) < 0.93 * plain
+
+
+def test_the_shipped_knapsack_policy_loses_less_than_a_third_of_greedy() -> None:
+    instances = [Knapsack.generate(150, seed=seed) for seed in range(16)]
+    best, plain = (
+        np.array([nco.solve(i, name).objective for i in instances])
+        for name in ("knapsack", "greedy")
+    )
+    packed = np.array([r.objective for r in BQ(reconstruct=False).solve_batch(instances, Budget())])
+    assert (packed <= best).all()
+    assert (best - packed).sum() < (best - plain).sum() / 3
