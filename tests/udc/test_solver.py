@@ -120,10 +120,10 @@ def test_equal_coordinates_and_other_metrics(weights: str) -> None:
     assert UDC(conquer="or-opt", size=12).solve(given, Budget(iterations=2)).feasible
 
 
-ROUTES = ["cvrp", "ovrp", "op", "pctsp", "mtsp", "knapsack"]
+OTHERS = ["cvrp", "ovrp", "op", "pctsp", "mtsp", "knapsack", "mis"]
 
 
-@pytest.mark.parametrize("problem", ROUTES)
+@pytest.mark.parametrize("problem", OTHERS)
 def test_other_problems_by_their_policies(problem: str, tmp_path: Path) -> None:
     """Even an untrained policy improves some part, or all stays as it was."""
     made = nco.generate(problem, 40, seed=2)
