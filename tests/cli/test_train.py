@@ -239,14 +239,14 @@ def test_outside_of_the_trained_range_it_warns_and_goes_on(nco, run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("label", "mis", "-n", 5, "-c", 1), "no expert at all for mis"),
+        (("label", "mip", "-n", 5, "-c", 1), "no expert at all for mip"),
         (("label", "tsp", "-n", 5, "-c", 1, "-e", "lkh"), "no expert lkh for tsp"),
         (("label", "tsp", "-n", 0, "-c", 1), "n = 0, count = 1, jobs = 1 not understood"),
         (("label", "tsp", "-n", 5, "-c", 1, "-j", 0), "--jobs 0 not understood"),
         (("label", "tsp", "-n", 5, "-c", 1, "--recipe", "x"), "recipe 'x' for tsp is not known"),
         (("label", "tsp", "--from", "none.npz", "--weights", "none"), "none: no weights"),
         (("train", "tsp"), "data is empty"),
-        (("train", "mis", "-d", "x"), "there is no policy for problem 'mis'"),
+        (("train", "mip", "-d", "x"), "there is no policy for problem 'mip'"),
         (("train", "tsp", "-d", "none.npz"), "none.npz: no labels"),
         (("train", "tsp", "--set", "rate=1"), "setting 'rate' is not known"),
         (("train", "tsp", "--set", "lr"), "'lr' not understood; write name=value"),
