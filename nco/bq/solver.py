@@ -29,7 +29,7 @@ FALLBACK = {
     "tsp": "space-filling-curve",
     "atsp": "nearest-neighbor",
     "cvrp": "savings",
-    "ovrp": "insertion",
+    "ovrp": "savings",
     "op": "insertion",
     "pctsp": "insertion",
     "spctsp": "insertion",
