@@ -50,6 +50,8 @@ def policy_of(instance: Instance[Any]) -> str:
 class BatchSolver:
     """What solvers share that solve many instances together."""
 
+    name: ClassVar[str]
+
     def solve(
         self,
         instance: Instance[Any],
@@ -74,6 +76,24 @@ class BatchSolver:
     ) -> list[Result]:
         """Solve many instances; see the solver's own."""
         raise NotImplementedError
+
+    def trackers(
+        self,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
+        start: Sequence[Any] | None,
+        on_event: Listener | None,
+    ) -> list[Tracker[Any]]:
+        """Trackers that were offered the starts; only that of a single instance has a listener."""
+        listener = on_event if len(instances) == 1 else None
+        made: list[Tracker[Any]] = [
+            Tracker(i, budget, solver=self.name, seed=seed, on_event=listener) for i in instances
+        ]
+        for tracker, given in zip(made, start or [None] * len(made), strict=True):
+            if given is not None:
+                tracker.offer(given, by="start")
+        return made
 
     def changed(self) -> dict[str, Any]:
         """The parameters that are not as by default."""
@@ -207,13 +227,7 @@ class BQ(BatchSolver):
         InputError
             When the weights or the device cannot be used, or memory does not suffice.
         """
-        listener = on_event if len(instances) == 1 else None
-        trackers: list[Tracker[Any]] = [
-            Tracker(i, budget, solver=self.name, seed=seed, on_event=listener) for i in instances
-        ]
-        for number, tracker in enumerate(trackers):
-            if start is not None and start[number] is not None:
-                tracker.offer(start[number], by="start")
+        trackers = self.trackers(instances, budget, seed, start, on_event)
         sizes = {(policy_of(i), i.n) for i in instances}
         models = {name: self.model(name) for name in sorted({name for name, _ in sizes})}
         self._warn_of_sizes(models, sizes)

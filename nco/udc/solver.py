@@ -98,10 +98,11 @@ class UDC(BatchSolver):
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """None where there are a divider and a conqueror for the instance."""
-        if load_divider(instance.problem) is None:
+        divider = load_divider(instance.problem)
+        if divider is None:
             return f"there is no divider for {instance.problem}"
         if self.conquer == "bq":
-            return self._bq.supports(instance)
+            return self._bq.supports(divider.plan(instance) if divider.plan else instance)
         if instance.problem in ("tsp", "atsp"):
             return None
         return f"or-opt conquers tsp and atsp, not {instance.problem}"
@@ -137,6 +138,48 @@ class UDC(BatchSolver):
         """
         divider = load_divider(instances[0].problem)
         assert divider is not None
+        solve = self._solve_batch if divider.plan is None else self._solve_plans
+        return solve(divider, instances, budget, seed, start, on_event)
+
+    def _solve_plans(
+        self,
+        divider: Divider,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
+        start: Sequence[Any] | None,
+        on_event: Listener | None,
+    ) -> list[Result]:
+        """Improve plans, and follow the best of each once."""
+        assert divider.plan is not None
+        assert divider.follow is not None
+        trackers = self.trackers(instances, budget, seed, start, on_event)
+        # A target is for what comes of a plan, not for what the plan expects.
+        known = [divider.plan(i) for i in instances]
+        share = budget.child(budget.left(), budget.iterations)
+        plans = self._solve_batch(divider, known, share, seed, None, None)
+        results = []
+        for tracker, plan in zip(trackers, plans, strict=True):
+            if plan.solution is not None:
+                tracker.offer(divider.follow(tracker.instance, plan.solution), by="plan")
+            extra = {**plan.extra, "expected": plan.objective}
+            result = tracker.result(
+                tracker.done() or plan.stopped,
+                params=self.changed(), versions=plan.versions, extra=extra,
+            )  # fmt: skip
+            results.append(dataclasses.replace(result, batch=len(instances)))
+        seconds = budget.elapsed() / len(instances)
+        return [dataclasses.replace(r, seconds=seconds) for r in results]
+
+    def _solve_batch(
+        self,
+        divider: Divider,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
+        start: Sequence[Any] | None,
+        on_event: Listener | None,
+    ) -> list[Result]:
         known = ["auto", *divider.starts, *(HEATS if divider.view else ())]
         if self.divide not in known:
             raise InputError(
@@ -208,9 +251,7 @@ class UDC(BatchSolver):
 
         from nco.bq.decoding import Model, improve
 
-        trackers: list[Tracker[Any]] = [
-            Tracker(i, budget, solver=self.name, seed=seed, on_event=on_event) for i in instances
-        ]
+        trackers = self.trackers(instances, budget, seed, starts, on_event)
         stages = self.stages
         limited = budget.time_limit is not None or budget.iterations is not None
         if not (stages or limited):
@@ -221,9 +262,6 @@ class UDC(BatchSolver):
         def results(stopped: Stop) -> list[Result]:
             return [t.result(stopped, params=self.changed(), versions=versions) for t in trackers]
 
-        for tracker, given in zip(trackers, starts, strict=True):
-            if given is not None:
-                tracker.offer(given, by="start")
         solutions = [
             self._divide(divider, tracker, given, seed)
             for tracker, given in zip(trackers, starts, strict=True)

@@ -14,7 +14,9 @@ import torch
 import nco
 from nco.bq.decoding import Model
 from nco.instances.core import Budget, Event, InputError, Stop
+from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
+from nco.udc.dividers import pctsp
 from nco.udc.solver import UDC
 
 from ..bq.test_weights import small
@@ -134,6 +136,40 @@ def test_other_problems_by_their_policies(problem: str, tmp_path: Path) -> None:
     assert results[0].trajectory[0].by in ("savings", "insertion", "greedy")
 
 
+def test_stages_improve_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: SPCTSP = nco.generate("spctsp", 40, seed=2)
+    curve = pctsp.everyone(made.public())
+    monkeypatch.setitem(pctsp.DIVIDER.starts, "insertion", lambda *_: curve)
+    solver = UDC(weights=str(small("pctsp", tmp_path)), size=12, stages=20)
+    result = solver.solve(made, Budget(target=0.0))
+    assert result.stopped is Stop.FINISHED
+    assert result.extra["expected"] < made.public().objective(curve)
+    first = solver.solve_batch([made, made], Budget(iterations=0), start=[result.solution, None])
+    assert first[0].trajectory[0].by == "start"
+    assert first[1].extra["expected"] == made.public().objective(curve)
+
+
+def test_plans_see_real_prizes_of_visited_customers_only(tmp_path: Path) -> None:
+    made: SPCTSP = nco.generate("spctsp", 40, seed=2)
+    solver = UDC(weights=str(small("pctsp", tmp_path)), size=12, samples=2)
+    assert solver.supports(made) is None
+    result = solver.solve(made, Budget(iterations=8), seed=1)
+    assert [event.by for event in result.trajectory] == ["plan"]
+    assert result.stopped is Stop.ITERATIONS
+    # With other prizes of those never visited, nothing changes.
+    hidden = made.real_prizes.copy()
+    left_out = np.setdiff1d(np.arange(1, 41), result.solution)
+    assert len(left_out)
+    hidden[left_out] = 99.0
+    other = solver.solve(made.replace(real_prizes=hidden), Budget(iterations=8), seed=1)
+    assert other.solution == result.solution
+    # The plan does not know what the visits will show.
+    poor = made.replace(real_prizes=np.zeros(41))
+    less = solver.solve(poor, Budget(iterations=8), seed=1)
+    assert less.extra["expected"] == result.extra["expected"]
+    assert sorted(less.solution) == list(range(1, 41))
+
+
 def test_directed_tours_by_local_search() -> None:
     atsp = nco.generate("atsp", 60, seed=1)
     result = UDC(conquer="or-opt", size=20, stages=10, divide="nearest-neighbor").solve(
@@ -174,7 +210,9 @@ def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
         UDC(weights=weights, divide="savings").solve(instance(), Budget())
     with pytest.raises(InputError, match="no weights"):
         UDC(weights=str(tmp_path / "x.safetensors"), size=12).solve(instance(), Budget())
-    assert "no divider for spctsp" in (UDC().supports(nco.generate("spctsp", 5, seed=0)) or "")
+    with pytest.raises(InputError, match="not understood for spctsp"):
+        UDC(divide="greedy").solve(nco.generate("spctsp", 5, seed=0), Budget())
+    assert "no divider for mip" in (UDC().supports(nco.generate("mip", 5, seed=0)) or "")
 
 
 def test_asking_what_it_supports_does_not_import_torch() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import Budget
+from nco.instances.core import Budget, Instance
 
 #: A start, f(instance, seed, budget): a feasible solution, or None where there is none;
 #: TimeoutError when the budget ends first.
@@ -44,6 +44,11 @@ class Divider:
         f(instance, tour): the solution that a tour through these points stands for, or None.
     extra
         Number of those features.
+    plan
+        f(instance): what is known before anything is carried out, an instance of its own
+        that all of the above are for; None where all is known.
+    follow
+        f(instance, solution of that): the solution that comes of carrying it out, once.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Divider:
     view: Callable[[Any], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
     of_tour: Callable[[Any, Sequence[int]], Any] | None = None
     extra: int = 0
+    plan: Callable[[Any], Instance[Any]] | None = None
+    follow: Callable[[Any, Any], Any] | None = None
 
 
 def load_divider(name: str) -> Divider | None:
