@@ -73,6 +73,12 @@ def solve(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Count nodes, not seconds: a seed repeats.")
     ] = False,
+    stages: Annotated[
+        int | None, typer.Option("--stages", help="Times that all parts are solved anew (udc).")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Solutions drawn; the best counts (udc, bq).")
+    ] = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", "-t", help="Seconds for each instance.")
     ] = 60.0,
@@ -138,6 +144,8 @@ def solve(
         "preset": preset,
         "memory": None if memory is None else str(memory),
         "deterministic": deterministic or None,
+        "stages": stages,
+        "samples": samples,
     }
     for option, value in flags.items():
         if value is None:

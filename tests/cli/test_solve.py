@@ -106,6 +106,8 @@ def test_unreadable_files_are_one_line(nco, here, one_error, kind):
         (("--jobs", "0"), "jobs"),
         (("--seed", "-1"), "seed"),
         (("--device", "cuda", "--solver", "greedy"), "has no device"),
+        (("--stages", "3", "--solver", "greedy"), "leave --stages out"),
+        (("--samples", "0", "--solver", "udc"), "samples = 0 < 1 not understood"),
         (("--nonsense",), "--nonsense"),
         (("--start", "none.tour"), "none.tour"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 import nco
 from nco.bq.decoding import Model
+from nco.cli import main
 from nco.instances.core import Budget, Event, InputError, Stop
 from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
@@ -260,3 +262,14 @@ def test_parts_that_are_whole_when_it_stops_count(
     result = UDC(conquer=conquer, size=12).solve(tsp, budget)
     assert result.stopped is Stop.INTERRUPTED
     assert result.trajectory[-1].by == "reunion"
+
+
+def test_stages_and_samples_are_options_of_solve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nco.write(instance(), tmp_path / "x.json")
+    words = ["solve", str(tmp_path / "x.json"), "-s", "udc", "-p", "conquer=or-opt", "-p"]
+    assert main([*words, "size=12", "--stages", "3", "--samples", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    changed = {"conquer": "or-opt", "size": 12, "stages": 3, "samples": 2}
+    assert (result["params"], result["stopped"]) == (changed, "finished")
