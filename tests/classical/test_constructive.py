@@ -230,14 +230,14 @@ def test_fleet_is_kept_by_packing_anew():
     assert instance.violations(routes) == []
 
 
-def test_unreachable_customer_leaves_it_open():
-    """No solution is found, and none is claimed impossible."""
+def test_unreachable_customer_is_a_proof():
+    """A customer too far for a route of its own and, by the triangle, for any."""
     instance = CVRP(
         coords=[[0, 0], [1, 0], [50, 0]], demands=[0, 1, 1], capacity=9, max_distance=10
     )
     for name in ("nearest-neighbor", "savings", "space-filling-curve"):
         result = solvers.load(name)().solve(instance, Budget())
-        assert (result.status, result.stopped) == (Status.UNKNOWN, Stop.FINISHED)
+        assert (result.status, result.stopped) == (Status.INFEASIBLE, Stop.PROVED)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=30))
