@@ -54,17 +54,33 @@ class Recipe:
 
 #: Sizes and definitions: BQ-NCO (NeurIPS 2023) and UDC (NeurIPS 2024).
 RECIPES = {
-    **{f"atsp{n}": Recipe("atsp", n, 16, ("lkh",)) for n in (200, 500, 1000)},
-    **{f"op{n}": Recipe("op", n, 16, ("prize-tour",)) for n in (200, 500, 1000)},
-    **{f"pctsp{n}": Recipe("pctsp", n, 16, ("ruin-recreate", "prize-tour")) for n in (500, 1000)},
-    **{f"spctsp{n}": Recipe("spctsp", n, 16, ("ruin-recreate",)) for n in (500, 1000)},
-    "ovrp500": Recipe("ovrp", 500, 16, ("pyvrp", "ruin-recreate"), {"preset": "udc"}),
-    "ovrp1000": Recipe("ovrp", 1000, 16, ("pyvrp", "ruin-recreate"), {"preset": "udc"}),
+    "tsp2000": Recipe("tsp", 2000, 16, ("fast-tsp", "lkh")),
+    **{f"atsp{n}": Recipe("atsp", n, 16, ("lkh",)) for n in (200, 250, 500, 1000)},
+    **{f"op{n}": Recipe("op", n, 16, ("prize-tour",)) for n in (200, 500, 1000, 2000)},
+    **{
+        f"pctsp{n}": Recipe("pctsp", n, 16, ("ruin-recreate", "prize-tour"))
+        for n in (500, 1000, 2000)
+    },
+    **{f"spctsp{n}": Recipe("spctsp", n, 16, ("ruin-recreate",)) for n in (500, 1000, 2000)},
+    **{
+        f"{problem}{n}": Recipe(problem, n, 16, names, {"preset": "udc"})
+        for problem, sizes, names in (
+            ("cvrp", (500, 1000, 2000), ("hgs", "pyvrp")),
+            ("ovrp", (500, 1000, 2000), ("pyvrp", "ruin-recreate")),
+            ("knapsack", (500, 1000, 2000, 5000), ("knapsack",)),
+        )
+        for n in sizes
+    },
     **{
         f"mtsp{n}-m{m}": Recipe("mtsp", n, 16, ("ortools", "ruin-recreate"), {"salesmen": m})
         for n, m in ((500, 30), (500, 50), (1000, 50))
     },
     "mis-er": Recipe("mis", (700, 800), 16, ("mis-tabu", "kamis"), {"p": 0.15}),
+    # Of two equal sizes: the graphs differ in edges, and each has a file of its own.
+    **{
+        f"mis-er{n}-p{p:.2f}": Recipe("mis", (n, n), 16, ("mis-tabu", "kamis"), {"p": p})
+        for n, p in ((720, 0.05), (720, 0.25), (2000, 0.05))
+    },
 }
 
 #: What improves a file: the strong solvers.

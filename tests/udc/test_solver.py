@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import runpy
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import pytest
 import torch
 
 import nco
+from nco import bench
 from nco.bq.decoding import Model
 from nco.cli import main
 from nco.instances.core import Budget, Event, InputError, Stop
+from nco.instances.registry import solvers
 from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
-from nco.udc.dividers import pctsp
-from nco.udc.solver import UDC
+from nco.udc.dividers import load_divider, pctsp
+from nco.udc.solver import CONQUERORS, UDC
 
 from ..bq.test_weights import small
 
@@ -273,3 +277,36 @@ def test_stages_and_samples_are_options_of_solve(
     result = json.loads(capsys.readouterr().out)
     changed = {"conquer": "or-opt", "size": 12, "stages": 3, "samples": 2}
     assert (result["params"], result["stopped"]) == (changed, "finished")
+
+
+PLANS = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "udc.toml"
+
+
+@pytest.mark.parametrize("problem", [*OTHERS, "tsp", "atsp", "spctsp"])
+def test_plans_hold_every_start_and_conqueror(problem: str) -> None:
+    plan = bench.Plan.from_toml(PLANS, problem)
+    specs = [bench.parse_solver(spec) for spec in plan.solvers]
+    columns = [(p["divide"], p.get("conquer", "bq")) for name, p in specs if name == "udc"]
+    divider = load_divider(problem)
+    assert divider is not None
+    starts = [*divider.starts, *(("distance", "uniform") if divider.view else ())]
+    conquerors = CONQUERORS if problem in ("tsp", "atsp") else ("bq",)
+    assert sorted(columns) == sorted((s, c) for s in starts for c in conquerors)
+    made = nco.generate(problem, 20, seed=0)
+    peers = [name for name, _ in specs if name != "udc" and solvers.entry(name).installed]
+    assert peers
+    assert all(solvers.load(name)().supports(made) is None for name in peers)
+
+
+def test_sets_of_the_plans_have_recipes() -> None:
+    recipes = runpy.run_path(str(PLANS.with_name("references.py")))["RECIPES"]
+    tables = tomllib.loads(PLANS.read_text())
+    every = [file for name in [*OTHERS, "tsp", "atsp", "spctsp"] for file in tables[name]["files"]]
+    assert sorted(tables["stages"]["files"]) == sorted(every)
+    sets = [Path(file) for table in tables.values() for file in table["files"] if "sets/" in file]
+    assert len(sets) > len(OTHERS)
+    for file in sets:
+        # A set of instances that differ in shape is a folder.
+        folder = file.name == "*.npz"
+        recipe = recipes[file.parent.name if folder else file.stem]
+        assert folder is isinstance(recipe.n, tuple) is (recipe.problem == "mis")
