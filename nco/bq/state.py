@@ -206,6 +206,36 @@ class Cut:
         )
 
 
+def gather_parts(part: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The places that belong to each part, in time and memory that grow with the places.
+
+    Parameters
+    ----------
+    part
+        Number of the part that every place of a row belongs to [b, m], below ``count``; -1
+        for none. At least one place belongs to a part.
+    count
+        Parts of a row at most.
+
+    Returns
+    -------
+    The row of every part that has places [parts], rows ascending, and its places in
+    ascending order [parts, width], filled up with -1.
+    """
+    b, m = part.shape
+    row = torch.arange(b, device=part.device)[:, None] * count
+    known = (part >= 0).flatten()
+    key = torch.where(part >= 0, row + part, b * count).flatten()
+    order = key.argsort(stable=True)[: int(known.sum())]
+    number, sizes = torch.unique_consecutive(key[order], return_counts=True)
+    begin = sizes.cumsum(0) - sizes
+    which = torch.arange(len(number), device=part.device).repeat_interleave(sizes)
+    slot = torch.arange(len(order), device=part.device) - begin[which]
+    place = part.new_full((len(number), int(sizes.max())), -1)
+    place[which, slot] = order % m
+    return number // count, place
+
+
 class Solutions(Protocol):
     """Whole solutions of a problem as recorded actions: what they cost, and parts of them."""
 

@@ -20,6 +20,8 @@ from nco.udc.divide import (
 )
 from nco.udc.solver import UDC
 
+from .largest import Largest
+
 
 def graph(n: int, k: int, batch: int = 1, seed: int = 0) -> Graph:
     generator = torch.Generator().manual_seed(seed)
@@ -124,25 +126,14 @@ def test_equal_points_still_have_k_candidates() -> None:
         assert torch.equal(draw(plain_heat(g, kind), g, 2).sort(1).values[0], torch.arange(20))
 
 
-def test_nothing_grows_with_the_square_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_grows_with_the_square_of_the_nodes() -> None:
     """No tensor that the network or a tour makes has more than some n k width entries."""
     n, k, width = 2000, 4, 8
     net = network(1, width)
     g = graph(n, k)
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, (tuple, list)) else [out]:
-                if isinstance(tensor, torch.Tensor):
-                    largest = max(largest, tensor.numel())
-            return out
-
-    with Watch():
+    with Largest() as largest:
         draw(network_heat(net, g), g, 2)
-    assert largest <= 4 * n * k * width
+    assert largest.entries <= 4 * n * k * width
 
 
 @pytest.mark.parametrize("divide", ["distance", "uniform"])

@@ -16,7 +16,39 @@ from torch import Tensor
 
 from nco.bq.imitation import CVRPTeacher, whole_weights
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
-from nco.bq.state import Cut, Fields, State
+from nco.bq.state import Cut, Fields, State, gather_parts
+
+#: Solutions of so many groups at most are cut around one customer at a time.
+FEW_GROUPS = 4
+
+
+def along_strips(centre: Tensor, count: Tensor, size: int, turn: Tensor) -> Tensor:
+    """Ranks [b, m] of routes along strips of the plane, every second one backwards.
+
+    Strips hold like shares of the customers, and are about as wide as a group is long.
+
+    Parameters
+    ----------
+    centre, count
+        Centres of the routes [b, m, 2], and their customers [b, m]; those without do not matter.
+    size
+        Customers in a group.
+    turn
+        Share of a full turn of the plane [b, 1].
+    """
+    angle = 2 * torch.pi * turn
+    x = centre[..., 0] * angle.cos() - centre[..., 1] * angle.sin()
+    y = centre[..., 0] * angle.sin() + centre[..., 1] * angle.cos()
+    total = count.sum(1, keepdim=True)
+    strips = (total / size).sqrt().round().long().clamp_min(1)
+    order = x.masked_fill(count == 0, torch.inf).argsort(1)
+    before = count.gather(1, order)
+    before = before.cumsum(1) - before
+    strip = torch.empty_like(order).scatter_(1, order, before * strips // total.clamp_min(1))
+    low = y.masked_fill(count == 0, torch.inf).amin(1, keepdim=True)
+    high = y.masked_fill(count == 0, -torch.inf).amax(1, keepdim=True)
+    share = (y - low) / (high - low).clamp_min(1e-300) * 0.999
+    return strip + torch.where(strip % 2 == 1, 0.999 - share, share)
 
 
 class RoutesPolicy(PlaneFrame):
@@ -69,8 +101,9 @@ class RoutesPolicy(PlaneFrame):
         """Groups of whole routes with about ``size`` customers together.
 
         Routes are ranked around the depot from a random angle, and all of them are cut into
-        groups of neighbours; or by their distance from a random customer, and the nearest
-        group is cut out.
+        groups of neighbours. Else, where there would be few groups, they are ranked by their
+        distance from a random customer, and the nearest group is cut out; where there are
+        many, they are ranked along strips of the turned plane, to and fro.
 
         Returns
         -------
@@ -88,13 +121,18 @@ class RoutesPolicy(PlaneFrame):
         count = torch.zeros(b, steps, device=device, dtype=torch.int64)
         count = count.scatter_add_(1, route, known.long())
         around = bool(torch.rand((), generator=generator, device=device) < 0.5)
-        if around:
+        few = steps <= FEW_GROUPS * size
+        if around or not few:
             centre = torch.zeros(b, steps, 2, dtype=points.dtype, device=device)
             wide = route[..., None].expand(-1, -1, 2)
             centre = centre.scatter_add_(1, wide, (points - depot) * known[..., None])
-            angle = torch.atan2(centre[..., 1], centre[..., 0])
-            turn = torch.rand(b, 1, generator=generator, device=device, dtype=angle.dtype)
-            rank = torch.remainder(angle / (2 * torch.pi) + turn, 1.0)
+            turn = torch.rand(b, 1, generator=generator, device=device, dtype=points.dtype)
+            if around:
+                angle = torch.atan2(centre[..., 1], centre[..., 0])
+                rank = torch.remainder(angle / (2 * torch.pi) + turn, 1.0)
+            else:
+                centre = centre / count.clamp_min(1)[..., None]
+                rank = along_strips(centre, count, size, turn)
         else:
             chosen = (torch.rand(b, steps, generator=generator, device=device) * known).argmax(1)
             here = points.gather(1, chosen[:, None, None].expand(-1, -1, 2))
@@ -106,19 +144,12 @@ class RoutesPolicy(PlaneFrame):
         sizes = count.gather(1, order)
         group = (sizes.cumsum(1) - sizes) // size
         group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
-        groups = int(group.max()) + 1 if around else 1
-        part = torch.arange(groups, device=device)
-        member = known[:, None, :] & (group[:, None, :] == part[:, None])
-        member = member.flatten(0, 1)
-        owner = torch.arange(b, device=device).repeat_interleave(groups)
-        some = member.any(1)
-        member, owner = member[some], owner[some]
-        width = int(member.sum(1).max())
-        # Members first, in their order; the rest filled up with -1.
-        place = (~member).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        mine = member.gather(1, place)
-        taken = actions[owner].gather(1, place).masked_fill(~mine, -1)
-        return owner, taken, place.masked_fill(~mine, -1)
+        group = group.masked_fill(~known, -1)
+        if few and not around:
+            group = group.masked_fill(group > 0, -1)
+        owner, place = gather_parts(group, steps)
+        taken = actions[owner[:, None], place.clamp_min(0)].masked_fill(place < 0, -1)
+        return owner, taken, place
 
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor

@@ -43,6 +43,27 @@ def route_lengths(
     return torch.zeros_like(leg).scatter_add_(1, route, leg), route
 
 
+def longest_of_others(own: Tensor, owner: Tensor, rest: Tensor) -> Tensor:
+    """The longest route [parts] of a solution outside of each of its parts.
+
+    Parameters
+    ----------
+    own, owner
+        The longest route of every part, and its solution [parts].
+    rest
+        The longest of every solution's routes that are in no part [b].
+    """
+    most = rest.scatter_reduce(0, owner, own, "amax")
+    number = torch.arange(len(own), device=own.device)
+    # Of equally long ones the first has the second beside it.
+    have = torch.where(own == most[owner], number, len(own))
+    which = torch.full_like(owner[:1], len(own)).expand(len(rest)).clone()
+    which = which.scatter_reduce(0, owner, have, "amin")
+    leader = number == which[owner]
+    second = rest.scatter_reduce(0, owner, own.masked_fill(leader, 0.0), "amax")
+    return torch.where(leader, second[owner], most[owner])
+
+
 @dataclass(frozen=True)
 class MTSPPolicy(RoutesPolicy):
     """States, features and steps of the min-max mTSP with coordinates."""
@@ -197,18 +218,17 @@ class MTSPPolicy(RoutesPolicy):
         """As `RoutesPolicy.groups`; salesmen who stay at home go to a solution's first group."""
         owner, taken, place = self.groups(fields, actions, size, generator)
         lengths, route = route_lengths(fields, actions)
-        parts, mine = torch.arange(len(owner), device=owner.device)[:, None], place >= 0
-        # One more column takes what is filled up.
-        width = lengths.shape[1]
-        numbers = torch.where(mine, route[owner[:, None], place.clamp_min(0)], width)
-        own = torch.zeros(len(owner), width + 1, dtype=torch.bool, device=owner.device)
-        own[parts, numbers] = True
-        own = own[:, :width]
-        longest = lengths[owner].masked_fill(own, 0.0).amax(1)
+        # The longest route of every part; and of what no part has, in a part's place.
+        of_step = lengths.gather(1, route).masked_fill(actions < 0, 0.0)
+        at = torch.where(place >= 0, place, of_step.shape[1])
+        wide = F.pad(of_step, (0, 1))
+        own = wide[owner[:, None], at].amax(1)
+        wide[owner[:, None].expand_as(at), at] = 0.0
+        longest = longest_of_others(own, owner, wide.amax(1))
         used = ((actions >= 0) & (actions % 2 == 1)).sum(1)
         idle = fields["salesmen"].long() - used
         first = torch.arange(len(owner), device=owner.device) == torch.searchsorted(owner, owner)
-        salesmen = own.sum(1) + first * idle[owner]
+        salesmen = ((taken >= 0) & (taken % 2 == 1)).sum(1) + first * idle[owner]
         customers = torch.where(taken >= 0, taken // 2, -1)
         state = self.substate(fields, customers, longest, salesmen, owner)
         cut = Cut(state, owner, longest, place)

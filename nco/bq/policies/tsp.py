@@ -98,7 +98,7 @@ class TourPolicy:
         place = (offset + way * (begin + torch.arange(size + 2, device=device))) % n
         place = place.view(b * parts, size + 2)
         owner = torch.arange(b, device=device).repeat_interleave(parts)
-        paths = tour[owner].gather(1, place)
+        paths = tour[owner[:, None], place]
         cost = self.length(fields, paths, owner)
         return Cut(self.substate(fields, paths, owner), owner, cost, place)
 
@@ -113,9 +113,8 @@ class TourPolicy:
         """Tours with the better paths put in."""
         tour = torch.cat([torch.zeros_like(actions[:, :1]), actions], 1)
         inner = cut.place[:, 1:-1]
-        old = tour[cut.owner].gather(1, inner)
-        owner = cut.owner[:, None].expand_as(inner)
-        tour[owner, inner] = torch.where(better[:, None], new, old)
+        owner = cut.owner[:, None]
+        tour[owner, inner] = torch.where(better[:, None], new, tour[owner, inner])
         return tour_actions(tour)
 
 
