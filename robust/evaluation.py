@@ -5,7 +5,6 @@ All values here are maximised: the recourse maximises, the adversary minimises.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from nco.instances.core import Budget, Sense, Status
 from nco.mip.backend import Form, Limits, Watch
 from nco.mip.highs import HighsEngine, pass_model
+from nco.robust.duality import by_duality
+from nco.robust.linear import linear_optimum
 from nco.robust.model import Indices, Model
 from nco.robust.two_stage import (
     Evaluation,
@@ -25,7 +25,7 @@ from nco.robust.two_stage import (
     SecondStage,
     UnboundedRecourseError,
 )
-from nco.robust.uncertainty import BinaryForm, TooManyError
+from nco.robust.uncertainty import TooManyError
 
 if TYPE_CHECKING:
     from nco.robust.two_stage import TwoStageProblem
@@ -98,7 +98,7 @@ def _one_recourse(stage: SecondStage, x: Vector, budget: Budget) -> tuple[float,
             engine.close()
         status, found = outcome.status, outcome.x
     else:
-        status, found = _linear_optimum(pass_model(form, relaxed=True), budget)
+        status, found = linear_optimum(pass_model(form, relaxed=True), budget)
     if status is Status.OPTIMAL and found is not None:
         found = form.rounded(found)
         return form.original(form.value(found)), found
@@ -132,7 +132,7 @@ def _linear_recourses(
             if len(rows):
                 highs.changeRowsBounds(len(rows), rows, low, high)
             highs.changeColsCost(len(columns), columns, -stage.q)
-        status, found = _linear_optimum(highs, budget)
+        status, found = linear_optimum(highs, budget)
         if status is Status.OPTIMAL and found is not None:
             y[b] = np.clip(found, stage.lower, stage.upper)
             values[b] = float(stage.q @ y[b]) + stage.offset + float(stage.p @ x)
@@ -140,33 +140,6 @@ def _linear_recourses(
             # Without solution, unbounded, or out of time: the full answer.
             values[b], y[b] = _one_recourse(stage, x, budget)
             highs = None
-
-
-def _linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
-    # Small linear programs by the hundred: a thread each, as engines have, would cost more
-    # than the solve.
-    from highspy import HighsModelStatus as Code
-
-    if budget.left() <= 0.0:
-        return Status.UNKNOWN, None
-    if math.isfinite(budget.left()):
-        highs.setOptionValue("time_limit", highs.getRunTime() + budget.left() + 0.01)
-    # HiGHS refuses another number of threads than the first one asked for in this thread,
-    # which may have been the caller's; zero takes what is there.
-    highs.setOptionValue("threads", 0)
-    highs.run()
-    code = highs.getModelStatus()
-    if code == Code.kOptimal:
-        return Status.OPTIMAL, np.array(highs.getSolution().col_value)
-    if code in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
-        highs.setOptionValue("presolve", "off")
-        highs.run()
-        code = highs.getModelStatus()
-        if code == Code.kOptimal:
-            return Status.OPTIMAL, np.array(highs.getSolution().col_value)
-        if code in (Code.kUnbounded, Code.kUnboundedOrInfeasible):
-            return Status.UNBOUNDED, None
-    return (Status.INFEASIBLE if code == Code.kInfeasible else Status.UNKNOWN), None
 
 
 # ----------------------------------------------------------------------- cutting planes
@@ -238,7 +211,7 @@ class CutProgram:
 
     def _optimum(self, budget: Budget) -> tuple[Vector, float] | None:
         if self._highs is not None:
-            status, x = _linear_optimum(self._highs, budget)
+            status, x = linear_optimum(self._highs, budget)
             return None if status is not Status.OPTIMAL or x is None else (x[self.xi], x[self.z])
         assert self._engine is not None
         outcome = self._engine.solve(
@@ -355,168 +328,6 @@ def by_listing(
     return Evaluation(x, first + best[0], low, best[1], best[2], sampled=sampled)
 
 
-# ------------------------------------------------------------------------------ duality
-
-
-def by_duality(
-    problem: TwoStageProblem, x: Vector, budget: Budget, form: BinaryForm
-) -> Evaluation | None:
-    """The worst case of a linear recourse whose right-hand sides depend on the scenario.
-
-    The value is concave in xi, so a vertex is worst; in the dual of the recourse each binary
-    of the set's binary form meets one linear term, and the product is exact between the
-    term's bounds (B. Zeng and L. Zhao, Solving two-stage robust optimization problems using a
-    column-and-constraint generation method, Operations Research Letters 41, 2013, have the
-    primal-dual form of it). None where the dual is unbounded, so that there are no bounds.
-
-    Raises
-    ------
-    InfeasibleRecourseError
-        When there is no recourse in some scenario.
-    TimeoutError
-        When the budget ends before any scenario is known.
-    """
-    affine = problem.affine
-    base = affine.at(form.base)
-    # Row activities that y must bring about, ``moved + move u``.
-    moved = affine.h_xi @ form.base - base.T @ x
-    move = affine.h_xi @ form.matrix
-    for j, more in affine.T_xi.items():
-        move = move - np.outer(more @ x, form.matrix[j])
-    duals = _Duals(affine, moved, move)
-    if not duals.bounded(budget):
-        _feasible_everywhere(problem, x, budget, form, moved, move)
-        return None
-    slope = (affine.p_xi.T @ x + affine.offset_xi) @ form.matrix
-    constant = float(base.p @ x) + base.offset
-    found = duals.worst(form, slope, budget)
-    if found is None:
-        raise TimeoutError("out of time in the worst case.")
-    u, low = found
-    xi = form.base + form.matrix @ u
-    values, ys = problem.recourse_at(x, xi, Budget())
-    if math.isnan(values[0, 0]):
-        raise InfeasibleRecourseError(xi)
-    first = problem.first.value(x)
-    value = first + float(values[0, 0])
-    return Evaluation(x, value, min(value, first + constant + low), xi, ys[0, 0])
-
-
-class _Duals:
-    """The dual of ``max q y, row_lower + g <= W y <= row_upper + g``, g = moved + move u."""
-
-    def __init__(self, affine: Any, moved: Vector, move: Vector):
-        self.move = move
-        self.model = Model()
-        upper, lower = np.isfinite(affine.row_upper), np.isfinite(affine.row_lower)
-        alpha = self.model.add_columns(int(upper.sum()))
-        beta = self.model.add_columns(int(lower.sum()))
-        above, below = np.isfinite(affine.upper), np.isfinite(affine.lower)
-        mu = self.model.add_columns(int(above.sum()))
-        nu = self.model.add_columns(int(below.sum()))
-        eye = sparse.identity(len(affine.q), format="csr")
-        W = sparse.csr_array(affine.W)
-        self.columns = np.concatenate([alpha, beta, mu, nu])
-        matrix = sparse.hstack([W[upper].T, -W[lower].T, eye[above].T, -eye[below].T])
-        self.model.add_rows(matrix, self.columns, affine.q, affine.q)
-        self.cost = np.concatenate([
-            (affine.row_upper + moved)[upper], -(affine.row_lower + moved)[lower],
-            affine.upper[above], -affine.lower[below],
-        ])  # fmt: skip
-        none = np.zeros((len(mu) + len(nu), move.shape[1]))
-        #: What binary k meets: terms [k, columns].
-        self.terms = np.vstack([move[upper], -move[lower], none]).T
-        self.low = np.zeros(len(self.terms))
-        self.high = np.zeros(len(self.terms))
-
-    def bounded(self, budget: Budget) -> bool:
-        """Find the bounds of the terms; False where there are none."""
-        form = Form(self.model.mip(Sense.MINIMIZE))
-        highs = pass_model(form, relaxed=True)
-        every = np.arange(form.n, dtype=np.int32)
-        for k, term in enumerate(self.terms):
-            if not term.any():
-                continue
-            for sign in (1.0, -1.0):
-                highs.changeColsCost(form.n, every, sign * term)
-                status, _ = _linear_optimum(highs, budget)
-                if status is Status.UNKNOWN:
-                    raise TimeoutError("out of time in the worst case.")
-                if status is not Status.OPTIMAL:
-                    return False
-                value = sign * highs.getObjectiveValue()
-                hair = 1e-7 * max(1.0, abs(value))
-                if sign > 0:
-                    self.low[k] = value - hair
-                else:
-                    self.high[k] = value + hair
-        return True
-
-    def worst(self, form: BinaryForm, slope: Vector, budget: Budget) -> tuple[Vector, float] | None:
-        """The binaries that make the recourse worst, and a lower bound of its value."""
-        model = self.model
-        model.set_cost(self.columns, self.cost)
-        count = len(self.terms)
-        u = model.add_columns(count, 0.0, 1.0, whole=True, cost=slope)
-        if len(form.rows):
-            model.add_rows(form.rows, u, -np.inf, form.row_upper)
-        met = np.flatnonzero(self.terms.any(1))
-        w = model.add_columns(len(met), np.minimum(self.low[met], 0.0),
-                              np.maximum(self.high[met], 0.0), cost=1.0)  # fmt: skip
-        eye = sparse.identity(len(met))
-        low, high = sparse.diags_array(self.low[met]), sparse.diags_array(self.high[met])
-        # w >= low u and w >= term - high (1 - u); it is minimised.
-        model.add_rows(sparse.hstack([eye, -low]), np.concatenate([w, u[met]]), 0.0, np.inf)
-        model.add_rows(
-            sparse.hstack([eye, -sparse.csr_array(self.terms[met]), -high]),
-            np.concatenate([w, self.columns, u[met]]),
-            -self.high[met],
-            np.inf,
-        )
-        engine = HighsEngine(Form(model.mip(Sense.MINIMIZE)))
-        try:
-            outcome = engine.solve(
-                Limits(budget.left(), gap=1e-8), watch=Watch(stop=budget.interrupted)
-            )
-        finally:
-            engine.close()
-        if outcome.x is None:
-            return None
-        return np.rint(outcome.x[u]), outcome.bound
-
-
-def _feasible_everywhere(
-    problem: TwoStageProblem,
-    x: Vector,
-    budget: Budget,
-    form: BinaryForm,
-    moved: Vector,
-    move: Vector,
-) -> None:
-    """Refuse a first stage that some scenario leaves without recourse."""
-    affine = problem.affine
-    r, m = affine.W.shape
-    eye = sparse.identity(r)
-    # The least total violation of rows; its dual is bounded.
-    slack = dataclasses.replace(
-        affine,
-        q=np.concatenate([np.zeros(m), -np.ones(2 * r)]),
-        W=sparse.csr_array(sparse.hstack([affine.W, eye, -eye])),
-        lower=np.concatenate([affine.lower, np.zeros(2 * r)]),
-        upper=np.concatenate([affine.upper, np.full(2 * r, np.inf)]),
-    )
-    duals = _Duals(slack, moved, move)
-    if not duals.bounded(budget):
-        raise InfeasibleRecourseError(form.base)
-    found = duals.worst(form, np.zeros(form.matrix.shape[1]), budget)
-    if found is None:
-        raise TimeoutError("out of time in the worst case.")
-    u, low = found
-    xi = form.base + form.matrix @ u
-    if low < -1e-6 and np.isnan(problem.recourse_at(x, xi, budget)[0][0, 0]):
-        raise InfeasibleRecourseError(xi)
-
-
 # ------------------------------------------------------------------------------- choice
 
 
@@ -567,7 +378,7 @@ def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vecto
     if affine.certain_value and affine.continuous:
         form = uncertainty.binary_form(LISTED)
         if form is not None:
-            found = by_duality(problem, x, budget, form)
+            found = by_duality(problem, x, budget, form, hints)
             if found is not None:
                 return found
             try:
