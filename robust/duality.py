@@ -13,6 +13,7 @@ the worst case, since penalties bound the duals loosely.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from nco.robust.two_stage import TwoStageProblem
     from nco.robust.uncertainty import BinaryForm
 
+logger = logging.getLogger("nco")
+
 Vector = NDArray[np.float64]
 #: Products of binaries and duals, beyond which terms are bounded alone.
 PRODUCTS = 100_000
@@ -47,9 +50,7 @@ class _Limits:
 
     def __init__(self, affine: Recourse, x: Vector):
         self.moved: Vector = -(affine.T @ x)
-        self.move: Vector = affine.h_xi.toarray()
-        for j, more in affine.T_xi.items():
-            self.move[:, j] -= more @ x
+        self.move: Vector = -affine.slopes(x, np.zeros(len(affine.q)))
 
 
 class _Duals:
@@ -331,7 +332,7 @@ def by_duality(
     InfeasibleRecourseError
         When there is no recourse in some scenario.
     TimeoutError
-        When the budget ends before any scenario is known.
+        When the budget ends first and no recourse serves all scenarios.
     """
     affine, uncertainty = problem.affine, problem.uncertainty
     limits = _Limits(affine, x)
@@ -339,10 +340,6 @@ def by_duality(
     slope = affine.p_xi.T @ x + affine.offset_xi
     constant = float(affine.p @ x) + affine.offset
     terms = form.matrix.T @ duals.terms
-    known = None if duals.endless else _term_limits(problem, duals, terms, budget)
-    if known is None:
-        _feasible_everywhere(problem, x, budget, form, limits)
-        return None
 
     def linear(xi: Vector) -> tuple[float, Vector] | None:
         status, value, pi = duals.value(duals.cost + xi @ duals.terms, budget)
@@ -350,21 +347,32 @@ def by_duality(
             return None
         return value + float(slope @ xi), duals.terms @ pi + slope
 
-    rng = np.random.default_rng(0)
-    starts = np.concatenate([hints[:STARTS], uncertainty.sample(STARTS, rng), form.base[None]])
-    part = budget.share(SEARCHING)
+    begun = budget.elapsed()
+    linear(form.base)
+    # Time for one recourse that serves all scenarios, which is as large as that of one.
+    main = budget.reserve(2.0 * (budget.elapsed() - begun))
+    starts = uncertainty.sample(STARTS, np.random.default_rng(0))
+    part = main.share(SEARCHING)
     found = descend(
-        linear, lambda s: uncertainty.worst_case(s)[0], starts, lambda: part.done() is not None
+        linear,
+        lambda direction: uncertainty.worst_case(direction)[0],
+        np.concatenate([hints[:STARTS], form.base[None], starts]),
+        lambda: part.done() is not None,
     )
     u, low = None, -math.inf
     if found is None or not math.isnan(found[1]):
-        u, low = _minimum(duals, form, form.matrix.T @ slope, known, budget)
+        try:
+            known = None if duals.endless else _term_limits(problem, duals, terms, main)
+            if known is None:
+                _feasible_everywhere(problem, x, main, form, limits)
+                return None
+            u, low = _minimum(duals, form, form.matrix.T @ slope, known, main)
+        except TimeoutError:
+            logger.debug("out of time in the worst case")
     low += float(slope @ form.base)
-    candidates = [] if found is None else [found[0]]
+    candidates = [form.base if found is None else found[0]]
     if u is not None:
         candidates.append(form.base + form.matrix @ u)
-    if not candidates:
-        raise TimeoutError("out of time in the worst case.")
     points = np.array(candidates)
     values, ys = problem.recourse_at(x, points, Budget())
     if np.isnan(values[0]).any():
@@ -377,7 +385,7 @@ def by_duality(
         return out
     whole = static_recourse(problem, x, Budget())
     if whole is None:
-        return out
+        raise TimeoutError("out of time in the worst case.")
     # What can be checked again in no time is what one recourse guarantees.
     return dataclasses.replace(out, guaranteed=min(value, whole[1]), policies=whole[0][None])
 

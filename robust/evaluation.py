@@ -225,7 +225,7 @@ class CutProgram:
 def guaranteed(problem: TwoStageProblem, x: Vector, policies: Vector) -> float:
     """What the best of fixed recourses [k, m] brings in every scenario, maximised.
 
-    Their rows must not depend on the scenario.
+    They must be recourses in every scenario.
     """
     program = CutProgram(problem)
     for y in policies:

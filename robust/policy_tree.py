@@ -62,12 +62,7 @@ def _attack(search: Search, x: Vector, theta: float, policies: Vector) -> Vector
     for y in policies:
         linear, constant = affine.linear(x, y)
         options = [(-linear, theta - constant)]
-        activity = affine.T @ x + affine.W @ y
-        slope = -affine.h_xi.toarray()
-        for j, more in affine.T_xi.items():
-            slope[:, j] += more @ x
-        for j, more in affine.W_xi.items():
-            slope[:, j] += more @ y
+        activity, slope = affine.T @ x + affine.W @ y, affine.slopes(x, y)
         for i in rows:
             if np.isfinite(affine.row_upper[i]):
                 options.append((slope[i], activity[i] - affine.row_upper[i]))

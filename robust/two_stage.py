@@ -253,6 +253,14 @@ class Recourse:
             self.whole,
         )
 
+    def slopes(self, x: Vector, y: Vector) -> Vector:
+        """What a unit of each entry of xi adds to rows less their limits, at x and y [r, k]."""
+        out = -self.h_xi.toarray()
+        for parts, columns in ((self.T_xi, x), (self.W_xi, y)):
+            for j, more in parts.items():
+                out[:, j] += more @ columns
+        return np.asarray(out)
+
     def linear(self, x: Vector, y: Vector) -> tuple[Vector, float]:
         """The objective of fixed x and y as ``linear xi + constant``."""
         slope = self.p_xi.T @ x + self.q_xi.T @ y + self.offset_xi
@@ -610,8 +618,7 @@ class TwoStageProblem(TwoStageInstance):
             for policy in policies:
                 if len(policy) != len(y):
                     return [f"a policy has {len(policy)} numbers, expected {len(y)}"]
-            if not self.affine.certain_rows:
-                return ["policies need second-stage rows that no scenario changes"]
+                problems += self._in_every_scenario(x, np.array(policy, dtype=float))
         stage = self.stage(xi)
         for what, z in [("y", y), *(("policy", np.array(p, dtype=float)) for p in policies or [])]:
             problems += _columns(what, z, stage.lower, stage.upper, stage.whole)
@@ -625,6 +632,20 @@ class TwoStageProblem(TwoStageInstance):
         except InfeasibleRecourseError as error:
             problems.append(str(error).rstrip("."))
         return problems
+
+    def _in_every_scenario(self, x: Vector, y: Vector) -> list[str]:
+        """What is wrong with rows in the scenarios that are worst for fixed x and y."""
+        affine = self.affine
+        slopes = affine.slopes(x, y)
+        moved = np.flatnonzero((slopes != 0.0).any(1))
+        low = high = affine.T @ x + affine.W @ y
+        low, high = low.copy(), high.copy()
+        for i in moved:
+            low[i] += self.uncertainty.worst_case(slopes[i])[1]
+            high[i] -= self.uncertainty.worst_case(-slopes[i])[1]
+        name, none = "second-stage row", np.full(len(low), np.inf)
+        rows = _rows(name, low, affine.row_lower, none) + _rows(name, high, -none, affine.row_upper)
+        return [f"{row} in some scenario" for row in rows]
 
 
 def _flat(prefix: str, part: Any) -> dict[str, Any]:
