@@ -82,6 +82,11 @@ class Model:
                     module.bfloat16()
         return replace(self, network=network)
 
+    def of_regions(self) -> Model | None:
+        """The same network deciding regions, where the policy can take them out of solutions."""
+        policy = getattr(self.policy, "regions", None)
+        return None if policy is None else replace(self, policy=policy)
+
     def rates(self, state: State) -> tuple[Tensor | None, Tensor]:
         """Log-probabilities of the actions.
 
@@ -446,6 +451,7 @@ def improve(
     actions: Tensor,
     *,
     sizes: tuple[int, int] = (10, 100),
+    other: Conqueror | None = None,
     rounds: int | None = None,
     seed: int = 0,
     stop: Callable[[], bool] = never,
@@ -466,6 +472,9 @@ def improve(
         Recorded actions [b, steps] of solutions.
     sizes
         Smallest and largest number of nodes in a part; each round draws one.
+    other
+        What has every second round on average, where it can cut: another way to take parts
+        out and to decide them, of half as many nodes.
     rounds
         Largest number of rounds.
     seed
@@ -475,7 +484,6 @@ def improve(
     on_round
         Called after every round with its number and the solutions.
     """
-    policy = conqueror.policy
     fields = {k: v.to(conqueror.device) for k, v in fields.items()}
     actions = actions.to(conqueror.device)
     generator = torch.Generator(conqueror.device).manual_seed(seed)
@@ -485,19 +493,25 @@ def improve(
         # Short parts are cheap and often improved; log-uniform sizes balance both.
         share = float(torch.rand((), generator=generator, device=conqueror.device))
         size = round(low * (high / low) ** share)
-        cut = policy.cut(fields, actions, size, generator)
+        turn, cut = conqueror, None
+        if other is not None and bool(
+            torch.rand((), generator=generator, device=conqueror.device) < 0.5
+        ):
+            turn, cut = other, other.policy.cut(fields, actions, size // 2, generator)
+        if cut is None:
+            turn, cut = conqueror, conqueror.policy.cut(fields, actions, size, generator)
         if cut is None:
             break
         whole = True
         try:
-            new = conqueror.conquer(cut, stop)
+            new = turn.conquer(cut, stop)
         except Stopped as stopped:
             if stopped.parts is None:
                 break
             whole, new = False, stopped.parts
             cut = cut.first(len(new))
-        better = policy.part_cost(fields, cut, new) <= cut.cost
-        actions = policy.paste(fields, actions, cut, new, better)
+        better = turn.policy.part_cost(fields, cut, new) <= cut.cost
+        actions = turn.policy.paste(fields, actions, cut, new, better)
         number += whole
         if on_round is not None:
             on_round(number, actions)

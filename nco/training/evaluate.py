@@ -75,7 +75,8 @@ def evaluate(
     begin = time.perf_counter()
     actions = construct(model, fields, **options)
     if rounds:
-        actions = improve(model, fields, actions, rounds=rounds, sizes=sizes)
+        other = model.of_regions()
+        actions = improve(model, fields, actions, rounds=rounds, sizes=sizes, other=other)
     cost = model.policy.cost({k: v.to(model.device) for k, v in fields.items()}, actions)
     seconds = time.perf_counter() - begin
     # Costs of problems that are maximised are negative.

@@ -110,7 +110,13 @@ def relabel(
             there = {k: v.to(model.device) for k, v in given.items()}
             actions = choose(model.policy, there, before, actions)
         actions = improve(
-            model, given, actions, sizes=sizes, rounds=rounds, seed=seed * 1_000_003 + begin
+            model,
+            given,
+            actions,
+            sizes=sizes,
+            other=model.of_regions(),
+            rounds=rounds,
+            seed=seed * 1_000_003 + begin,
         )
         new = teacher.labels(some, actions.cpu())
         write_labels(parts.path(begin), problem, pack({k: v.numpy() for k, v in new.items()}))
