@@ -146,6 +146,7 @@ _EXPERTS = (
     ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed")),
     ("pyvrp", _search("ovrp", "pyvrp", 1000, "ovrp-mixed")),
     ("ruin-recreate", _search("ovrp", "ruin-recreate", 20_000, "ovrp-mixed")),
+    ("prize-tour", _search("op", "prize-tour", 5000, "op-mixed")),
     ("pyvrp", _search("op", "pyvrp", 1000, "op-mixed")),
     ("prize-tour", _search("pctsp", "prize-tour", 5000, "pctsp-mixed")),
     ("pyvrp", _search("pctsp", "pyvrp", 1000, "pctsp-mixed")),
