@@ -105,6 +105,14 @@ class FacilityLocation(TwoStageInstance):
         )
         eye = sparse.identity(m, format="csr")
         none = sparse.csr_array((m, n))
+
+        def recourse(x: NDArray[Any], xi: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+            from nco.robust.transport import transport_recourse
+
+            costs, shipped, unmet = transport_recourse(c, s, p, d + e * xi, x)
+            y = np.concatenate([shipped.reshape(*costs.shape, n * m), unmet], axis=-1)
+            return -costs, y
+
         return TwoStageProblem(
             name=self.name,
             sense=Sense.MINIMIZE,
@@ -122,6 +130,7 @@ class FacilityLocation(TwoStageInstance):
                 h_xi=sparse.vstack([sparse.diags_array(e), sparse.csr_array((n, m))]),
             ),
             uncertainty=BudgetSet(m, float(self.gamma)),
+            oracle=recourse,
         )  # fmt: skip
 
     @classmethod
