@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -306,19 +308,10 @@ def read_labels(spec: str) -> Labels:
         instance.
     """
     path, *recipe = spec.rsplit(":", 2) if spec.count(":") >= 2 else [spec]
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LabelError(f"{path}: no labels: {' '.join(str(error).split())}") from None
-    if isinstance(loaded, np.ndarray):
-        fields: Arrays = {"tour": loaded}
-    else:
-        fields = {k: loaded[k] for k in loaded.files}
+    fields = _load(path)
     first, meta_n = 0, None
     if "meta" in fields:
-        meta = json.loads(str(fields.pop("meta")))
-        if meta.get("format") != 1:
-            raise LabelError(f"{path}: label format {meta.get('format')} is not known; update nco")
+        meta = _meta(path, fields.pop("meta"))
         problem, first, meta_n = meta["problem"], meta.get("first", 0), meta.get("n")
         recipe = recipe or ([meta["recipe"], str(meta["seed"])] if "recipe" in meta else [])
     elif recipe and recipe[0] in RECIPES:
@@ -330,7 +323,7 @@ def read_labels(spec: str) -> Labels:
         )
     try:
         count, n = unpack(fields, meta_n)
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, TypeError):
         raise LabelError(f"{path}: holds no solutions (tour or chosen)") from None
     stored = tuple(name for name in fields if name not in SOLUTIONS)
     source: dict[str, Any] = {"n": n}
@@ -341,8 +334,73 @@ def read_labels(spec: str) -> Labels:
             raise LabelError(f"{path}: seed {recipe[1]!r} is not a whole number")
         source = {"recipe": recipe[0], "seed": int(recipe[1]), "first": first, "n": n}
         fields = {**draw(recipe[0], int(recipe[1]), first, count, n), **fields}
+    check_arrays(path, problem, fields, count, n)
     check_labels(path, problem, fields)
     return Labels(problem, fields, digest(problem, fields), source, stored)
+
+
+def _load(path: str) -> Arrays:
+    """All arrays of a file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"tour": loaded}
+        with loaded:
+            return {k: loaded[k] for k in loaded.files}
+    except (OSError, ValueError, EOFError, BadZipFile, ZlibError) as error:
+        raise LabelError(f"{path}: no labels: {' '.join(str(error).split())}") from None
+
+
+def _meta(path: str, text: NDArray[Any]) -> dict[str, Any]:
+    """What a label file says of itself."""
+    try:
+        meta = dict(json.loads(str(text)))
+        if meta["format"] != 1:
+            raise LabelError(f"{path}: label format {meta['format']} is not known; update nco")
+        _ = meta["problem"] + meta.get("recipe", "")
+        numbers = [meta.get("first", 0), meta.get("n", 1), meta["seed"] if "recipe" in meta else 0]
+    except LabelError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabelError(f"{path}: its meta data is not a label file's: {error!r}") from None
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise LabelError(f"{path}: first, n and seed in its meta data are not whole numbers")
+    return meta
+
+
+def check_arrays(path: str, problem: str, fields: Arrays, count: int, n: int) -> None:
+    """Refuse arrays that are not those of so many instances of size n with solutions.
+
+    What arrays a problem has is known by its recipes.
+
+    Raises
+    ------
+    LabelError
+        Naming the array.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for recipe, (what, _) in RECIPES.items():
+        if what == problem:
+            shapes |= {k: v.shape[1:] for k, v in draw(recipe, 0, 0, 1, n).items()}
+    every = "tour" if "tour" in fields else "chosen"
+    shapes |= {name: (n,) for name in {every, *fields} if name in SOLUTIONS}
+    if problem in ("op", "pctsp", "spctsp"):  # tours through some customers
+        shapes["tour"] = fields["tour"].shape[1:] if every == "tour" else (n,)
+    for name, shape in shapes.items():
+        if name not in fields:
+            raise LabelError(f"{path}: has no {name}, which labels of {problem} need")
+        array = fields[name]
+        # Lists of edges have any length.
+        wanted = (array.shape[1], *shape[1:]) if name == "edges" and array.ndim > 1 else shape
+        if array.shape != (count, *wanted):
+            raise LabelError(f"{path}: {name} has the shape {array.shape}, not {(count, *wanted)}")
+        if array.dtype.kind not in ("biu" if name in SOLUTIONS else "iuf"):
+            raise LabelError(f"{path}: {name} holds no numbers that are understood: {array.dtype}")
+        if not np.isfinite(array).all():
+            bad = int(np.argmin(np.isfinite(array).reshape(count, -1).all(1)))
+            raise LabelError(f"{path}: {name} of label {bad} is not finite")
+        if name in ("start", "chosen") and not np.isin(array, (0, 1)).all():
+            raise LabelError(f"{path}: {name} is not made of truth values")
 
 
 def unpack(fields: Arrays, n: int | None) -> tuple[int, int]:
@@ -358,6 +416,8 @@ def unpack(fields: Arrays, n: int | None) -> tuple[int, int]:
     """
     main = "tour" if "tour" in fields else "chosen"
     size = n or fields[main].shape[1]
+    if fields[main].ndim != 2:
+        raise IndexError(main)
     for name in ("start", "chosen"):
         bits = fields.get(name)
         if bits is not None and bits.dtype == np.uint8 and bits.shape[1] == -(-size // 8):

@@ -79,3 +79,59 @@ def test_bad_labels_are_named_in_one_line(tmp_path: Path) -> None:
         read_labels(str(tmp_path / "c.npz"))
     with pytest.raises(LabelError, match="no labels"):
         read_labels(str(tmp_path / "missing.npz"))
+
+
+TOURS = np.tile(np.arange(6), (3, 1))
+POINTS = np.random.default_rng(0).random((3, 6, 2))
+PACKED: dict[str, np.ndarray] = {
+    "chosen": np.zeros((3, 6), dtype=bool), "values": np.ones((3, 6)), "weights": np.ones((3, 6)),
+    "capacity": np.ones(3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields", "text"),
+    [
+        ("tsp", {"tour": TOURS}, "has no coords, which labels of tsp need"),
+        ("tsp", {"tour": TOURS, "coords": POINTS[:2]}, r"coords has the shape \(2, 6, 2\)"),
+        ("tsp", {"tour": TOURS[:, :5], "coords": POINTS}, r"not \(3, 5, 2\)"),
+        ("tsp", {"tour": TOURS, "coords": POINTS * np.nan}, "coords of label 0 is not finite"),
+        ("tsp", {"tour": TOURS, "coords": POINTS.astype(str)}, "coords holds no numbers"),
+        ("tsp", {"tour": TOURS / 1.0, "coords": POINTS}, "tour holds no numbers"),
+        ("tsp", {"tour": TOURS[0], "coords": POINTS}, "holds no solutions"),
+        ("atsp", {"tour": TOURS, "matrix": np.ones((3, 6, 5))}, r"not \(3, 6, 6\)"),
+        ("knapsack", {**PACKED, "chosen": PACKED["chosen"] - 1}, "chosen is not made of truth"),
+        ("knapsack", {**PACKED, "capacity": np.ones((3, 1))}, r"capacity has the shape \(3, 1\)"),
+    ],
+)
+def test_arrays_that_are_no_instances_are_named_in_one_line(
+    problem: str, fields: dict[str, np.ndarray], text: str, tmp_path: Path
+) -> None:
+    write_labels(tmp_path / "a.npz", problem, fields)
+    with pytest.raises(LabelError, match=text) as caught:
+        read_labels(str(tmp_path / "a.npz"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_file_that_was_cut_or_changed_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_labels(path, "tsp", {"tour": TOURS}, recipe="tsp-uniform", seed=5)
+    data = path.read_bytes()
+    changed = bytearray(data)
+    changed[data.index(b"tour.npy") + 40] ^= 255
+    for spoilt in (data[:10], data[:-30], data[: len(data) // 2], bytes(changed), b""):
+        path.write_bytes(spoilt)
+        with pytest.raises(LabelError, match=r"a\.npz: no labels: ") as caught:
+            read_labels(str(path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "meta", ["{", "[1]", "{}", '{"format": 1}', '{"format": 2, "problem": "tsp"}',
+             '{"format": 1, "problem": "tsp", "recipe": "tsp-uniform"}',
+             '{"format": 1, "problem": "tsp", "recipe": "tsp-uniform", "seed": -1}'],
+)  # fmt: skip
+def test_meta_data_that_is_not_understood_is_one_line(meta: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", meta=np.array(meta), tour=TOURS)
+    with pytest.raises(LabelError, match=r"a\.npz: (.*meta data|label format 2)"):
+        read_labels(str(tmp_path / "a.npz"))
