@@ -196,6 +196,7 @@ def decode(
     *,
     beam: int = 1,
     sample: torch.Generator | None = None,
+    first: int = 0,
     stop: Callable[[], bool] = never,
 ) -> Tensor:
     """Recorded actions [b, steps] of the likeliest, or of sampled, decisions.
@@ -211,6 +212,8 @@ def decode(
         cheaper one is kept.
     sample
         Draw actions instead of taking the likeliest (beam 1 only).
+    first
+        How many likelier ones the first action leaves aside.
     stop
         Asked before every step.
 
@@ -230,6 +233,8 @@ def decode(
         if not state.dense and len(records) % 8 == 0:
             state = state.compact(policy.markers)
         rows, rates = model.rates(state)
+        if first and not records:
+            rates = only(rates, first)
         if beam == 1:
             if sample is not None:
                 noise = torch.empty_like(rates).exponential_(generator=sample)
@@ -267,6 +272,15 @@ def decode(
         out.append(record.gather(1, line)[:, 0])
         line = parent.gather(1, line)
     return torch.stack(out[::-1], 1)
+
+
+def only(rates: Tensor, rank: int) -> Tensor:
+    """Log-probabilities [b, m] of the action of that rank alone, or of the last one allowed."""
+    top = rates.topk(min(rank + 1, rates.shape[1]), dim=1)
+    allowed = (~torch.isneginf(top.values)).sum(1, keepdim=True)
+    at = (allowed - 1).clamp_min(0)
+    out = torch.full_like(rates, -torch.inf)
+    return out.scatter_(1, top.indices.gather(1, at), top.values.gather(1, at))
 
 
 def merge(key: Tensor, price: Tensor, score: Tensor, beam: int) -> tuple[Tensor, Tensor]:
@@ -389,7 +403,8 @@ def construct(
     beam
         Beam width; 1 is greedy.
     views
-        Number of views that are decoded; the best solution counts.
+        Number of views that are decoded; the best solution counts. Beyond those that the
+        network can tell apart, each takes the next likeliest action first.
     samples
         Number of solutions sampled in addition; the best counts.
     seed
@@ -419,7 +434,10 @@ def construct(
         some = {k: v[part] for k, v in fields.items()}
         best: Tensor | None = None
         for turn in range(views + samples):
-            start = policy.start(some, turn if turn < views else 0)
+            # Samples are drawn from view 0.
+            number = turn if turn < views else 0
+            first, view = divmod(number, policy.views) if policy.views else (0, number)
+            start = policy.start(some, view)
             new = policy.record(
                 start,
                 decode(
@@ -427,6 +445,7 @@ def construct(
                     start,
                     beam=beam if turn < views else 1,
                     sample=generator if turn >= views else None,
+                    first=first,
                     stop=stop,
                 ),
             )

@@ -50,6 +50,11 @@ class PlaneFrame:
         """Features per row."""
         return 4 if self.distances else 2
 
+    @property
+    def views(self) -> int:
+        """Symmetries of the square that are left in what is shown."""
+        return (1 if self.reflect else 2) if self.rotate else 8
+
     def edges(self, state: State) -> None:
         """Nothing is shown of pairs."""
 

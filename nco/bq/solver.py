@@ -133,7 +133,9 @@ class BQ(BatchSolver):
     beam
         Beam width; 1 is greedy.
     views
-        Number of equivalent views that are decoded; the best counts.
+        Number of ways to begin that are decoded; the best counts. Tours begin at other nodes,
+        the plane is turned and flipped, and where that changes nothing, the next likeliest
+        first decisions are taken.
     samples
         Number of solutions sampled in addition; the best counts.
     k

@@ -311,6 +311,11 @@ class Policy(Solutions, Protocol):
         """Whether steps show what was not known before, so that each is taken once."""
         ...
 
+    @property
+    def views(self) -> int:
+        """How many views the network can tell apart; 0 where there is no limit."""
+        ...
+
     def start(self, fields: Fields, view: int = 0) -> State:
         """The whole instances as states; other views are equivalent ways to begin."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nco.bq.decoding import Model, construct, decode, improve
+from nco.bq.decoding import Model, construct, decode, improve, only
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.solver import stack_fields
@@ -287,7 +287,7 @@ def test_beams_views_and_samples_give_feasible_solutions(name: str) -> None:
     instances, fields = case.batch(9, range(4))
     m = model(case.policy)
     greedy = case.policy.cost(fields, construct(m, fields))
-    for options in ({"beam": 6}, {"views": 3}, {"samples": 3, "seed": 1}):
+    for options in ({"beam": 6}, {"views": 3}, {"samples": 3, "seed": 1}, {"beam": 3, "views": 3}):
         if case.policy.online:
             with pytest.raises(ValueError, match="decoded once"):
                 construct(m, fields, **options)
@@ -358,3 +358,37 @@ def test_prizes_that_were_not_shown_change_no_decision() -> None:
         b.nodes.scatter_(1, action[:, None, None].expand(-1, -1, a.nodes.shape[2]), chosen)
         going = policy.mask(a).any(1)
         a, b = (policy.step(s, action).where(going, s) for s in (a, b))
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"spctsp"}))
+def test_eight_views_are_eight_attempts(name: str) -> None:
+    # Whatever the network sees in a frame of its own would be the same eight times.
+    case, policy = CASES[name], CASES[name].policy
+    _, fields = case.batch(20, range(6))
+    m = model(policy)
+    costs = [policy.cost(fields, construct(m, fields, views=v)) for v in (1, 2, 4, 8)]
+    for before, after in pairwise(costs):
+        assert bool((after <= before + 1e-9).all())
+    assert bool((costs[-1] < costs[0] - 1e-9).any())
+
+
+def test_only_the_action_of_a_rank_is_left() -> None:
+    rates = torch.tensor(
+        [[-1.0, -3.0, -2.0, -torch.inf], [-torch.inf, 0.0, -torch.inf, -torch.inf]]
+    )
+    assert only(rates, 1).argmax(1).tolist() == [2, 1]
+    assert only(rates, 9).argmax(1).tolist() == [1, 1]
+    assert torch.isneginf(only(rates, 1)).sum(1).tolist() == [3, 3]
+
+
+def test_symmetries_count_as_views_only_where_the_network_sees_them() -> None:
+    cvrp = load_policy("cvrp").POLICY
+    policies = [cvrp(), cvrp(reflect=False), cvrp(rotate=False, reflect=False)]
+    assert [policy.views for policy in policies] == [1, 2, 8]
+    _, fields = CASES["cvrp"].batch(9, range(3))
+    for policy in policies:
+        shown = [policy.features(policy.start(fields, view)) for view in range(8)]
+        for a, b in combinations(shown[: policy.views], 2):
+            assert not torch.allclose(a, b, atol=1e-3)
+        for a in shown[policy.views :]:
+            assert any(torch.allclose(a, b, atol=1e-3) for b in shown[: policy.views])

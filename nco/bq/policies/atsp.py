@@ -24,6 +24,8 @@ class ATSPPolicy(MatrixFrame, TourPolicy):
     #: What it reads of an instance.
     fields = ("matrix",)
     directed = True
+    #: Every view starts elsewhere.
+    views = 0
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at one node, which is also the destination.

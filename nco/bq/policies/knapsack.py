@@ -21,6 +21,7 @@ class SelectionPolicy:
 
     markers = 0
     actions_per_node = 1
+    views = 1
     edge_dim = 0
     online = False
     #: The field that holds what items are worth.

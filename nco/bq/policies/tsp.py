@@ -138,6 +138,8 @@ class TSPPolicy(PlaneFrame, TourPolicy):
     name = "tsp"
     #: What it reads of an instance.
     fields = ("coords",)
+    #: Every view starts elsewhere.
+    views = 0
 
     @property
     def regions(self) -> TSPRegions:
