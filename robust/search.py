@@ -24,8 +24,10 @@ from nco.instances.core import (
     spawn_seed,
 )
 from nco.instances.registry import backends
+from nco.instances.two_stage import as_numbers
 from nco.mip.backend import Form, Limits, Watch, settle
 from nco.robust.masters import Master
+from nco.robust.model import Model
 from nco.robust.two_stage import (
     Evaluation,
     InfeasibleRecourseError,
@@ -187,7 +189,7 @@ class Search:
         if outcome.status is Status.INFEASIBLE:
             self.infeasible = bounds
             return None
-        if outcome.status is Status.UNBOUNDED and bounds:
+        if outcome.status is Status.UNBOUNDED:
             raise UnboundedRecourseError(
                 "the problem is unbounded; give its columns or rows limits."
             )
@@ -217,6 +219,22 @@ class Search:
             "lasted": round(self.budget.elapsed() - started, 4),
         })  # fmt: skip
         logger.debug("%s: %s", method, self.rows[-1])
+
+    def excluded(self) -> bool:
+        """Whether the first stage's own rows and bounds leave nothing."""
+        model = Model()
+        self.problem.add_first_stage(model)
+        form = Form(model.mip())
+        outcome = settle(form)
+        if outcome is None:
+            engine = self.engine(form, seed=self.seed)
+            try:
+                outcome = engine.solve(
+                    Limits(self.budget.left(), gap=1.0), watch=Watch(stop=self.budget.interrupted)
+                )
+            finally:
+                engine.close()
+        return outcome.status is Status.INFEASIBLE
 
     def trivial(self) -> None:
         """Evaluate the first stage that does nothing, where that is allowed."""
@@ -300,8 +318,9 @@ class RobustSolver:
                 search.keep(np.asarray(start["xi"], dtype=float))
                 search.evaluate(np.asarray(start["x"], dtype=float), "start")
             stopped = self.run(search)
-        status = None
+        status, more = None, {}
         if search.best is None:
+            more = self.blame(search)
             status = Status.INFEASIBLE if search.infeasible else Status.UNKNOWN
             if search.infeasible:
                 stopped = Stop.PROVED
@@ -318,8 +337,30 @@ class RobustSolver:
         return tracker.result(
             stopped, status=status, params=self.params(), versions=self.versions(),
             extra={"iterations": search.rows, "seconds": search.spent,
-                   "scenarios": len(search.scenarios)},
+                   "scenarios": len(search.scenarios), **more},
         )  # fmt: skip
+
+    def blame(self, search: Search) -> dict[str, Any]:
+        """Find out why there is no first stage: its own rows, or scenarios, which are logged."""
+        if search.tracker.done() is not None:
+            return {}
+        if search.refused is None and search.excluded():
+            search.infeasible = True
+            return {}
+        if not (search.infeasible and search.scenarios):
+            return {}
+        shown = ", ".join(
+            np.array2string(xi, precision=6, separator=", ", threshold=12, edgeitems=6,
+                            max_line_width=10_000)
+            for xi in search.scenarios[:3]
+        )  # fmt: skip
+        others = len(search.scenarios) - 3
+        logger.warning(
+            "%s: no first stage has a recourse in all of these scenarios: %s%s.",
+            search.tracker.instance.name or search.problem.problem, shown,
+            f" and {others} more" if others > 0 else "",
+        )  # fmt: skip
+        return {"infeasible": [as_numbers(xi) for xi in search.scenarios]}
 
     def params(self) -> Mapping[str, Any]:
         """The parameters, for the result."""

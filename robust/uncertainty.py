@@ -14,6 +14,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -315,8 +317,12 @@ class BudgetSet(UncertaintySet):
 
     def __post_init__(self) -> None:
         """Validate."""
-        if self.dimension < 1:
-            raise ValueError(f"dimension = {self.dimension} < 1 not understood.")
+        size: Any = self.dimension
+        gamma: Any = self.gamma
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"dimension = {size!r} not understood; a whole number > 0.")
+        if not isinstance(gamma, Real):
+            raise ValueError(f"gamma = {gamma!r} is not a number.")
         if self.gamma < 0:
             raise ValueError(f"the uncertainty set is empty: gamma = {self.gamma} < 0.")
         if not self.gamma <= self.dimension:
@@ -1001,23 +1007,28 @@ class Intersection(Composite):
 
     @property
     def finite(self) -> bool:  # type: ignore[override]
-        """Whether a part lists its scenarios."""
-        return any(isinstance(p, FiniteScenarios) for p in self.parts)
+        """Whether a part is."""
+        return any(p.finite for p in self.parts)
 
     def contains(self, xi: Vector, tolerance: float = TOLERANCE) -> bool:
         """Whether all parts contain it."""
         return all(p.contains(xi, tolerance) for p in self.parts)
 
+    @cached_property
     def _listed(self) -> Vector | None:
-        """The scenarios, where one part lists its own."""
+        """The scenarios, where a part has finitely many and they can be listed."""
         for part in self.parts:
-            if isinstance(part, FiniteScenarios):
-                return np.array([xi for xi in part.points if self.contains(xi)])
+            if part.finite:
+                try:
+                    points = part.vertices()
+                except TooManyError:
+                    continue
+                return np.array([xi for xi in points if self.contains(xi)])
         return None
 
     def sample(self, count: int, rng: np.random.Generator) -> Vector:
         """Scenarios of the parts that are in all, and mixtures of extreme ones."""
-        listed = self._listed()
+        listed = self._listed
         if listed is not None:
             return listed[rng.integers(len(listed), size=count)]
         drawn = [xi for p in self.parts for xi in p.sample(count, rng) if self.contains(xi)]
@@ -1030,7 +1041,7 @@ class Intersection(Composite):
 
     def vertices(self, most: int = 10_000) -> Vector:
         """Of the joint rows, or the common ones of listed scenarios."""
-        listed = self._listed()
+        listed = self._listed
         if listed is not None:
             if len(listed) > most:
                 raise TooManyError(f"there are more than {most} scenarios.")
@@ -1045,18 +1056,23 @@ class Intersection(Composite):
         ).vertices(most)
 
     def add_to(self, model: Model) -> Indices:
-        """The parts' columns and rows; plain boxes and budgets share the first columns."""
-        xi = self.parts[0].add_to(model)
+        """The parts' columns and rows; rows alone of parts that need no columns of their own."""
         eye = sparse.identity(self.dimension)
-        for part in self.parts[1:]:
-            if isinstance(part, Polyhedron):
-                model.add_rows(part.A, xi, part.row_lower, part.row_upper)
-                model.add_rows(eye, xi, part.lower, part.upper)
-            elif isinstance(part, Box):
-                model.add_rows(eye, xi, part.lower, part.upper)
-            else:
+        plain = [p for p in self.parts if _plain(p)]
+        others = [p for p in self.parts if not _plain(p)]
+        first, *rest = [*others, *plain]
+        xi = first.add_to(model)
+        for part in rest:
+            if not _plain(part):
                 own = part.add_to(model)
                 model.add_rows(sparse.hstack([eye, -eye]), np.concatenate([xi, own]), 0.0, 0.0)
+                continue
+            alone = Model()
+            part.add_to(alone)
+            mip = alone.mip()
+            model.add_rows(eye, xi, mip.lower, mip.upper)
+            if mip.m:
+                model.add_rows(mip.A, xi, mip.row_lower, mip.row_upper)
         return xi
 
     def worst_case(self, linear: Vector) -> tuple[Vector, float]:
@@ -1066,6 +1082,13 @@ class Intersection(Composite):
     def separate(self, xi: Vector) -> tuple[Vector, float] | None:
         """The first part's row that does not hold."""
         return next((c for c in (p.separate(xi) for p in self.parts) if c is not None), None)
+
+
+def _plain(part: UncertaintySet) -> bool:
+    """Whether a set is rows and bounds of its entries."""
+    return isinstance(part, (Box, Polyhedron)) or (
+        isinstance(part, BudgetSet) and not part.cardinality
+    )
 
 
 def from_dict(values: dict[str, Any]) -> UncertaintySet:
@@ -1086,13 +1109,17 @@ def from_dict(values: dict[str, Any]) -> UncertaintySet:
         "product": Product,
         "intersection": Intersection,
     }
+    if not isinstance(values, dict):
+        raise ValueError(f"uncertainty set {values!r} not understood; give a table with its type.")
     values = dict(values)
     kind = values.pop("type", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"uncertainty set {kind!r} not understood; known: {', '.join(kinds)}.")
-    if kind == "factors" and isinstance(values.get("factors"), dict):
+    if kind == "factors" and "factors" in values:
         values["factors"] = from_dict(values["factors"])
     if "parts" in values:
+        if not isinstance(values["parts"], list):
+            raise ValueError("parts are a list of uncertainty sets.")
         values["parts"] = [from_dict(part) for part in values["parts"]]
     try:
         return kinds[kind](**values)

@@ -1,5 +1,6 @@
 """What bad input of two-stage problems gets: one clear line or a clear status."""
 
+import dataclasses
 import json
 import logging
 
@@ -10,6 +11,8 @@ import nco
 from nco import Budget
 from nco.cli import main
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
+from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
+from nco.robust.uncertainty import BudgetSet
 
 KNAPSACK = "2 9 1\n 5 2 3 4 6\n 7 3 2 5 8\n"
 CAPITAL = "3 2 2 7.5 0\n4 6\n1 2\n0.5 0.5\n0.2 0.8\n1 0\n0.4 0.6\n"
@@ -134,3 +137,55 @@ def test_an_interval_survives_json():
     assert result.evaluation == "interval"
     assert nco.Result.from_json(result.to_json()).objective == result.objective
     assert json.loads(result.to_json())["solution"]["policies"]
+
+
+def _stock(**changes):
+    """Order x of two goods, at most 8 boxes; buy what is missing when demands are known."""
+    parts = {
+        "sense": "minimize",
+        "first_stage": FirstStage(
+            c=[5.0, 4.0], A=[[1.0, 1.0]], row_lower=[1.0], row_upper=[8.0], upper=[8.0, 8.0],
+            whole=True,
+        ),
+        "recourse": Recourse(
+            q=[15.0, 12.0], T=np.eye(2), W=np.eye(2), row_lower=[2.0, 1.0],
+            h_xi=np.diag([4.0, 3.0]),
+        ),
+        "uncertainty": BudgetSet(2, 1.0),
+    }  # fmt: skip
+    return TwoStageProblem(**{**parts, **changes})
+
+
+EVERY = ["two-stage", "ccg", "k-adaptability", "static", "nominal", "scenario"]
+
+
+@pytest.mark.parametrize("solver", EVERY)
+def test_a_first_stage_that_its_rows_exclude_is_infeasible_for_every_method(solver):
+    first = FirstStage(c=[5.0, 4.0], A=[[1.0, 1.0]], row_lower=[20.0], upper=[8.0, 8.0])
+    result = nco.solve(_stock(first_stage=first), solver=solver, time_limit=60)
+    assert result.status is nco.Status.INFEASIBLE
+    assert result.solution is None
+    assert "infeasible" not in result.extra
+
+
+@pytest.mark.parametrize("solver", EVERY)
+def test_an_unbounded_recourse_is_refused_by_every_method(solver):
+    recourse = Recourse(q=[-15.0, 12.0], T=np.eye(2), W=np.eye(2), row_lower=[2.0, 1.0])
+    with pytest.raises(ValueError, match="unbounded"):
+        nco.solve(_stock(recourse=recourse), solver=solver, time_limit=60)
+
+
+@pytest.mark.parametrize("solver", ["two-stage", "ccg"])
+def test_no_recourse_is_reported_with_the_scenarios(solver, caplog):
+    first = FirstStage(c=[5.0, 4.0], A=[[1.0, 1.0]], row_upper=[3.0], upper=[8.0, 8.0], whole=True)
+    recourse = dataclasses.replace(_stock().recourse, upper=np.ones(2))
+    problem = _stock(first_stage=first, recourse=recourse)
+    with caplog.at_level(logging.WARNING, logger="nco"):
+        result = nco.solve(problem, solver=solver, time_limit=60)
+    assert result.status is nco.Status.INFEASIBLE
+    (text,) = [r.getMessage() for r in caplog.records]
+    assert "no first stage has a recourse in all of these scenarios: [" in text
+    # No order of three boxes at most serves them all.
+    named = np.array(result.extra["infeasible"])
+    every = np.array([(a, b) for a in range(4) for b in range(4 - a)], dtype=float)
+    assert np.isnan(problem.recourse_at(every, named)[0]).any(1).all()

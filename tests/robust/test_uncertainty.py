@@ -1,0 +1,137 @@
+"""Every uncertainty set keeps the promises that methods rely on."""
+
+import numpy as np
+import pytest
+
+from nco.robust.model import Model
+from nco.robust.uncertainty import (
+    Box,
+    BudgetSet,
+    Ellipsoid,
+    FactorModel,
+    FiniteScenarios,
+    Intersection,
+    Polyhedron,
+    Product,
+    TooManyError,
+    _optimum,
+    from_dict,
+)
+
+LOADINGS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+ROUND, BUDGET = (
+    Ellipsoid(np.array([1.0, 2.0]), np.array([[1.0, 0.2], [0.0, 2.0]])),
+    BudgetSet(4, 1.5),
+)
+SHORT = Box(np.zeros(4), np.full(4, 0.8))
+LISTED = FiniteScenarios([[0.0, 1.0], [1.0, 0.0], [0.2, 0.2]])
+#: A set, and how many vertices it has; None where there is no end of them.
+SETS = {
+    "box": (Box([0.0, 0.0, 1.0], [1.0, 2.0, 1.0]), 4),
+    "budget": (BUDGET, 17),
+    "cardinality": (BudgetSet(4, 2, cardinality=True), 11),
+    "polyhedron": (Polyhedron(np.ones((1, 3)), [1.5], lower=np.zeros(3), upper=np.ones(3)), 10),
+    "ellipsoid": (ROUND, None),
+    "scenarios": (LISTED, 3),
+    "factors": (FactorModel([1.0, 2.0, 3.0], LOADINGS, Box([-1.0, -1.0], [1.0, 1.0])), 4),
+    "round factors": (FactorModel([1.0, 2.0, 3.0], LOADINGS, ROUND), None),
+    "product": (Product((BudgetSet(2, 1.0), Box([0.0], [2.0]))), 6),
+    "round product": (Product((BudgetSet(2, 1.0), ROUND)), None),
+    "box and budget": (Intersection((SHORT, BUDGET)), 17),
+    "budget and box": (Intersection((BUDGET, SHORT)), 17),
+    "ball and box": (Intersection((ROUND, Box([0.0, 0.0], [1.5, 1.5]))), None),
+    "rows and cardinality": (
+        Intersection((
+            Polyhedron([[1.0, 1.0, 0.0, 0.0]], [1.0], lower=np.zeros(4), upper=np.ones(4)),
+            BudgetSet(4, 2, cardinality=True),
+        )), 10,
+    ),
+    "scenarios and box": (Intersection((Box([0.0, 0.0], [0.5, 1.0]), LISTED)), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_agrees_with_itself(name):
+    """Samples, projections and worst cases are inside; vertices, rows and forms give them."""
+    uncertainty, count = SETS[name]
+    rng = np.random.default_rng(0)
+    drawn = uncertainty.sample(100, rng)
+    assert drawn.shape == (100, uncertainty.dimension)
+    assert all(uncertainty.contains(xi) for xi in drawn)
+    vertices = None
+    if count is None:
+        with pytest.raises(TooManyError):
+            uncertainty.vertices()
+    else:
+        vertices = uncertainty.vertices()
+        assert len(vertices) == count
+        assert all(uncertainty.contains(xi) for xi in vertices)
+    low, high = uncertainty.bounds()
+    form = uncertainty.binary_form()
+    assert (form is None) == (count is None)
+    for _ in range(10):
+        linear = rng.normal(size=uncertainty.dimension)
+        xi, value = uncertainty.worst_case(linear)
+        assert uncertainty.contains(xi, 1e-5)
+        assert (xi >= low - 1e-5).all()
+        assert (xi <= high + 1e-5).all()
+        assert value <= (drawn @ linear).min() + 1e-6
+        if vertices is not None:
+            assert value == pytest.approx((vertices @ linear).min())
+        model = Model()
+        found = _least(model, uncertainty.add_to(model), linear)
+        if uncertainty.exact_rows:
+            assert found == pytest.approx(value, abs=1e-6)
+        else:
+            assert found <= value + 1e-6
+        if form is not None:
+            model = Model()
+            u = model.add_columns(form.matrix.shape[1], 0.0, 1.0, whole=True)
+            model.add_rows(form.rows, u, -np.inf, form.row_upper)
+            shifted = _least(model, u, form.matrix.T @ linear) + float(linear @ form.base)
+            assert shifted == pytest.approx(value, abs=1e-6)
+        near = uncertainty.project((xi + linear)[None])[0]
+        assert uncertainty.contains(near, 1e-5)
+
+
+def _least(model, columns, linear):
+    """The smallest value of a linear function of columns."""
+    if not model.columns:
+        return 0.0
+    cost = np.zeros(model.columns)
+    cost[columns] = linear
+    return float(cost @ _optimum(model, cost))
+
+
+@pytest.mark.parametrize(("values", "what"), [
+    ({"type": "ball"}, "uncertainty set 'ball' not understood; known: box, budget"),
+    ({"type": ["box"]}, "not understood; known: box"),
+    ({"type": "product", "parts": 3}, "parts are a list"),
+    ({"type": "product", "parts": [3]}, "uncertainty set 3 not understood"),
+    ({"type": "product", "parts": []}, "at least one set"),
+    ({"type": "intersection", "parts": []}, "sets of one dimension"),
+    ({"type": "factors", "mean": [0], "loadings": [[1]], "factors": 3}, "set 3 not understood"),
+    ({"type": "box", "lower": [0.0]}, "upper"),
+    ({"type": "box", "lower": [1.0], "upper": [0.0]}, "is empty: lower"),
+    ({"type": "budget", "dimension": "2", "gamma": 1}, "dimension = '2' not understood"),
+    ({"type": "budget", "dimension": 2.5, "gamma": 1}, "dimension = 2.5 not understood"),
+    ({"type": "budget", "dimension": 2, "gamma": "1"}, "gamma = '1' is not a number"),
+    ({"type": "budget", "dimension": 2, "gamma": 3}, "gamma = 3 is not within 0 and 2"),
+    ({"type": "budget", "dimension": 2, "gamma": -1}, "is empty: gamma = -1"),
+    ({"type": "scenarios", "points": []}, "is empty: there are no scenarios"),
+    ({"type": "polyhedron", "A": [[1.0, 1.0]], "row_upper": [1.0]}, "is unbounded"),
+    ({"type": "polyhedron", "A": [[1.0]], "row_upper": [1.0], "lower": [2.0]}, "is empty"),
+])  # fmt: skip
+def test_a_set_that_is_none_is_refused(values, what):
+    with pytest.raises(ValueError, match=what.replace("[", r"\[")):
+        from_dict(values)
+
+
+@pytest.mark.parametrize("parts", [
+    (Box([0.0, 0.0], [1.0, 1.0]), Box([2.0, 2.0], [3.0, 3.0])),
+    (LISTED, Box([2.0, 2.0], [3.0, 3.0])),
+    (Ellipsoid([0.0, 0.0], np.eye(2)), Box([0.9, 0.9], [3.0, 3.0])),
+])  # fmt: skip
+def test_an_intersection_of_nothing_is_empty(parts):
+    with pytest.raises(ValueError, match="the uncertainty set is empty"):
+        Intersection(parts)
