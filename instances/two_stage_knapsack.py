@@ -14,7 +14,7 @@ from nco.instances.core import Sense, as_number, frozen_array
 from nco.instances.two_stage import TwoStageInstance
 
 if TYPE_CHECKING:
-    from nco.robust.two_stage import Relaxation, TwoStageProblem
+    from nco.robust.two_stage import TwoStageProblem
 
 ARRAYS = ("profits", "degradations", "repair_weights", "weights", "outsourcing_costs")
 
@@ -117,7 +117,8 @@ class TwoStageKnapsack(TwoStageInstance):
             ),
             uncertainty=BudgetSet(n, float(self.gamma)),
             oracle=self._recourse,
-            bounder=self._bounder,
+            cutter=self._cutter,
+            switches=np.arange(n),
         )  # fmt: skip
 
     def _recourse(
@@ -129,20 +130,12 @@ class TwoStageKnapsack(TwoStageInstance):
         values, y, r = knapsack_recourse(f, d, c, t, float(self.capacity), x, xi)
         return values, np.concatenate([y, r], axis=-1).astype(np.float64)
 
-    def _bounder(
-        self,
-        lower: NDArray[np.float64],
-        upper: NDArray[np.float64],
-        xi: NDArray[np.float64],
-        target: float,
-        steps: int,
-    ) -> Relaxation:
-        from nco.robust.recourse import bound_orders
-        from nco.robust.two_stage import Relaxation
+    def _cutter(
+        self, x: NDArray[np.float64], xi: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float] | None:
+        from nco.robust.recourse import cut_of_orders
 
-        data = self._float(*ARRAYS)
-        limits = (float(self.capacity), float(self.gamma))
-        return Relaxation(*bound_orders(data, limits, lower, upper, xi, target, steps))
+        return cut_of_orders(self._float(*ARRAYS[1:]), float(self.capacity), x, xi)
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "UN", **options: Any) -> Self:

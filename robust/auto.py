@@ -15,8 +15,8 @@ from nco.robust.masters import relaxed_master, scenario_master, static_master
 from nco.robust.reformulation import reason_against
 from nco.robust.search import RobustSolver, Search
 
-#: Kicks of the local search in one round.
-KICKS = 20
+#: Kicks of the local search in one round, and its share of the time before branching.
+KICKS, LOCAL = 20, 0.05
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TwoStage(RobustSolver):
         quick = local_search.suits(problem)
         begun = budget.elapsed()
         if branching.suits(problem):
-            branching.begin(search)
+            return _branch(search)
         if reason_against(problem) is None:
             search.solve(
                 relaxed_master(problem), budget.share(0.25), gap=1e-6, by="reformulation",
@@ -66,16 +66,6 @@ class TwoStage(RobustSolver):
             begun = budget.elapsed()
             search.solve(static_master(problem), budget.share(0.15), gap=1e-4, by="static")
             search.log("static", begun)
-        if quick and branching.suits(problem):
-            begun = budget.elapsed()
-            local_search.improve(search, budget.share(0.15), kicks=KICKS)
-            search.log("local search", begun)
-            if search.tracker.done() is None and not search.closed:
-                begun = budget.elapsed()
-                done = branching.branch(search, budget.share(0.8))
-                search.log("branching", begun)
-                if done:
-                    return Stop.PROVED
         rounds = 0
         while search.tracker.done() is None and not search.closed:
             before = (search.value, search.bound, len(search.scenarios))
@@ -96,3 +86,15 @@ class TwoStage(RobustSolver):
             if not np.isfinite(search.value) and rounds > 50:
                 return None
         return Stop.PROVED if search.closed else None
+
+
+def _branch(search: Search) -> Stop | None:
+    """A bound and a first stage at once, a little local search, then the tree to its end."""
+    begun = search.budget.elapsed()
+    branching.begin(search)
+    local_search.improve(search, search.budget.share(LOCAL), kicks=0)
+    search.log("local search", begun)
+    begun = search.budget.elapsed()
+    done = branching.branch(search, search.budget)
+    search.log("branching", begun)
+    return Stop.PROVED if done else None

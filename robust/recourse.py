@@ -323,138 +323,56 @@ def knapsack_recourse(
 
 
 @njit(cache=True, nogil=True)
-def _project(xi, gamma):
-    """Move xi to the nearest scenario with entries in [0, 1] and a sum of at most gamma."""
-    total = 0.0
-    for i in range(len(xi)):
-        total += min(1.0, max(0.0, xi[i]))
-    low, high = 0.0, max(0.0, xi.max())
-    if total > gamma:
-        # The multiplier of the sum, from the side on which it is not exceeded.
-        for _ in range(50):
-            middle = 0.5 * (low + high)
-            total = 0.0
-            for i in range(len(xi)):
-                total += min(1.0, max(0.0, xi[i] - middle))
-            if total > gamma:
-                low = middle
-            else:
-                high = middle
-    else:
-        high = 0.0
-    for i in range(len(xi)):
-        xi[i] = min(1.0, max(0.0, xi[i] - high))
+def _lift(value, weight, value2, weight2, capacity, order, limit):
+    """Raise the options of items that have none as far as ``limit`` stays an upper bound."""
+    choice = np.empty(len(value), dtype=np.int64)
+    hair = 1e-9 * limit
+    for i in order:
+        first, second = limit, limit
+        if weight[i] <= capacity:
+            room = capacity - weight[i]
+            first = limit - _solve(value, weight, value2, weight2, room, choice, _SAME, np.inf)
+        if weight2[i] <= capacity:
+            room = capacity - weight2[i]
+            second = limit - _solve(value, weight, value2, weight2, room, choice, _SAME, np.inf)
+        value[i] = max(0.0, first - hair)
+        value2[i] = max(value[i], second - hair)
 
 
-@njit(cache=True, nogil=True)
-def _best_orders(p, d, t, c, f, capacity, state, xi, choice):
-    """The best decision of both stages in xi; state 0: left, 1: free, 2: taken."""
-    n = len(p)
-    v1, v2, w2 = np.empty(n), np.empty(n), np.empty(n)
-    constant = 0.0
-    for i in range(n):
-        # An order that is taken is outsourced at worst; one that is free, is left.
-        worth = f[i] if state[i] == 2 else p[i]
-        if state[i] == 2:
-            constant += p[i] - f[i]
-        v1[i] = worth - d[i] * xi[i] if state[i] else 0.0
-        v2[i] = worth if state[i] and xi[i] > 0.0 else 0.0
-        w2[i] = c[i] + t[i]
-    return constant + _solve(v1, c, v2, w2, capacity, choice, _SAME, np.inf)
+def cut_of_orders(
+    data: list[Vector], capacity: float, x: Vector, xi: Vector
+) -> tuple[Vector, float] | None:
+    """An inequality for production and repair in which x is worth no more than in xi.
 
-
-@njit(cache=True, nogil=True)
-def _bound(p, d, t, c, f, capacity, gamma, state, xi, target, steps, shares):
-    n = len(p)
-    choice = np.empty(n, dtype=np.int64)
-    point = xi.copy()
-    best = np.inf
-    aim = 1.0
-    stale = 0
-    for step in range(steps):
-        value = _best_orders(p, d, t, c, f, capacity, state, point, choice)
-        weight = 1.0 if step == 0 else 0.1
-        for i in range(n):
-            taken = 1.0 if state[i] == 2 or choice[i] > 0 else 0.0
-            shares[i] += weight * (taken - shares[i])
-        if value < best - 1e-9 * abs(value):
-            best = value
-            xi[:] = point
-            stale = 0
-        else:
-            stale += 1
-        if best <= target:
-            return best
-        if stale > 10:
-            # Too long steps: aim at less.
-            aim *= 0.5
-            stale = 0
-            point[:] = xi
-            continue
-        length = 0.0
-        for i in range(n):
-            if choice[i] == 1:
-                length += d[i] * d[i]
-        if length <= 0.0:
-            break
-        goal = max(target, best - max(aim * 0.02 * abs(best), 1e-9))
-        pace = (value - goal) / length
-        for i in range(n):
-            if choice[i] == 1:
-                point[i] += pace * d[i]
-        _project(point, gamma)
-    # Orders that are decided by what the other side would be worth.
-    for i in range(n):
-        if state[i] != 1:
-            continue
-        state[i] = 0 if shares[i] > 0.5 else 2
-        value = _best_orders(p, d, t, c, f, capacity, state, xi, choice)
-        if value <= target:
-            state[i] = 2 - state[i]
-        else:
-            state[i] = 1
-    return best
-
-
-def bound_orders(
-    data: list[Vector],
-    limits: tuple[float, float],
-    lower: Vector,
-    upper: Vector,
-    xi: Vector,
-    target: float,
-    steps: int,
-) -> tuple[float, Vector, Vector, Vector, Vector]:
-    """An upper bound of the two-stage knapsack over first stages within bounds.
-
-    In every scenario the best decision of both stages, a knapsack, is worth at least as much
-    as any of them in its worst case; projected subgradient steps lead to bad scenarios (B. T.
-    Polyak, Minimization of unsmooth functionals, 1969).
+    ``sum (f - d xi) y + d xi r`` over the orders of x is at most its largest value; the other
+    orders get the largest coefficients that keep it so, one after the other (E. Balas, Facets
+    of the knapsack polytope, Math. Programming 8, 1975).
 
     Parameters
     ----------
     data
-        Profits, degradations, repair weights, weights and outsourcing costs [n].
-    limits
-        Capacity and gamma.
-    lower, upper
-        Bounds of first stages [n].
-    xi
-        Scenario to begin with [n].
-    target
-        Ends as soon as the bound is at most this.
-    steps
-        Largest number of steps.
+        Degradations, repair weights, weights and outsourcing costs [n].
+    capacity
+        C.
+    x, xi
+        First stage and scenario [n].
 
     Returns
     -------
-    What `nco.robust.two_stage.Relaxation` holds.
+    Coefficients of y, then r [2 n], and the limit; None if nothing is worth anything.
     """
-    p, d, t, c, f = (np.ascontiguousarray(v, dtype=np.float64) for v in data)
-    state = (lower > 0.5).astype(np.int64) + (upper > 0.5)
-    point, shares = np.array(xi, dtype=np.float64), np.zeros(len(p))
-    bound = _bound(p, d, t, c, f, limits[0], limits[1], state, point, target, steps, shares)
-    return bound, point, shares, (state == 2).astype(float), (state > 0).astype(float)
+    d, t, c, f = (np.ascontiguousarray(v, dtype=np.float64) for v in data)
+    on = x > 0.5
+    value = np.where(on, np.maximum(0.0, f - d * xi), 0.0)
+    second = np.where(on & (xi > 0.0), f, value)
+    choice = np.empty(len(d), dtype=np.int64)
+    limit = _solve(value, c, second, c + t, float(capacity), choice, _SAME, np.inf)
+    if limit <= 0.0:
+        return None
+    out = np.flatnonzero(~on)
+    order = out[np.argsort(c[out], kind="stable")]
+    _lift(value, c, second, c + t, float(capacity), order, limit)
+    return np.concatenate([value, second - value]), limit
 
 
 @njit(cache=True, nogil=True)
@@ -643,5 +561,5 @@ def warm_up() -> None:
     """Compile, so that timings and labels start at full speed."""
     one: Any = np.ones(1)
     knapsack_recourse(one, one, one, one, 1.0, one, one)
-    bound_orders([one] * 5, (1.0, 1.0), 0.0 * one, one, one, 0.0, 2)
+    cut_of_orders([one] * 4, 1.0, one, 0.0 * one)
     budget_recourse(one, one, 1.0, one)

@@ -303,33 +303,10 @@ class Evaluation:
 
 #: ``(X [a, p], XI [b, k]) -> values [a, b] and y [a, b, m]``; maximised, p(xi) x included.
 Oracle = Callable[[Vector, Vector], tuple[Vector, Vector]]
-#: ``(lower [p], upper [p], xi [k], target, steps) -> Relaxation``.
-Bounder = Callable[[Vector, Vector, Vector, float, int], "Relaxation"]
+#: ``(x [p], xi [k]) -> row [m] and limit > 0``, or None without a cut.
+Cutter = Callable[[Vector, Vector], "tuple[Vector, float] | None"]
 #: ``(problem, x, budget, scenarios) -> Evaluation``.
 Evaluator = Callable[["TwoStageProblem", Vector, Budget, Vector], Evaluation]
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """How good first stages within bounds can be, maximised.
-
-    Parameters
-    ----------
-    bound
-        None of them is worth more in the worst case.
-    xi
-        The scenario that shows it [k].
-    shares
-        How often each column was taken in scenarios like that [p].
-    lower, upper
-        Bounds of those that may be worth more than the target [p].
-    """
-
-    bound: float
-    xi: Vector
-    shares: Vector
-    lower: Vector
-    upper: Vector
 
 
 class InfeasibleRecourseError(ValueError):
@@ -372,10 +349,13 @@ class TwoStageProblem(TwoStageInstance):
     evaluator
         The worst case of a first stage, if there is something better than
         `nco.robust.evaluation.worst_case`.
-    bounder
-        How good first stages within bounds can be, if that is cheap: steps from a scenario
-        to worse ones, until a bound is at most the target. For problems in which only the
-        objective depends on the scenario.
+    cutter
+        An inequality ``row y <= limit`` of the recourses of all first stages that leaves a
+        relaxed recourse of x no more than x is worth in xi; with ``switches``, first stages are
+        branched upon (`nco.robust.branching`).
+    switches
+        For every entry of a scenario the first-stage column without which it takes nothing
+        away [k].
 
     Raises
     ------
@@ -391,7 +371,8 @@ class TwoStageProblem(TwoStageInstance):
     uncertainty: UncertaintySet
     oracle: Oracle | None = None
     evaluator: Evaluator | None = None
-    bounder: Bounder | None = None
+    cutter: Cutter | None = None
+    switches: Indices | None = None
 
     def __post_init__(self) -> None:
         """Validate."""

@@ -21,6 +21,7 @@ from nco.robust.auto import TwoStage
 from nco.robust.baselines import Nominal, Scenario, Static, even_scenario, nominal_scenario
 from nco.robust.ccg import CCG
 from nco.robust.k_adaptability import KAdaptability
+from nco.robust.model import Model
 from nco.robust.policy_tree import adapt
 from nco.robust.reformulation import Reformulation
 from nco.robust.search import Search, feasible_rows
@@ -245,21 +246,34 @@ def test_the_reformulation_is_exact_for_continuous_recourse():
 
 
 @pytest.mark.parametrize("name", ["knapsack", "strong"])
-def test_bounds_of_orders_hold_for_all_first_stages_within(name):
-    instance, (every, values) = INSTANCES[name], enumeration(name)
-    problem, rng = instance.two_stage, np.random.default_rng(0)
-    for _ in range(30):
-        lower = (rng.random(5) < 0.3).astype(float)
-        upper = np.maximum(lower, rng.random(5) < 0.7)
-        inside = ((every >= lower) & (every <= upper)).all(1)
-        target = float(rng.choice(values))
-        xi = problem.uncertainty.sample(1, rng)[0]
-        found = problem.bounder(lower, upper, xi, target, 30)
-        assert found.bound >= values[inside].max() - 1e-6
-        assert problem.uncertainty.contains(found.xi)
-        # Only what is worth no more than the target may be left out.
-        out = inside & ~((every >= found.lower) & (every <= found.upper)).all(1)
-        assert (values[out] <= target + 1e-6).all()
+def test_cuts_hold_for_all_recourses_and_close_the_relaxed_one(name):
+    problem, rng = INSTANCES[name].two_stage, np.random.default_rng(0)
+    affine = problem.affine
+    every = np.array(list(itertools.product((0.0, 1.0), repeat=len(affine.q))))
+    both = every @ np.asarray(affine.W.toarray()).T
+    allowed = every[(both <= affine.row_upper - affine.T @ np.ones(problem.n) + 1e-9).all(1)]
+    for xi in problem.uncertainty.sample(20, rng):
+        x = (rng.random(problem.n) < 0.6).astype(float)
+        x[rng.integers(problem.n)] = 1.0
+        row, limit = problem.cutter(x, xi)
+        assert limit > 0.0
+        assert (allowed @ row).max() <= limit * (1.0 + 1e-9)
+        # The best relaxed recourse of x under the cut is worth no more than the best whole one.
+        stage = problem.stage(xi)
+        model = Model()
+        y = model.add_columns(len(stage.q), stage.lower, stage.upper, cost=stage.q)
+        model.add_rows(stage.W, y, stage.row_lower, stage.row_upper - stage.T @ x)
+        relaxed = HighsEngine(Form(model.mip())).solve(Limits())
+        model.add_rows(row[None], y, -np.inf, limit)
+        cut = HighsEngine(Form(model.mip())).solve(Limits())
+        value = problem.recourse_at(x, xi)[0][0, 0]
+        assert -relaxed.objective >= value - 1e-6
+        assert -cut.objective == pytest.approx(value, rel=1e-6)
+
+
+def test_nothing_to_produce_gives_no_cut():
+    problem = INSTANCES["knapsack"].two_stage
+    assert problem.cutter(np.zeros(problem.n), np.zeros(problem.n)) is None
 
 
 @pytest.mark.parametrize("name", ["knapsack", "strong"])
@@ -273,14 +287,69 @@ def test_branching_proves_the_optimum(name):
     assert search.bound == pytest.approx(search.value, rel=1e-5)
 
 
+@pytest.mark.parametrize("distribution", ["UN", "WC", "ASC", "SC"])
+def test_branching_agrees_with_generation(distribution):
+    instance = TwoStageKnapsack.generate(
+        8, seed=5, distribution=distribution, budget_factor=0.15, delta=1.0
+    )
+    expected = CCG().solve(instance, Budget(600))
+    assert expected.status is Status.OPTIMAL
+    found = TwoStage().solve(instance, Budget(600))
+    assert found.status is Status.OPTIMAL
+    assert found.objective == pytest.approx(expected.objective, rel=2e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.7, 5.0])
+def test_branching_takes_any_budget(gamma):
+    instance = TwoStageKnapsack.generate(5, seed=8, distribution="ASC").replace(gamma=gamma)
+    search = search_of(instance)
+    assert branching.branch(search, search.budget)
+    every = [np.array(x, dtype=float) for x in itertools.product((0, 1), repeat=5)]
+    best = max(instance.two_stage.worst_case(x).value for x in every)
+    assert search.value == pytest.approx(best, rel=1e-6)
+
+
+@functools.cache
+def orders_and_their_optimum():
+    instance = TwoStageKnapsack.generate(12, seed=6, distribution="SC", budget_factor=0.2)
+    known = TwoStage().solve(instance, Budget(600))
+    assert known.status is Status.OPTIMAL
+    return instance, known
+
+
 def test_an_ended_tree_has_a_valid_bound():
-    instance = TwoStageKnapsack.generate(14, seed=5, distribution="SC")
-    known = CCG(relaxed=False).solve(instance, Budget(600, iterations=2))
+    instance, known = orders_and_their_optimum()
     search = search_of(instance)
     search.trivial()
     search.budget.interrupt()
+    branching.begin(search)
     assert not branching.branch(search, search.budget)
+    assert math.isfinite(search.bound)
     assert search.bound >= known.objective
+
+
+@pytest.mark.parametrize("calls", [1, 3, 10, 40])
+def test_a_tree_that_ends_anywhere_has_a_valid_bound(calls, monkeypatch):
+    instance, known = orders_and_their_optimum()
+    search = search_of(instance)
+    search.trivial()
+    solve, count = branching._Relaxation.solve, itertools.count(1)
+
+    def interrupting(self, *bounds):
+        if next(count) == calls:
+            search.budget.interrupt()
+        return solve(self, *bounds)
+
+    monkeypatch.setattr(branching._Relaxation, "solve", interrupting)
+    branching.branch(search, search.budget)
+    assert search.bound >= known.objective * (1 - 1e-9)
+    assert search.value <= known.objective * (1 + 1e-6)
+
+
+def test_other_problems_are_not_branched_upon():
+    assert branching.suits(INSTANCES["knapsack"].two_stage)
+    assert not branching.suits(sites())
+    assert not branching.suits(BUDGETING.two_stage)
 
 
 # -------------------------------------------------------------------- uncertain rows
