@@ -213,14 +213,14 @@ def gather_parts(part: Tensor, count: int) -> tuple[Tensor, Tensor]:
     ----------
     part
         Number of the part that every place of a row belongs to [b, m], below ``count``; -1
-        for none. At least one place belongs to a part.
+        for none.
     count
         Parts of a row at most.
 
     Returns
     -------
-    The row of every part that has places [parts], rows ascending, and its places in
-    ascending order [parts, width], filled up with -1.
+    The parts that have places, ascending, as row * count + part [parts], and their places
+    in ascending order [parts, width], filled up with -1.
     """
     b, m = part.shape
     row = torch.arange(b, device=part.device)[:, None] * count
@@ -231,9 +231,9 @@ def gather_parts(part: Tensor, count: int) -> tuple[Tensor, Tensor]:
     begin = sizes.cumsum(0) - sizes
     which = torch.arange(len(number), device=part.device).repeat_interleave(sizes)
     slot = torch.arange(len(order), device=part.device) - begin[which]
-    place = part.new_full((len(number), int(sizes.max())), -1)
+    place = part.new_full((len(number), int(sizes.max()) if len(sizes) else 0), -1)
     place[which, slot] = order % m
-    return number // count, place
+    return number, place
 
 
 class Solutions(Protocol):

@@ -146,7 +146,7 @@ def test_stages_improve_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made: SPCTSP = nco.generate("spctsp", 40, seed=2)
     curve = pctsp.everyone(made.public())
     monkeypatch.setitem(pctsp.DIVIDER.starts, "insertion", lambda *_: curve)
-    solver = UDC(weights=str(small("pctsp", tmp_path)), size=12, stages=20)
+    solver = UDC(weights=str(small("pctsp", tmp_path)), size=12, stages=60)
     result = solver.solve(made, Budget(target=0.0))
     assert result.stopped is Stop.FINISHED
     assert result.extra["expected"] < made.public().objective(curve)

@@ -147,7 +147,8 @@ class RoutesPolicy(PlaneFrame):
         group = group.masked_fill(~known, -1)
         if few and not around:
             group = group.masked_fill(group > 0, -1)
-        owner, place = gather_parts(group, steps)
+        number, place = gather_parts(group, steps)
+        owner = number // steps
         taken = actions[owner[:, None], place.clamp_min(0)].masked_fill(place < 0, -1)
         return owner, taken, place
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nco.bq.imitation import OPTeacher, op_priority
 from nco.bq.plane import PlaneFrame, points_of
-from nco.bq.state import Cut, Fields, State
+from nco.bq.state import Cut, Fields, State, gather_parts
 
 #: Worth of the whole length limit, in largest prizes: of equal prizes the shorter way wins.
 TIE = 1e-9
@@ -40,8 +40,10 @@ class SubsetPolicy(PlaneFrame):
         """The scalar [b] of whole instances: what is left of the limit, or still due."""
 
     @abstractmethod
-    def left_of_part(self, fields: Fields, path: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """The scalar [b] of parts of tours.
+    def used(
+        self, fields: Fields, path: Tensor, owner: Tensor, first: Tensor, last: Tensor
+    ) -> Tensor:
+        """What parts of tours use up of the limit, or collect of what is due [parts].
 
         Parameters
         ----------
@@ -49,8 +51,10 @@ class SubsetPolicy(PlaneFrame):
             As for `start`.
         path
             Tours [b, m] from the depot on, filled up with the depot.
+        owner
+            The tour of every part [parts].
         first, last
-            Places of the parts' ends [b, 1].
+            Places of the parts' ends [parts].
         """
 
     @abstractmethod
@@ -154,53 +158,120 @@ class SubsetPolicy(PlaneFrame):
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> Cut | None:
-        """One path of up to ``size`` inner nodes of every tour, from a random place.
+        """Paths of up to ``size`` inner nodes of every tour, from a random place.
 
-        It has whatever the rest of the tour leaves of the limit, or makes due, and may go
-        through any customer that the rest of the tour does not visit.
+        Of a tour that is no longer than that, one path, of any length, which may go through
+        all customers that the rest of the tour does not visit. Longer tours are cut into
+        paths of that size; each may also go through the customers that the tour leaves out
+        and to which its nodes are the nearest. Every path may use as much of the limit as
+        it does now, or has to collect as much; what the whole tour leaves of the limit, or
+        collects beyond what is due, is handed to one of its paths.
         """
         b, steps = actions.shape
         device = actions.device
-        count = (actions > 0).sum(1, keepdim=True)
         path = torch.nn.functional.pad(actions.clamp_min(0), (1, 1))
-        share = torch.rand(2, b, 1, generator=generator, device=device)
-        # Of a tour that is no longer than that, any part.
-        inner = (share[0] * (count + 1)).long().clamp_max(count)
-        inner = torch.where(count > size, size, inner)
-        first = (share[1] * (count - inner + 1)).long().clamp_max(count - inner)
-        last = first + inner + 1
-        place = torch.arange(steps + 2, device=device)
-        inside = (place > first) & (place < last)
-        left = self.left_of_part(fields, path, first, last)
-        n = fields["coords"].shape[1]
-        taken = torch.zeros(b, n, dtype=torch.int64, device=device)
-        taken = taken.scatter_add_(1, path, (~inside & (path > 0)).long())
-        free = torch.arange(1, n, device=device).expand(b, -1)
-        begin, end = path.gather(1, first), path.gather(1, last)
-        customers = torch.where(taken[:, 1:] > 0, -1, free)
-        state = self.substate(fields, begin, end, customers, left)
-        owner = torch.arange(b, device=device)
-        cut = Cut(state, owner, left, torch.cat([first, last], 1))
-        order = (~inside).to(torch.int8).argsort(dim=1, stable=True)
-        old = torch.where(inside, path, -1).gather(1, order)[:, :steps]
+        count = (actions > 0).sum(1)
+        share = torch.rand(3, b, generator=generator, device=device)
+        short = count <= size
+        inner = torch.where(short, (share[0] * (count + 1)).long().clamp_max(count), size)
+        # The first begins anywhere before its own length, so that ends are always others.
+        room = torch.where(short, count - inner, (count - inner).clamp_max(size))
+        begin = (share[1] * (room + 1)).long().clamp_max(room)
+        parts = torch.where(short, 1, (count + 1 - begin) // (inner + 1))
+        # Of every tour one part is handed what is over.
+        lucky = (share[2] * parts).long().clamp_max(parts - 1)
+        owner = torch.arange(b, device=device).repeat_interleave(parts)
+        before = parts.cumsum(0) - parts
+        number = torch.arange(len(owner), device=device) - before[owner]
+        first = begin[owner] + number * (inner[owner] + 1)
+        last = first + inner[owner] + 1
+        own = self.used(fields, path, owner, first, last)
+        every = torch.arange(b, device=device)
+        whole = self.used(fields, path, every, 0 * every, 0 * every + steps + 1)
+        over = self.left(fields) - whole
+        left = own + over[owner] * (number == lucky[owner])
+        part, inside = self._parts_of_nodes(fields, path, begin, inner, parts)
+        have, row = gather_parts(part, steps + 2)
+        at = before[have // (steps + 2)] + have % (steps + 2)
+        customers = row.new_full((len(owner), row.shape[1]), -1)
+        customers[at] = row
+        ends = [path[owner, place][:, None] for place in (first, last)]
+        state = self.substate(fields, *ends, customers, left, owner)
+        cut = Cut(state, owner, left, torch.stack([first, last], 1))
+        have, row = gather_parts(inside, steps + 2)
+        at = before[have // (steps + 2)] + have % (steps + 2)
+        old = row.new_full((len(owner), row.shape[1]), -1)
+        old[at] = path[owner[at, None], row.clamp_min(0)].masked_fill(row < 0, -1)
         return replace(cut, cost=self.part_cost(fields, cut, old))
+
+    @staticmethod
+    def _parts_of_nodes(
+        fields: Fields, path: Tensor, begin: Tensor, inner: Tensor, parts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The part of every node that may be decided again [b, n], and of every place [b, m].
+
+        Parameters
+        ----------
+        fields, path
+            As for `used`.
+        begin, inner, parts
+            Place of the first part's end, inner nodes of a part, and parts of each tour [b].
+        """
+        b, n = fields["coords"].shape[:2]
+        step = torch.arange(path.shape[1], device=path.device) - begin[:, None]
+        part = torch.div(step, inner[:, None] + 1, rounding_mode="floor")
+        ends = (step % (inner[:, None] + 1) == 0) | (part < 0) | (part >= parts[:, None])
+        part = part.masked_fill(ends, -1)
+        # One is added where a node is in no part, and all is taken off again below.
+        nodes = torch.zeros(b, n, dtype=torch.int64, device=path.device)
+        nodes.scatter_(1, path, torch.where(part >= 0, part + 2, 1))
+        nodes[:, 0] = 1
+        out = nodes - 2
+        for row in (nodes == 0).any(1).nonzero()[:, 0].tolist():
+            free = (nodes[row] == 0).nonzero()[:, 0]
+            out[row, free] = 0
+            if int(parts[row]) > 1:
+                visited = (out[row] >= 0) & (nodes[row] > 0)
+                known = visited.nonzero()[:, 0]
+                points = fields["coords"][row].double()
+                out[row, free] = out[row, known[nearest_points(points[known], points[free])]]
+        return out, part
 
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
     ) -> Tensor:
         """Tours with the better paths put in."""
-        first, last = cut.place[:, :1], cut.place[:, 1:]
-        place = torch.arange(1, actions.shape[1] + 1, device=actions.device)
-        head = torch.where(place <= first, actions, -1)
-        tail = torch.where(place >= last, actions, -1)
-        # A path that was ended by choice tells its destination, which the tail has.
-        new = new.masked_fill(new == cut.state.index[:, 1:2], -1)
-        changed = torch.cat([head, new, tail], 1)
-        old = torch.nn.functional.pad(actions, (0, changed.shape[1] - actions.shape[1]), value=-1)
-        whole = torch.where(better[:, None], changed, old)
-        width = int((whole >= 0).sum(1).max())
-        order = (whole < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        return whole.gather(1, order)
+        b, steps = actions.shape
+        owner, (first, last) = cut.owner, cut.place.unbind(1)
+        # A path that was ended by choice tells its destination, which the tour has.
+        new = new.masked_fill((new == cut.state.index[:, 1:2]) | ~better[:, None], -1)
+        # What is taken out lies between the ends of better parts.
+        edge = torch.zeros(b, steps + 2, dtype=torch.int64, device=actions.device)
+        edge.index_put_((owner, first + 1), better.long(), accumulate=True)
+        edge.index_put_((owner, last), -better.long(), accumulate=True)
+        gone = edge.cumsum(1)[:, 1:-1] > 0
+        place = torch.arange(1, steps + 1, device=actions.device).expand(b, -1)
+        key = place.double().masked_fill(gone | (actions < 0), torch.inf)
+        groups = int(torch.bincount(owner, minlength=b).max())
+        slot = torch.arange(len(owner), device=actions.device) - torch.searchsorted(owner, owner)
+        grid = actions.new_full((b, groups, new.shape[1]), -1)
+        grid[owner, slot] = new
+        where = torch.full(grid.shape, torch.inf, dtype=torch.float64, device=actions.device)
+        fraction = torch.arange(1, new.shape[1] + 1, device=actions.device) / (new.shape[1] + 1)
+        where[owner, slot] = first[:, None] + fraction.double()
+        nodes = torch.cat([actions, grid.flatten(1)], 1)
+        key = torch.cat([key, where.flatten(1).masked_fill(grid.flatten(1) < 0, torch.inf)], 1)
+        nodes = nodes.masked_fill(torch.isinf(key), -1)
+        order = key.argsort(dim=1, stable=True)[:, : int((nodes >= 0).sum(1).max())]
+        return nodes.gather(1, order)
+
+
+def nearest_points(known: Tensor, points: Tensor) -> Tensor:
+    """Which of the known points [m, 2] is the nearest to each of some points [k]."""
+    from scipy.spatial import cKDTree
+
+    found = cKDTree(known.cpu().numpy()).query(points.cpu().numpy())[1]
+    return torch.as_tensor(found, device=points.device)
 
 
 @dataclass(frozen=True)
@@ -221,12 +292,13 @@ class OPPolicy(SubsetPolicy):
         """The length limits [b]."""
         return fields["max_length"].double()
 
-    def left_of_part(self, fields: Fields, path: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """What the rest of the tours leaves of the limit."""
+    def used(
+        self, fields: Fields, path: Tensor, owner: Tensor, first: Tensor, last: Tensor
+    ) -> Tensor:
+        """Their lengths."""
         legs = torch.linalg.vector_norm(points_of(fields, path).diff(dim=1), dim=2)
         far = torch.nn.functional.pad(legs.cumsum(1), (1, 0))
-        length = (far.gather(1, last) - far.gather(1, first))[:, 0]
-        return self.left(fields) - far[:, -1] + length
+        return far[owner, last] - far[owner, first]
 
     def _fitting(self, state: State) -> State:
         """Without the customers from which the destination is too far away."""

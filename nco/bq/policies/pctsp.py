@@ -45,11 +45,13 @@ class PCTSPPolicy(SubsetPolicy):
         """The minimum prizes [b]."""
         return prize_due(fields)
 
-    def left_of_part(self, fields: Fields, path: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """What the rest of the tours leaves due."""
-        place = torch.arange(path.shape[1], device=path.device)
-        outside = path.masked_fill((place > first) & (place < last), 0)
-        return self.left(fields) - self.total(fields, self.collected, outside)
+    def used(
+        self, fields: Fields, path: Tensor, owner: Tensor, first: Tensor, last: Tensor
+    ) -> Tensor:
+        """The prizes that they collect between their ends."""
+        prizes = fields[self.collected].double().gather(1, path) * (path > 0)
+        total = prizes.cumsum(1)
+        return total[owner, last - 1] - total[owner, first]
 
     def features(self, state: State) -> Tensor:
         """Coordinates in the frame of the ends; expected prizes, what is due, and penalties."""
