@@ -58,31 +58,56 @@ class OrOptConqueror:
     Parameters
     ----------
     policy
-        Measures tours of the instances.
+        Measures tours of the instances: a `CostPolicy`, perhaps with regions.
     kicks
         Kicks per node of a part.
     """
 
-    policy: CostPolicy
+    policy: Any
     kicks: float = 3.0
 
     device = torch.device("cpu")
 
     def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
-        """New paths [parts, m] through the nodes of those cut out."""
+        """New paths [parts, m] through the nodes of those cut out, -1 where they are shorter."""
         index = cut.state.index.numpy()
+        link = np.zeros_like(index)
+        if not cut.state.dense:
+            link = cut.state.nodes[..., -1].long().abs().numpy()
         assert cut.state.owner is not None
         owner = cut.state.owner.tolist()
-        new = np.empty((len(index), index.shape[1] - 2), dtype=np.int64)
+        new = np.full((len(index), index.shape[1] - 2), -1, dtype=np.int64)
         for row, nodes in enumerate(index):
             if stop():
                 raise Stopped(torch.from_numpy(new[:row]) if row else None)
-            path = np.r_[nodes[0], nodes[2:], nodes[1]]
-            new[row] = path[self._order(self.policy.distances[owner[row]], path, row)][1:-1]
+            known = np.flatnonzero(nodes >= 0)
+            known = np.r_[known[0], known[2:], known[1]]
+            path, ways = nodes[known], link[row, known]
+            order = self._order(self.policy.distances[owner[row]], path, ways, row)
+            # A fixed way is told by the end where it is entered.
+            passed = np.r_[
+                False, (ways[order[:-1]] > 0) & (path[order[1:]] + 1 == ways[order[:-1]])
+            ]
+            taken = path[order[~passed]][1:-1]
+            new[row, : len(taken)] = taken
         return torch.from_numpy(new)
 
-    def _order(self, distances: Distances, path: NDArray[Any], seed: int) -> NDArray[Any]:
-        """Places of the path's nodes in a better order, ends as they are."""
+    def _order(
+        self, distances: Distances, path: NDArray[Any], ways: NDArray[Any], seed: int
+    ) -> NDArray[Any]:
+        """Places of the path's nodes in a better order, ends and fixed ways as they are.
+
+        Parameters
+        ----------
+        distances
+            The instance's costs.
+        path
+            Node numbers in the order they have now [m].
+        ways
+            One more than the other end of the fixed way that a node is an end of, else 0 [m].
+        seed
+            Seed of the kicks.
+        """
         from nco.classical.local_search import Costs, LocalSearch
 
         m = len(path)
@@ -92,16 +117,23 @@ class OrOptConqueror:
         if m < 5 or not scale > 0.0:
             return same
         costs /= scale
-        # The way from last to first closes the tour at a price that no detour outweighs.
-        costs[m - 1, 0] = -float(m)
+        # The way from last to first closes the tour at a price that no detour outweighs;
+        # so are fixed ways, whose first end stands before the second.
+        head = np.flatnonzero((ways[:-1] > 0) & (path[1:] + 1 == ways[:-1]))
+        head = np.r_[head, m - 1]
+        tail = (head + 1) % m
+        costs[head, tail] = -float(m)
         if not self.policy.directed:
-            costs[0, m - 1] = -float(m)
+            costs[tail, head] = -float(m)
         search = LocalSearch(Costs.of_matrix(costs), same, seed=seed, heat=0.0)
         search.descend()
         search.perturb(round(self.kicks * m))
         tour = search.tour
-        at = int(np.flatnonzero(tour == 0)[0])
-        tour = np.roll(tour, -at)
+        tour = np.roll(tour, -int(np.flatnonzero(tour == 0)[0]))
         if tour[-1] != m - 1:
             tour = np.r_[tour[0], tour[:0:-1]]
-        return tour if tour[-1] == m - 1 else same
+        place = np.empty(m, dtype=np.int64)
+        place[tour] = same
+        gap = place[tail[:-1]] - place[head[:-1]]
+        kept = (gap == 1) if self.policy.directed else (np.abs(gap) == 1)
+        return tour if tour[-1] == m - 1 and kept.all() else same

@@ -51,6 +51,9 @@ class UDC(BatchSolver):
         Starts that are improved together; the best counts.
     size
         Nodes in a part; 0 for what suits the problem.
+    regions
+        Share of the stages whose parts of tours are regions around a place of the plane, not
+        consecutive nodes, where there is room for such.
     divider
         For divide = "network": folder of a run of `nco.udc.train`.
     neighbors
@@ -71,6 +74,7 @@ class UDC(BatchSolver):
     stages: int = 0
     samples: int = 1
     size: int = 0
+    regions: float = 0.5
     divider: str = ""
     neighbors: int = 50
     weights: str = ""
@@ -85,6 +89,8 @@ class UDC(BatchSolver):
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
             raise ValueError(f"size = {self.size} < 4 not understood.")
+        if not 0.0 <= self.regions <= 1.0:
+            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
         if self.conquer not in CONQUERORS:
             known = ", ".join(CONQUERORS)
             raise ValueError(f"conquer {self.conquer!r} not understood; known: {known}.")
@@ -103,6 +109,8 @@ class UDC(BatchSolver):
             return f"there is no divider for {instance.problem}"
         if self.conquer == "bq":
             return self._bq.supports(divider.plan(instance) if divider.plan else instance)
+        if getattr(instance, "restricted", False):
+            return "knows no fixed or missing edges"
         if instance.problem in ("tsp", "atsp"):
             return None
         return f"or-opt conquers tsp and atsp, not {instance.problem}"
@@ -230,11 +238,14 @@ class UDC(BatchSolver):
         ]
 
     def _conqueror(self, policy: str, instances: Sequence[Instance[Any]]) -> Conqueror:
+        from nco.udc.regions import with_regions
+
         if self.conquer == "bq":
-            return self._bq.model(policy)
+            model = self._bq.model(policy)
+            return dataclasses.replace(model, policy=with_regions(model.policy, self.regions))
         from nco.udc.conquer import CostPolicy, OrOptConqueror
 
-        return OrOptConqueror(CostPolicy(instances))
+        return OrOptConqueror(with_regions(CostPolicy(instances), self.regions))
 
     def _large(
         self,

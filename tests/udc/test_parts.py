@@ -8,11 +8,14 @@ import pytest
 import torch
 
 import nco
+from nco.bq.decoding import apply, finished
 from nco.bq.policies import load_policy
 from nco.bq.policies.mtsp import route_lengths
 from nco.bq.solver import stack_fields
 from nco.bq.state import gather_parts
+from nco.classical.insertion import insertion
 from nco.udc.dividers import load_divider
+from nco.udc.regions import RegionPolicy
 
 from .largest import Largest
 
@@ -32,9 +35,10 @@ def starts(problem: str, n: int, count: int = 2, **options: Any) -> tuple[Any, A
 
 def test_places_are_gathered_by_part() -> None:
     part = torch.tensor([[1, -1, 0, 1, 1], [-1, 3, -1, 3, -1]])
-    owner, place = gather_parts(part, 4)
-    assert owner.tolist() == [0, 0, 1]
+    number, place = gather_parts(part, 4)
+    assert number.tolist() == [0, 1, 7]
     assert place.tolist() == [[2, -1, -1], [0, 3, 4], [1, 3, -1]]
+    assert gather_parts(torch.full((2, 3), -1), 4)[1].shape == (0, 0)
 
 
 @pytest.mark.parametrize("problem", ["cvrp", "ovrp", "mtsp"])
@@ -74,17 +78,109 @@ def test_the_longest_of_the_other_routes() -> None:
             assert float(cut.state.scalar[part, 1]) == pytest.approx(max(others))
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "ovrp", "mtsp"])
+@pytest.mark.parametrize("problem", ["tsp", "cvrp", "ovrp", "mtsp", "op", "pctsp"])
 def test_memory_grows_with_the_nodes(problem: str) -> None:
-    n = 20_000
+    n = 10_000
     policy, fields, actions = starts(problem, n, 1)
+    if problem == "op":
+        actions = torch.arange(1, n // 2)[None]
+        fields["max_length"] = 2.0 * fields["max_length"] * n
+    if problem == "tsp":
+        policy = RegionPolicy(policy)
     for seed in range(4):
         with Largest() as largest:
             cut = policy.cut(fields, actions, 100, torch.Generator().manual_seed(seed))
-            if problem == "tsp":
+            if problem in ("tsp", "op", "pctsp"):
                 new = cut.state.index[:, 2:]
             else:
                 new = actions[cut.owner[:, None], cut.place.clamp_min(0)]
             better = policy.part_cost(fields, cut, new) <= cut.cost
             policy.paste(fields, actions, cut, new, better)
-        assert largest.entries <= 50 * n
+        assert largest.entries <= 40 * n
+
+
+def drawn(policy: Any, state: Any, generator: torch.Generator, stops: float = 1.0) -> torch.Tensor:
+    """Recorded actions [parts, steps] of random decisions; row 1 is drawn less often."""
+    records = [state.index[:, :0].new_full((state.batch,), -1)]
+    while not finished(policy, state):
+        allowed = policy.mask(state)
+        noise = torch.rand(allowed.shape, generator=generator)
+        noise[:, 1] *= stops
+        state, record, _ = apply(policy, state, None, noise.masked_fill(~allowed, -1.0).argmax(1))
+        records.append(record)
+    return torch.stack(records[1:] or records, 1)
+
+
+@pytest.mark.parametrize("problem", ["op", "pctsp"])
+@pytest.mark.parametrize("n", [12, 150])
+def test_paths_of_a_subset_keep_to_the_limit_together(problem: str, n: int) -> None:
+    options = {"max_length": 10.0} if problem == "op" else {}
+    made = [nco.generate(problem, n, seed=seed, **options) for seed in range(3)]
+    policy = load_policy(problem).POLICY()
+    fields = stack_fields(policy.fields, made)
+    rows = [policy.actions(fields, insertion(instance)) for instance in made]
+    actions = torch.nn.utils.rnn.pad_sequence(rows, True, -1)
+    generator = torch.Generator().manual_seed(0)
+    parts, handed = set(), set()
+    for turn in range(24):
+        cut = policy.cut(fields, actions, 15, generator)
+        new = drawn(policy, cut.state, generator, 0.05 if turn % 2 else 1.0)
+        change = policy.part_cost(fields, cut, new) - cut.cost
+        better = torch.rand(len(change), generator=generator) < 0.5
+        after = policy.paste(fields, actions, cut, new, better)
+        for instance, row in zip(made, after.tolist(), strict=True):
+            assert instance.violations(policy.solution(row)) == []
+        total = torch.zeros(3, dtype=torch.float64).index_add_(0, cut.owner, change * better)
+        before = policy.cost(fields, actions)
+        assert torch.allclose(policy.cost(fields, after), before + total, atol=1e-4)
+        # All but one path of a tour may use what they use now.
+        first, last = cut.place.unbind(1)
+        path = torch.nn.functional.pad(actions.clamp_min(0), (1, 1))
+        own = policy.used(fields, path, cut.owner, first, last)
+        more = (cut.state.scalar[:, 0] - own).abs() > 1e-12
+        assert (torch.bincount(cut.owner[more], minlength=3) <= 1).all()
+        handed |= {int(cut.owner[i]) for i in more.nonzero()[:, 0]}
+        parts.add(len(cut.owner))
+        actions = after if turn % 4 == 0 else actions
+    assert handed == {0, 1, 2}
+    assert (max(parts) > 3) is (n == 150)
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp"])
+def test_regions_are_free_nodes_between_fixed_ways(problem: str) -> None:
+    policy, fields, actions = starts(problem, 120, 3)
+    policy = RegionPolicy(policy, share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    widths = set()
+    for turn in range(16):
+        cut = policy.cut(fields, actions, 15, generator)
+        ways = (cut.state.nodes[..., -1] != 0).sum(1)
+        assert ((cut.state.index >= 0).sum(1) >= 17).all()
+        assert (ways % 2 == 0).all()
+        new = drawn(policy, cut.state, generator)
+        change = policy.part_cost(fields, cut, new) - cut.cost
+        better = torch.rand(len(change), generator=generator) < 0.5
+        after = policy.paste(fields, actions, cut, new, better)
+        assert torch.equal(after.sort(1).values, torch.arange(1, 120).expand(3, -1))
+        total = torch.zeros(3, dtype=torch.float64).index_add_(0, cut.owner, change * better)
+        assert torch.allclose(policy.cost(fields, after), policy.cost(fields, actions) + total)
+        widths.add(cut.place.shape[1])
+        actions = after if turn % 4 == 0 else actions
+    # Windows are of many lengths.
+    assert len(widths) > 8
+
+
+def test_a_region_is_what_is_near_a_place() -> None:
+    policy, fields, actions = starts("tsp", 2000, 1)
+    policy = RegionPolicy(policy, share=1.0)
+    cut = policy.cut(fields, actions, 20, torch.Generator().manual_seed(2))
+    points = fields["coords"][0].double()
+
+    def spread(nodes: torch.Tensor) -> float:
+        return float((points[nodes] - points[nodes].mean(0)).norm(dim=1).max())
+
+    for part in range(len(cut.owner)):
+        free = (cut.state.index[part, 2:] >= 0) & (cut.state.nodes[part, 2:, -1] == 0)
+        inside = cut.state.index[part, 2:][free]
+        window = actions[0, cut.place[part, 1:-1] - 1]
+        assert spread(inside) < spread(window)
