@@ -279,6 +279,9 @@ class _Tree:
 
     def open(self, relaxation: _Relaxation, node: _Node) -> None:
         """Keep the root of an interval of prices, or its halves if that pays."""
+        if self.over():
+            self.push(relaxation, node)
+            return
         middle = 0.5 * (relaxation.low + relaxation.high)
         halves = []
         for low, high in ((relaxation.low, middle), (middle, relaxation.high)):
@@ -287,7 +290,7 @@ class _Tree:
                 half.add(k, self.rows[k], self.limits[k])
             halves.append((half, self.bound(half, node.lower, node.upper, node.bound)))
         most = max((n.bound for _, n in halves if n is not None), default=self.limit)
-        if self.over() or node.bound - most < HALVED * (node.bound - self.limit):
+        if node.bound - most < HALVED * (node.bound - self.limit):
             self.push(relaxation, node)
             return
         for half, found in halves:
@@ -349,6 +352,9 @@ class _Tree:
         edges = np.linspace(0.0, largest_price(self.problem), PIECES + 1)
         waiting = []
         for low, high in itertools.pairwise(edges.tolist()):
+            if self.over():
+                # The bound of everything is the only one.
+                return False
             relaxation = _Relaxation(self.problem, low, high)
             root = self.bound(relaxation, first.lower, first.upper, search.bound)
             if root is not None:
@@ -357,9 +363,7 @@ class _Tree:
         for relaxation, root in waiting:
             if not self.over():
                 self.round(root.x)
-            if self.over():
-                self.push(relaxation, root)
-            elif root.bound > self.limit:
+            if root.bound > self.limit:
                 self.open(relaxation, root)
         nodes = 0
         while self.heap and not self.over():
