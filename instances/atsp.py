@@ -16,6 +16,8 @@ from nco.instances.tsp import TSP
 class ATSP(TSP):
     """A travelling salesman problem given by a cost matrix, asymmetric in general.
 
+    Fixed and missing edges are arcs, even if the matrix is symmetric.
+
     Raises
     ------
     ValueError
@@ -31,6 +33,11 @@ class ATSP(TSP):
         if self.matrix is None:
             raise ValueError("matrix missing; an ATSP needs a cost matrix.")
         super().__post_init__()
+
+    @property
+    def directed(self) -> bool:
+        """Whether a tour and its reverse are two: costs are asymmetric, or edges are arcs."""
+        return self.restricted or super().directed
 
     @classmethod
     def claims(cls, fields: Mapping[str, Any]) -> bool:

@@ -605,6 +605,13 @@ class Instance(Generic[S]):
         """What is wrong with a solution, in words; empty if it is feasible."""
         raise TypeError(f"{type(self).__name__} does not define violations")
 
+    def admits(self, solution: S) -> bool:
+        """Whether a solution that a search proposes keeps what searches only penalise.
+
+        Overridden where there is such a thing; `Tracker.offer` asks before it keeps one.
+        """
+        return True
+
     def canonical(self, solution: S) -> S:
         """The one representative of all equivalent solutions."""
         raise TypeError(f"{type(self).__name__} does not define canonical")
@@ -1185,11 +1192,16 @@ class Tracker(Generic[S]):
         self._on_event = on_event
 
     def offer(self, solution: S, by: str | None = None) -> bool:
-        """Keep a feasible solution if it is better than the best; True if it was."""
+        """Keep a feasible solution if it is better than the best; True if it was.
+
+        One that the instance does not admit is left aside.
+        """
         objective = self.instance.objective(solution)
         if self.objective is not None and not better(
             objective, self.objective, self.instance.sense
         ):
+            return False
+        if not self.instance.admits(solution):
             return False
         self.solution, self.objective = solution, objective
         self._see(objective, by)

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components, maximum_flow
 from scipy.spatial import cKDTree
 
 from nco.instances.mip import MIP, MipView
+from nco.instances.tour_edges import mended
 
 if TYPE_CHECKING:
     from nco.instances.core import Distances
@@ -55,7 +56,7 @@ def arcs(
     distances
         Travel costs.
     paths
-        Closed paths of a start, whose arcs must be there.
+        Closed paths whose arcs must be there.
     hub
         Whether all arcs of node 0 are there.
     """
@@ -124,6 +125,32 @@ def _lookup(n: int, tail: Index, head: Index, i: Index, j: Index) -> Index:
     return np.searchsorted(tail * n + head, np.asarray(i) * n + np.asarray(j))
 
 
+def tour_arcs(instance: TSP, start: list[int] | None = None) -> tuple[Index, Index, bool]:
+    """Tails and heads of the arcs of tours, and whether they are all there are.
+
+    Parameters
+    ----------
+    instance
+        Its fixed edges are there, its missing ones are not.
+    start
+        A tour whose arcs must be there.
+    """
+    n = instance.n
+    paths: list[Sequence[int]] = [] if start is None else [start]
+    if instance.fixed is not None:
+        paths += [*instance.fixed.tolist(), mended(instance, range(n))]
+    # Missing edges are dear in the plain instance, and so no one's nearest.
+    distances = instance.distances if instance.edges is None else instance.plain.distances
+    tail, head, exact = arcs(distances, paths, hub=False)
+    if instance.edges is None:
+        return tail, head, exact
+    ways = instance.edges
+    if not instance.directed:
+        ways = np.concatenate([ways, ways[:, ::-1]])
+    there = np.isin(tail * n + head, ways[:, 0] * n + ways[:, 1])
+    return tail[there], head[there], exact or int(there.sum()) == len(ways)
+
+
 def tsp_view(instance: TSP, start: list[int] | None = None) -> MipView:
     """A tour as a MIP: arc choices, and n - 1 units of flow of which each node keeps one.
 
@@ -135,7 +162,7 @@ def tsp_view(instance: TSP, start: list[int] | None = None) -> MipView:
         A tour whose arcs must be columns.
     """
     n = instance.n
-    tail, head, exact = arcs(instance.distances, [] if start is None else [start], hub=False)
+    tail, head, exact = tour_arcs(instance, start)
     a = len(tail)
     x, f = np.arange(a), a + np.arange(a)
     rows = _Rows()
@@ -159,6 +186,12 @@ def tsp_view(instance: TSP, start: list[int] | None = None) -> MipView:
         pairs = [f"{i}_{j}" for i, j in zip(tail.tolist(), head.tolist(), strict=True)]
         rows.add("most", pairs, [(each, f, 1.0), (each, x, -most)], -math.inf, 0.0)
         rows.add("least", pairs, [(each, f, 1.0), (each, x, -least)], 0.0, math.inf)
+    if n > 1 and instance.fixed is not None:
+        i, j = instance.fixed.T
+        ways = [(i, j)] if instance.directed else [(i, j), (j, i)]
+        each = np.arange(len(i))
+        entries = [(each, x[_lookup(n, tail, head, *way)], 1.0) for way in ways]
+        rows.add("fixed", [f"{i}_{j}" for i, j in instance.fixed.tolist()], entries, 1.0, math.inf)
     cost = instance.distances.pairs(tail, head)
     mip = MIP(
         c=np.concatenate([cost, np.zeros(a)]),

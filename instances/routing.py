@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import FLOAT_TOLERANCE, Distances
+from nco.instances.tour_edges import mended
+
+if TYPE_CHECKING:
+    from nco.instances.tsp import TSP
 
 Routes = list[list[int]]
 
@@ -88,6 +92,11 @@ class RoutingView:
         )
 
 
+def _surely(limit: float) -> float:
+    """A limit beyond any tolerance of a check: nothing is called a proof that one could refute."""
+    return limit + 4 * FLOAT_TOLERANCE * max(1.0, abs(limit))
+
+
 def fleet_too_small(demands: NDArray[Any], capacity: float, vehicles: int) -> bool:
     """Whether so many vehicles surely cannot carry the demands.
 
@@ -96,8 +105,7 @@ def fleet_too_small(demands: NDArray[Any], capacity: float, vehicles: int) -> bo
     """
     most = float(capacity)
     if not np.issubdtype(demands.dtype, np.integer):
-        # Nothing is called a proof that a check's tolerance could refute.
-        most += 4 * FLOAT_TOLERANCE * max(1.0, most)
+        most = _surely(most)
     loads = demands.astype(np.float64)
     return math.fsum(loads) > vehicles * most or int((loads > most / 2).sum()) > vehicles
 
@@ -110,7 +118,7 @@ def out_of_reach(
     Service takes its time [nodes]. Costs need not keep the triangle inequality: shortest
     paths decide.
     """
-    most = max_length + 4 * FLOAT_TOLERANCE * max(1.0, abs(max_length))
+    most = _surely(max_length)
     hub = np.zeros(distances.n, dtype=np.int64)
     nodes = np.arange(distances.n)
     there, back = distances.pairs(hub, nodes), distances.pairs(nodes, hub)
@@ -128,7 +136,7 @@ def out_of_reach(
             return bool((there + stay + back > most).any())
 
 
-def tour_view(distances: Distances) -> RoutingView:
+def tour_view(instance: TSP) -> RoutingView:
     """A closed tour of all nodes, node 0 as the depot."""
 
     def encode(tour: list[int]) -> Routes:
@@ -136,9 +144,9 @@ def tour_view(distances: Distances) -> RoutingView:
         return [[*tour[begin + 1 :], *tour[:begin]]]
 
     return RoutingView(
-        distances=distances,
+        distances=instance.plain.distances,
         encode=encode,
-        decode=lambda routes: [0, *(k for route in routes for k in route)],
+        decode=lambda routes: mended(instance, [0, *(k for route in routes for k in route)]),
     )
 
 

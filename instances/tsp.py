@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nco.instances import tour_edges
 from nco.instances.core import Instance, SpatialInstance, as_number
 
 if TYPE_CHECKING:
@@ -52,38 +55,93 @@ class TSP(SpatialInstance[list[int]]):
 
     A solution is the list of all nodes in visiting order. The matrix may be asymmetric.
 
+    Parameters
+    ----------
+    fixed
+        Edges [m, 2] that every tour must use, or None; arcs where `directed`.
+    edges
+        The edges [m, 2] there are, for at most 10,000 nodes; None for all.
+
     Raises
     ------
     ValueError
-        As `SpatialInstance`, and without any node.
+        As `SpatialInstance`, without any node, where no tour holds all fixed edges, and
+        where a node has fewer edges than a tour needs.
     """
 
     problem: ClassVar[str] = "tsp"
+
+    fixed: NDArray[Any] | None = field(default=None, metadata={"ndim": 2})
+    edges: NDArray[Any] | None = field(default=None, metadata={"ndim": 2})
 
     def __post_init__(self) -> None:
         """Validate and freeze the arrays."""
         super().__post_init__()
         if self.nodes < 1:
             raise ValueError("has no nodes.")
+        if self.restricted:
+            fixed, edges = tour_edges.validated(self)
+            object.__setattr__(self, "fixed", fixed)
+            object.__setattr__(self, "edges", edges)
 
     @property
     def n(self) -> int:
         """Number of nodes."""
         return self.nodes
 
+    @property
+    def restricted(self) -> bool:
+        """Whether edges are fixed or missing."""
+        return self.fixed is not None or self.edges is not None
+
+    @property
+    def directed(self) -> bool:
+        """Whether a tour and its reverse are two: costs are asymmetric, or edges are arcs."""
+        return not self.distances.symmetric
+
+    @cached_property
+    def _plain(self) -> tuple[TSP, float]:
+        matrix, surplus = tour_edges.plain_matrix(self)
+        return type(self)(matrix=matrix, name=self.name), surplus
+
+    @property
+    def plain(self) -> TSP:
+        """An instance without fixed and missing edges for searches, itself if there are none.
+
+        Its shortest tours are the shortest with all fixed edges, see
+        `nco.instances.tour_edges.plain_matrix`; tours with missing edges are longer, but
+        may be found.
+
+        Raises
+        ------
+        UnsupportedError
+            When edges are fixed among more than 10,000 nodes.
+        """
+        return self._plain[0] if self.restricted else self
+
+    @property
+    def surplus(self) -> float:
+        """By how much every feasible tour is longer in the plain instance; nan if unknown."""
+        return self._plain[1] if self.restricted else 0.0
+
     def objective(self, solution: list[int]) -> float:
         """Length of the tour."""
         return self.distances.tour_length(solution)
 
     def violations(self, solution: list[int]) -> list[str]:
-        """Nodes that are missing, repeated or unknown."""
-        return permutation_violations(solution, 0, self.n - 1, "node")
+        """Nodes that are missing, repeated or unknown; fixed edges left out, missing ones used."""
+        problems = permutation_violations(solution, 0, self.n - 1, "node")
+        return problems or tour_edges.edge_violations(self, solution)
+
+    def admits(self, solution: list[int]) -> bool:
+        """Whether all fixed edges are used, and none that is missing."""
+        return not tour_edges.edge_violations(self, solution)
 
     def canonical(self, solution: list[int]) -> list[int]:
-        """The tour from node 0, in the direction of the smaller neighbour if symmetric."""
+        """The tour from node 0, in the direction of the smaller neighbour unless directed."""
         begin = list(solution).index(0)
         tour = [int(k) for k in [*solution[begin:], *solution[:begin]]]
-        if self.distances.symmetric and len(tour) > 2 and tour[1] > tour[-1]:
+        if not self.directed and len(tour) > 2 and tour[1] > tour[-1]:
             tour[1:] = tour[:0:-1]
         return tour
 
@@ -91,7 +149,7 @@ class TSP(SpatialInstance[list[int]]):
         """One route through all nodes, node 0 as its depot."""
         from nco.instances.routing import tour_view
 
-        return tour_view(self.distances)
+        return tour_view(self)
 
     def to_mip(self, start: list[int] | None = None) -> MipView:
         """The tour as a MIP, single-commodity flow; see `nco.instances.flow`."""

@@ -21,11 +21,18 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import METRICS, InputError, Instance, SpatialInstance
+from nco.instances.core import (
+    MAX_MATRIX_NODES,
+    METRICS,
+    InputError,
+    Instance,
+    SpatialInstance,
+)
 from nco.instances.cvrp import CVRP
 from nco.instances.io import Format, read_text
 from nco.instances.op import OP
 from nco.instances.registry import problems
+from nco.instances.tour_edges import edge_array, fixed_fault, missing_fault, unlisted_fault
 from nco.instances.tsp import TSP
 
 #: Keywords of the specification part; the last three are extensions in common use.
@@ -45,8 +52,12 @@ WEIGHT_FORMATS = (
 )  # fmt: skip
 #: EDGE_WEIGHT_TYPE -> metric.
 METRIC_NAMES = {**{name: name for name in METRICS if name != "exact"}, "EXACT_2D": "exact"}
-#: TYPE -> problem.
-TYPES = {"TSP": "tsp", "ATSP": "atsp", "CVRP": "cvrp", "OVRP": "ovrp", "OP": "op"}
+#: TYPE -> problem; a Hamiltonian cycle is a tour of edges that cost 1.
+TYPES = {
+    "TSP": "tsp", "ATSP": "atsp", "CVRP": "cvrp", "OVRP": "ovrp", "OP": "op", "HCP": "tsp",
+}  # fmt: skip
+#: Sections of edges -> fields of tours.
+EDGE_SECTIONS = {"FIXED_EDGES_SECTION": "fixed", "EDGE_DATA_SECTION": "edges"}
 
 #: Largest cost or coordinate; sums of larger ones are not exact.
 LARGEST = 1e12
@@ -458,9 +469,6 @@ def read_space(spec: Specification, symmetric: bool = False) -> tuple[Any, dict[
         When weights or coordinates are missing, malformed or of an unsupported kind.
     """
     n = spec.dimension()
-    for name in ("FIXED_EDGES_SECTION", "EDGE_DATA_SECTION"):
-        if name in spec.sections:
-            raise spec.sections[name].error(f"{name} is not supported", "remove the section")
     kind = spec.word("EDGE_WEIGHT_TYPE")
     if not kind and "EDGE_WEIGHT_SECTION" in spec.sections:
         kind = "EXPLICIT"
@@ -482,6 +490,114 @@ def read_space(spec: Specification, symmetric: bool = False) -> tuple[Any, dict[
     section = spec.section("NODE_COORD_SECTION")
     ids, coords = _coordinates(section, n, METRICS[metric][1])
     return ids, {"coords": coords, "metric": metric}
+
+
+def _pairs(section: Section, kind: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The pairs [m, 2] of an edge or adjacency list, and where in the section each stands [m]."""
+    values = section.numbers()
+    ends = np.flatnonzero(values == -1)
+    if kind == "ADJ_LIST":
+        # A list ends with -1, and the section with one more.
+        last = np.flatnonzero(np.diff(ends, prepend=-1) == 1)
+        stop = int(ends[last[0]]) if len(last) else len(values)
+        firsts = np.r_[0, ends[ends < stop] + 1].astype(np.intp)
+        firsts = firsts[firsts < stop]
+        owner = np.repeat(values[firsts], np.diff(np.r_[firsts, stop]))
+        at = np.delete(np.arange(stop), np.r_[firsts, ends[ends < stop]].astype(np.intp))
+        pairs = np.stack([owner, values[:stop]], axis=1)[at]
+    else:
+        stop = int(ends[0]) if len(ends) else len(values)
+        if stop % 2:
+            raise section.error(
+                f"{section.name} ends within a pair of nodes", "give two nodes per edge, then -1",
+                section.line_of(stop - 1),
+            )  # fmt: skip
+        pairs, at = values[:stop].reshape(-1, 2), np.arange(0, stop, 2)
+    if len(values) > stop + 1:
+        raise section.error(
+            f"{section.name} goes on after its end, -1", "remove what follows",
+            section.line_of(stop + 1),
+        )  # fmt: skip
+    return pairs, at
+
+
+def read_edges(
+    spec: Specification, name: str, ids: NDArray[np.int64] | None, directed: bool
+) -> NDArray[np.int64]:
+    """The edges [m, 2] of a section, as positions of nodes; arcs with ``directed``.
+
+    Parameters
+    ----------
+    spec
+        The file.
+    name
+        A key of `EDGE_SECTIONS`.
+    ids
+        Node numbers, sorted, or None for 1, 2, ...
+    directed
+        Whether the order within a pair matters.
+
+    Raises
+    ------
+    InputError
+        When an edge is none, or no tour holds all fixed ones, with the line.
+    """
+    section, n = spec.section(name), spec.dimension()
+    kind = "EDGE_LIST" if name == "FIXED_EDGES_SECTION" else spec.word("EDGE_DATA_FORMAT")
+    if kind not in ("EDGE_LIST", "ADJ_LIST"):
+        raise InputError(
+            spec.path, spec.line("EDGE_DATA_FORMAT") or section.line,
+            f"EDGE_DATA_FORMAT {kind[:40]} not supported" if kind else "no EDGE_DATA_FORMAT",
+            "supported: EDGE_LIST, ADJ_LIST",
+        )  # fmt: skip
+    pairs, at = _pairs(section, kind)
+    if ids is None:
+        known = (pairs >= 1) & (pairs <= n) & (pairs == np.rint(pairs))
+        edges = np.where(known, pairs, 1).astype(np.int64) - 1
+    else:
+        edges = np.minimum(np.searchsorted(ids, pairs), n - 1)
+        known = ids[edges] == pairs
+    if not known.all():
+        k = int(np.argmin(known.all(1)))
+        node = pairs[k][~known[k]][0]
+        nodes = f"nodes: 1..{n}" if ids is None else f"nodes: {ids[0]}..{ids[-1]}"
+        raise section.error(f"node {node:g} does not exist", nodes, section.line_of(int(at[k])))
+    loops = edges[:, 0] == edges[:, 1]
+    if loops.any():
+        k = int(np.argmax(loops))
+        raise section.error(
+            f"an edge from node {pairs[k, 0]:g} to itself", "remove it", section.line_of(int(at[k]))
+        )
+    return edges
+
+
+def _edge_fields(
+    spec: Specification, ids: NDArray[np.int64] | None, directed: bool
+) -> dict[str, NDArray[np.int64]]:
+    """The fields of `EDGE_SECTIONS` that a file has; between them there may be a tour."""
+    n = spec.dimension()
+    fields = {
+        key: read_edges(spec, name, ids, directed)
+        for name, key in EDGE_SECTIONS.items()
+        if name in spec.sections
+    }
+    numbers = range(1, n + 1) if ids is None else ids.tolist()
+    if "edges" in fields:
+        fields["edges"] = edge_array("edges", fields["edges"], n, directed)
+        what = missing_fault(fields["edges"], n, directed, numbers)
+        if what is not None:
+            raise spec.section("EDGE_DATA_SECTION").error(what, "there is no tour")
+    if "fixed" in fields:
+        fixed = fields["fixed"]
+        fault = fixed_fault(fixed, n, directed, numbers)
+        if fault is None and "edges" in fields:
+            fault = unlisted_fault(fixed, fields["edges"], n, directed, numbers)
+        if fault is not None:
+            section = spec.section("FIXED_EDGES_SECTION")
+            # Every row is a pair of numbers.
+            line = section.line_of(2 * fault[0])
+            raise section.error(fault[1], "there is no such tour; remove an edge", line)
+    return fields
 
 
 def _amounts(
@@ -551,6 +667,22 @@ def _depot(spec: Specification, ids: NDArray[np.int64]) -> int:
     return int(found[0])
 
 
+def _unit_costs(spec: Specification) -> NDArray[np.float64]:
+    """Costs [n, n] of 1, once the section shows that there are edges for so many nodes."""
+    n = spec.dimension()
+    if n > MAX_MATRIX_NODES:
+        raise InputError(
+            spec.path, spec.line("DIMENSION"), f"{n} nodes are too many for missing edges",
+            f"<= {MAX_MATRIX_NODES}",
+        )  # fmt: skip
+    edges = read_edges(spec, "EDGE_DATA_SECTION", None, directed=False)
+    if len(edges) < n:
+        raise spec.section("EDGE_DATA_SECTION").error(
+            f"{len(edges)} edges make no cycle of {n} nodes", "mend DIMENSION or add edges"
+        )
+    return np.ones((n, n)) - np.eye(n)
+
+
 def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
     """Read an instance.
 
@@ -584,7 +716,18 @@ def read(path: Path, problem: str = "", default: str = "") -> Instance[Any]:
         raise InputError(path, None, "TYPE is missing", f"add 'TYPE: TSP' or {', '.join(TYPES)}")
     cls: type[Instance[Any]] = problems.load(problem)
     n = spec.dimension()
-    ids, fields = read_space(spec, symmetric=problem == "tsp")
+    ids: NDArray[np.int64] | None = None
+    fields: dict[str, Any]
+    if kind == "HCP" and "EDGE_WEIGHT_TYPE" not in spec.keywords:
+        fields = {"matrix": _unit_costs(spec)}
+    else:
+        ids, fields = read_space(spec, symmetric=problem == "tsp")
+    for section in EDGE_SECTIONS:
+        if section in spec.sections and not issubclass(cls, TSP):
+            raise spec.sections[section].error(
+                f"{section} is for tsp and atsp, not {problem}", "remove the section"
+            )
+    fields |= _edge_fields(spec, ids, directed=problem == "atsp")
     depot = 0
     if "demands" in cls.schema():
         fields["demands"], depot = _demands(spec, n, ids)
@@ -682,12 +825,23 @@ def write(instance: SpatialInstance[Any], file: TextIO) -> None:
             write(f"VEHICLES: {instance.vehicles}\n")
     if isinstance(instance, OP):
         write(f"COST_LIMIT: {_number(instance.max_length)}\n")
+    edges = {
+        section: getattr(instance, key)
+        for section, key in EDGE_SECTIONS.items()
+        if isinstance(instance, TSP) and getattr(instance, key) is not None
+    }
+    if "EDGE_DATA_SECTION" in edges:
+        write("EDGE_DATA_FORMAT: EDGE_LIST\n")
     if instance.coords is not None:
         write("DISPLAY_DATA_SECTION\n" if explicit else "NODE_COORD_SECTION\n")
         file.writelines(f"{k} {row}\n" for k, row in enumerate(_rows(instance.coords), 1))
     if instance.matrix is not None:
         write("EDGE_WEIGHT_SECTION\n")
         file.writelines(f"{row}\n" for row in _rows(instance.matrix))
+    for section, pairs in edges.items():
+        write(f"{section}\n")
+        file.writelines(f"{row}\n" for row in _rows(pairs + 1))
+        write("-1\n")
     amounts = {"DEMAND": "demands", "NODE_SCORE": "prizes"}
     for section, key in amounts.items():
         if not hasattr(instance, key):
@@ -870,8 +1024,8 @@ def _format(
     read_solution: Callable[[Path, Any], Any],
     write_solution: Callable[[Any, Any, TextIO], None],
 ) -> Format:
-    kind = next(key for key, value in TYPES.items() if value == problem)
-    pattern = re.compile(rf"^\s*TYPE\s*:?\s*[\"']?{kind}\b", re.IGNORECASE | re.MULTILINE)
+    kinds = "|".join(key for key, value in TYPES.items() if value == problem)
+    pattern = re.compile(rf"^\s*TYPE\s*:?\s*[\"']?({kinds})\b", re.IGNORECASE | re.MULTILINE)
     return Format(
         problem=problem,
         suffixes=(suffix,),

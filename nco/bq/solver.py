@@ -188,6 +188,8 @@ class BQ(BatchSolver):
             return f"its policy reads points of the plane, not metric {metric}"
         if instance.problem == "op" and metric != "exact":
             return f"its policy keeps to exact lengths, not to metric {metric}"
+        if getattr(instance, "restricted", False):
+            return "its policy knows no fixed or missing edges"
         for field in ("max_distance", "vehicles"):
             if getattr(instance, field, None) is not None:
                 return f"its policy knows no {field}"

@@ -28,6 +28,7 @@ from nco.instances.core import (
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, ratio_order
 from nco.instances.mis import MIS
+from nco.instances.tour_edges import mended
 from nco.instances.tsp import TSP
 
 Indices = NDArray[np.int64]
@@ -280,30 +281,39 @@ def nearest_neighbor_tour(
     return tour
 
 
-def greedy_tour(distances: Distances, k: int = 8, budget: Budget | None = None) -> list[int]:
+def greedy_tour(
+    distances: Distances,
+    k: int = 8,
+    budget: Budget | None = None,
+    fixed: Indices | None = None,
+    directed: bool = False,
+) -> list[int]:
     """Greedy edge: join paths by the cheapest arc that joins two of them.
 
     J. L. Bentley, Fast algorithms for geometric traveling salesman problems, ORSA Journal
     on Computing 4 (1992). Arcs are those to ``k`` nearest neighbours; the paths left are
-    joined by the same rule among their ends.
+    joined by the same rule among their ends. Edges that are fixed [m, 2] come first; with
+    ``directed`` they are arcs.
 
     Raises
     ------
     TimeoutError
         When the budget ends first.
     """
-    n = distances.n
-    if n <= 3 and distances.symmetric:
+    n, symmetric = distances.n, distances.symmetric and not directed
+    if n <= 3 and symmetric:
         return list(range(n))
     _check(budget)
-    if distances.coords is not None and n > GREEDY_BY_LISTS:
+    if fixed is None and distances.coords is not None and n > GREEDY_BY_LISTS:
         from nco.classical import local_search
 
         costs = local_search.Costs.of_coords(distances.coords, distances.metric)
         lists = local_search.neighbor_lists(costs, k, stop=lambda: _spent(budget))
         _check(budget)
         return local_search.greedy_edge(costs, lists).tolist()
-    paths = _Paths.of(np.zeros(n), np.zeros(n), distances.symmetric)
+    paths = _Paths.of(np.zeros(n), np.zeros(n), symmetric)
+    if fixed is not None:
+        paths.join(fixed[:, 0], fixed[:, 1], np.zeros(len(fixed)))
     while True:
         leave, enter = paths.ends()
         if len(leave) <= (2 if paths.symmetric else 1):
@@ -365,10 +375,13 @@ def hilbert_order(coords: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def curve_tour(instance: TSP) -> list[int]:
-    """The nodes along a space-filling curve, or in order without coordinates."""
+    """The nodes along a space-filling curve, or in order without coordinates.
+
+    Paths of fixed edges stay together.
+    """
     if instance.coords is None:
-        return list(range(instance.n))
-    return hilbert_order(instance.coords).tolist()
+        return mended(instance, range(instance.n))
+    return mended(instance, hilbert_order(instance.coords).tolist())
 
 
 # ------------------------------------------------------------------------------- routes
@@ -642,12 +655,29 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
 # ------------------------------------------------------------------------------- starts
 
 
+def _present(instance: TSP) -> Distances:
+    """Costs in which missing edges are dear."""
+    return instance.distances if instance.edges is None else instance.plain.distances
+
+
+def _nearest_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
+    return mended(instance, nearest_neighbor_tour(_present(instance), budget=budget))
+
+
+def _greedy_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
+    fixed, directed = instance.fixed, instance.directed
+    return greedy_tour(_present(instance), budget=budget, fixed=fixed, directed=directed)
+
+
 def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
-    """A tour in well under a second: greedy edge, or a curve where that takes longer."""
+    """A tour in well under a second: greedy edge, or a curve where that takes longer.
+
+    It has all fixed edges, but may have missing ones.
+    """
     if instance.distances.coords is not None and instance.n > 50_000:
         return curve_tour(instance)
     try:
-        return greedy_tour(instance.distances, budget=budget)
+        return _greedy_tour(instance, budget)
     except TimeoutError:
         return curve_tour(instance)
 
@@ -672,7 +702,8 @@ def initial_solution(instance: Instance[Any], budget: Budget | None = None) -> A
     A feasible solution, or None where none was found.
     """
     if isinstance(instance, TSP):
-        return initial_tour(instance, budget)
+        tour = initial_tour(instance, budget)
+        return tour if instance.admits(tour) else None
     if isinstance(instance, CVRP):
         return initial_routes(instance, budget)
     if isinstance(instance, Knapsack):
@@ -747,7 +778,7 @@ class NearestNeighbor(_Constructive):
 
     name = "nearest-neighbor"
     heuristics: ClassVar = {
-        TSP: lambda i, b: nearest_neighbor_tour(i.distances, budget=b),
+        TSP: _nearest_tour,
         CVRP: nearest_neighbor_routes,
     }
 
@@ -757,7 +788,7 @@ class Greedy(_Constructive):
 
     name = "greedy"
     heuristics: ClassVar = {
-        TSP: lambda i, b: greedy_tour(i.distances, budget=b),
+        TSP: _greedy_tour,
         Knapsack: lambda i, b: ratio_greedy(i),
         MIS: min_degree_greedy,
     }
@@ -784,4 +815,6 @@ class SpaceFillingCurve(_Constructive):
         reason = super().supports(instance)
         if reason is None and instance.coords is None:  # type: ignore[attr-defined]
             return "needs coordinates"
+        if isinstance(instance, TSP) and instance.edges is not None:
+            return "knows no missing edges"
         return reason

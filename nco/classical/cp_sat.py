@@ -123,9 +123,19 @@ def _tsp(instance: TSP) -> _Model:
 
     n = instance.n
     model = cp_model.CpModel()
-    tail, head = np.nonzero(~np.eye(n, dtype=bool))
+    there = ~np.eye(n, dtype=bool)
+    if instance.edges is not None:
+        i, j = instance.edges.T
+        there[:] = False
+        there[i, j] = True
+        there |= there.T if not instance.directed else False
+    tail, head = np.nonzero(there)
     arc = [model.new_bool_var("") for _ in range(len(tail))]
     model.add_circuit(list(zip(tail.tolist(), head.tolist(), arc, strict=True)))
+    for i, j in () if instance.fixed is None else instance.fixed.tolist():
+        (forth,) = np.flatnonzero((tail == i) & (head == j))
+        (back,) = (forth,) if instance.directed else np.flatnonzero((tail == j) & (head == i))
+        model.add_bool_or(arc[forth], arc[back])
     cost = instance.distances.pairs(tail, head)
     scale, slack = _objective(model, arc, cost, False, 1.0)
 

@@ -44,7 +44,9 @@ class FastTSP:
             raise ValueError("threads < 1 not understood.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
-        """Symmetric tours of up to 10,000 nodes."""
+        """Symmetric tours of up to 10,000 nodes, no edges missing: they would need more bits."""
+        if isinstance(instance, TSP) and instance.edges is not None:
+            return "knows no missing edges"
         return refuse_tour(instance, 10_000, symmetric=True)
 
     def solve(
@@ -58,7 +60,6 @@ class FastTSP:
     ) -> Result:
         """Search until the time limit; 10 s without one."""
         assert isinstance(instance, TSP)
-        assert isinstance(instance, TSP)
         check_start(instance, start)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
@@ -66,7 +67,7 @@ class FastTSP:
         tracker.offer(initial_tour(instance, budget), by="constructive")
         if instance.n > 3 and not tracker.done():
             deadline = deadline_of(budget) or time.monotonic() + DEFAULT_SECONDS
-            tours = search(instance.distances, deadline, self.threads)
+            tours = search(instance.plain.distances, deadline, self.threads)
             for tour in run_thread(tours, budget, grace=0.25):
                 tracker.offer(tour)
                 if tracker.done():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order, initial_solution
 from nco.classical.routing import check_start
+from nco.classical.views import cannot_route
 from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import Routes, RoutingView
 from nco.instances.spctsp import SPCTSP
@@ -268,10 +269,8 @@ class Insertion:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Everything with a routing form, of up to 20,000 nodes."""
-        known = hasattr(instance, "to_routing") or isinstance(instance, SPCTSP)
-        if not known:
-            return f"solves routing problems, not {instance.problem}"
-        return None if instance.n < LARGEST_NODES else f"needs n < {LARGEST_NODES}"
+        known = instance.public() if isinstance(instance, SPCTSP) else instance
+        return cannot_route(known, LARGEST_NODES, lambda view: None)
 
     def solve(
         self,

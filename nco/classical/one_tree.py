@@ -45,9 +45,13 @@ def bound(instance: TSP, budget: Budget, iterations: int = 1000) -> float | None
     The bound, rounded up where all costs are integers; None for asymmetric costs, fewer
     than 3 or more than 5,000 nodes.
     """
-    distances, n = instance.distances, instance.n
-    if n < 3 or n > LARGEST_NODES or not distances.symmetric:
+    n = instance.n
+    if n < 3 or n > LARGEST_NODES or instance.directed:
         return None
+    if instance.restricted:
+        value = bound(instance.plain, budget, iterations)
+        return None if value is None else value - instance.surplus
+    distances = instance.distances
     # The closing 1-tree takes about so long, measured on one core.
     ascent = _Ascent(distances, budget.reserve(3e-5 * n + 1.5e-8 * n * n), iterations)
     best, pi = -math.inf, np.zeros(n)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import curve_tour, initial_tour
-from nco.classical.routing import check_start
+from nco.classical.routing import check_start, refuse_tour
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.tsp import TSP
 
@@ -78,8 +78,8 @@ class OrOpt:
             raise ValueError(f"depth > {MAX_DEPTH} not understood.")
 
     def supports(self, instance: Instance[Any]) -> str | None:
-        """Tours of any size, symmetric or not."""
-        return None if isinstance(instance, TSP) else f"solves tsp and atsp, not {instance.problem}"
+        """Tours of any size, symmetric or not; of up to 10,000 nodes where edges are fixed."""
+        return refuse_tour(instance)
 
     def solve(
         self,
@@ -96,7 +96,7 @@ class OrOpt:
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        few = 3 if instance.distances.symmetric else 2
+        few = 2 if instance.plain.directed else 3
         if instance.n <= few or tracker.done():
             tracker.offer(initial_tour(instance, budget), by="constructive")
             return self._result(tracker, tracker.done() or Stop.FINISHED)
@@ -116,7 +116,8 @@ class OrOpt:
         from nco.classical import local_search
 
         budget = tracker.budget
-        costs = _costs(tracker.instance)
+        assert isinstance(tracker.instance, TSP)
+        costs = _costs(tracker.instance.plain)
 
         def stop() -> bool:
             return budget.interrupted() or _left(budget, costs.n) <= 0.0

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import FLOAT_TOLERANCE, METRICS, Distances, Instance, SpatialInstance
+from nco.instances.core import (
+    FLOAT_TOLERANCE,
+    MAX_MATRIX_NODES,
+    METRICS,
+    Distances,
+    Instance,
+    SpatialInstance,
+)
 from nco.instances.cvrp import CVRP
 from nco.instances.tsp import TSP
 
@@ -138,11 +145,25 @@ def surely_infeasible(instance: CVRP) -> bool:
     return instance.to_routing().infeasible
 
 
-def refuse_tour(instance: Instance[Any], most: int, *, symmetric: bool = False) -> str | None:
-    """The reason why a tour solver for up to ``most`` nodes cannot take an instance."""
+def refuse_tour(
+    instance: Instance[Any], most: int | None = None, *, symmetric: bool = False
+) -> str | None:
+    """The reason why a tour solver cannot take an instance, or None.
+
+    Parameters
+    ----------
+    instance
+        Any instance.
+    most
+        Largest number of nodes, or None; fixed edges take a matrix.
+    symmetric
+        Whether costs must be symmetric.
+    """
     if not isinstance(instance, TSP) or instance.problem not in ("tsp", "atsp"):
         kinds = "tsp" if symmetric else "tsp and atsp"
         return f"solves {kinds}, not {instance.problem}"
-    if symmetric and not instance.distances.symmetric:
+    if symmetric and instance.directed:
         return "needs symmetric costs"
-    return None if instance.n <= most else f"needs n <= {most:,}"
+    if instance.restricted and instance.n > MAX_MATRIX_NODES:
+        return f"needs n <= {MAX_MATRIX_NODES:,} where edges are fixed"
+    return None if most is None or instance.n <= most else f"needs n <= {most:,}"

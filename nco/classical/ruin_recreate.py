@@ -17,9 +17,11 @@ from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
 from nco.classical.routing import check_start
 from nco.classical.sequential import follow
+from nco.classical.views import cannot_route
 from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
+from nco.instances.tsp import TSP
 
 #: The distance matrix of more nodes takes too much memory.
 LARGEST_NODES = 5000
@@ -53,11 +55,12 @@ class RuinRecreate:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Everything with a routing form without time windows, of up to 5,000 nodes."""
-        if not (hasattr(instance, "to_routing") or isinstance(instance, SPCTSP)):
-            return f"solves routing problems, not {instance.problem}"
-        if _view(instance).windows is not None:
-            return "knows no time windows"
-        return None if instance.n < LARGEST_NODES else f"needs n < {LARGEST_NODES}"
+        known = instance.public() if isinstance(instance, SPCTSP) else instance
+        return cannot_route(
+            known,
+            LARGEST_NODES,
+            lambda view: None if view.windows is None else "knows no time windows",
+        )
 
     def solve(
         self,
@@ -103,6 +106,9 @@ class RuinRecreate:
             fit = [(plans.objective(s), r) for s, r in decoded if not plans.violations(s)]
             fit.sort(key=lambda pair: pair[0], reverse=plans.sense is Sense.MAXIMIZE)
             routes = fit[0][1] if fit else None
+            if routes is None and decoded and isinstance(plans, TSP):
+                # A dead end; to the search missing edges are only dear.
+                routes = decoded[0][1]
         else:
             routes = view.encode(known)
         stopped = Stop.FINISHED

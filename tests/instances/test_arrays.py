@@ -334,7 +334,8 @@ def test_metric_override_of_a_batch(tmp_path):
 
 def test_schema_of_every_problem():
     """Dimensions as the constructors want them."""
-    assert TSP.schema() == {"coords": 2, "matrix": 2, "metric": 0}
+    edges = {"fixed": 2, "edges": 2}
+    assert TSP.schema() == {"coords": 2, "matrix": 2, "metric": 0, **edges}
     assert CVRP.required() == {"demands", "capacity"}
     assert ATSP.required() == {"matrix"}
     assert MIS.schema()["edges"] == 2
