@@ -61,12 +61,26 @@ class Model:
         Candidates looked at in every step, the nearest first; 0 for all.
     card
         What is known of its origin.
+
+    Raises
+    ------
+    ValueError
+        When the network is not made for what the policy shows.
     """
 
     network: Network
     policy: Policy
     k: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        for name in ("node_dim", "markers", "actions_per_node", "edge_dim"):
+            has, shown = getattr(self.network.config, name), getattr(self.policy, name)
+            if has != shown:
+                raise ValueError(
+                    f"the network has {name} {has}, the {self.policy.name} policy {shown}"
+                )
 
     @property
     def device(self) -> torch.device:

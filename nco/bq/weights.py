@@ -42,9 +42,9 @@ def read_model(path: str | Path, problem: str | None = None) -> Model:
         policy = load_policy(card["problem"]).POLICY(**card["policy"])
         network = Network(NetworkConfig(**card["network"]))
         network.load_state_dict({k: v.float() for k, v in load(data).items()})
+        return Model(network, policy, int(card.get("k", 0)), {"name": path.stem, **card})
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise misfit(path, error) from None
-    return Model(network, policy, int(card.get("k", 0)), dict(card))
 
 
 def write_weights(

@@ -43,12 +43,14 @@ def read_run(folder: str | Path, problem: str | None = None) -> Model:
         network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         config = meta["config"]
         policy = load_policy(config["problem"]).POLICY(**config["policy"])
+        name = f"{Path(folder).name}/{found[-1].name}"
+        model = Model(network, policy, int(config["eval_k"]), {"name": name, **meta})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise CheckpointError(f"{found[-1]}: does not fit this version: {text}") from None
     if problem not in (None, config["problem"]):
         raise CheckpointError(f"{folder}: trained for {config['problem']}, not for {problem}")
-    return Model(network, policy, int(config["eval_k"]), meta)
+    return model
 
 
 def read_trained(path: str | Path, problem: str | None = None) -> Model:

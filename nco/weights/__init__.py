@@ -39,7 +39,7 @@ def manifest(folder: Path) -> dict[str, str]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not a manifest: {' '.join(str(error).split())}") from None
 
 

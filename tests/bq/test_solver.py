@@ -69,6 +69,7 @@ def test_it_is_a_solver_of_the_public_call(weights: dict[str, str]) -> None:
     result = nco.solve(instance("tsp"), "bq", 0.5, weights=weights["tsp"], views=2)
     assert result.stopped is Stop.TIME
     assert result.params == {"weights": weights["tsp"], "views": 2}
+    assert result.versions["weights"] == "tsp-v1"
 
 
 def test_a_batch_of_several_sizes_is_solved_in_order(weights: dict[str, str]) -> None:
