@@ -428,9 +428,16 @@ class Neur2RO:
         model = load_model(instance.problem, self.weights)
         problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
         encoder = ENCODERS[instance.problem]
-        encoding = encode(
-            encoder, model.network.config.streams, instance, problem.uncertainty.dimension
-        )
+        # Weights of zero are infinitely worth their while; what matters is what comes of it.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            encoding = encode(
+                encoder, model.network.config.streams, instance, problem.uncertainty.dimension
+            )
+        if not all(np.isfinite(part).all() for part in (*encoding.features, encoding.scale)):
+            raise UnsupportedError(
+                f"the network sees no finite numbers in {instance.name or instance.problem}: "
+                "its values or its weights are all zero"
+            )
         strange = outside_range(model.card, len(encoding.features[0]), encoding)
         if strange is not None:
             log.warning("%s: outside what the network was trained on: %s.",

@@ -220,3 +220,31 @@ def test_scenarios_without_recourse_become_score_rows(tmp_path):
     result = Neur2RO(weights=str(path), patience=2).solve(instance, Budget(30, iterations=3))
     assert result.evaluation.startswith("sampled")
     assert result.objective > 0
+
+
+def _order(**changes):
+    """Two orders of which one may be lost, with other numbers."""
+    values = {
+        "profits": [5, 7], "degradations": [2, 3], "repair_weights": [3, 2], "weights": [4, 5],
+        "outsourcing_costs": [6, 8],
+    }  # fmt: skip
+    arrays = {key: np.array(value) for key, value in {**values, **changes}.items()}
+    return TwoStageKnapsack(**arrays, capacity=9.0, gamma=1.0)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("changes", [
+    {"weights": [0, 5]}, {"degradations": [0, 0], "repair_weights": [0, 0]},
+])  # fmt: skip
+def test_zeros_are_no_trouble(weights, changes):
+    instance = _order(**changes)
+    best = CCG().solve(instance, Budget(60))
+    assert best.status is Status.OPTIMAL
+    result = Neur2RO(weights=weights).solve(instance, Budget(60, iterations=3))
+    assert result.objective == pytest.approx(best.objective)
+
+
+@pytest.mark.parametrize("changes", [{"weights": [0, 0]}, {"outsourcing_costs": [0, 0]}])
+def test_what_the_network_cannot_see_is_refused(weights, changes):
+    with pytest.raises(UnsupportedError, match="weights are all zero"):
+        Neur2RO(weights=weights).solve(_order(**changes), Budget(60, iterations=3))
