@@ -20,6 +20,8 @@ Vector = NDArray[np.float64]
 
 #: Share of the revenue that a late investment brings.
 LATE_SHARE = 0.8
+#: Scenarios between two looks at the clock.
+CHUNK = 100
 
 
 def _array(self: Any, name: str, ndim: int, *, signed: bool = False) -> NDArray[Any]:
@@ -150,7 +152,7 @@ class CapitalBudgeting(TwoStageInstance):
     def _worst_case(
         self, problem: TwoStageProblem, x: Vector, budget: Budget, scenarios: Vector
     ) -> Evaluation:
-        return strong_worst_case(self, x)
+        return strong_worst_case(self, x, budget)
 
     @classmethod
     def generate(cls, n: int, *, seed: int, distribution: str = "uniform", **options: Any) -> Self:
@@ -198,12 +200,29 @@ def random_projects(n: int, rng: np.random.Generator, *, factors: int = 4) -> di
     }
 
 
-def strong_worst_case(instance: CapitalBudgeting, x: Vector) -> Evaluation:
+def _late_for_certain(instance: CapitalBudgeting, x: Vector) -> tuple[Vector, float]:
+    """Late projects [n] that are affordable beside x in all scenarios, and what both bring."""
+    most = instance.costs * (1.0 + 0.5 * instance.phi.sum(1))
+    room = instance.budget - float(most @ x)
+    y = np.zeros(instance.n)
+    for i in np.argsort(-instance.revenues / np.maximum(most, 1e-12), kind="stable"):
+        if x[i] < 0.5 and most[i] <= room:
+            y[i] = 1.0
+            room -= most[i]
+    taken = (x + LATE_SHARE * y) * instance.revenues
+    return y, float(taken.sum() - 0.5 * np.abs(taken @ instance.psi).sum())
+
+
+def strong_worst_case(
+    instance: CapitalBudgeting, x: Vector, budget: Budget | None = None
+) -> Evaluation:
     """The worst case of x [n] in the list ``strong-v1``; the same for every method.
 
     The list is the corners of the box (up to 8 factors), 10,000 uniform scenarios of one
     seed, and those that a search from the 24 worst of them visits: to the corners, just
-    beyond the facet where the best recourse becomes too expensive, and at random nearby.
+    beyond the facet where the best recourse becomes too expensive, and at random nearby. Out
+    of time, it is the interval between the worst so far and what late projects bring that are
+    affordable in all scenarios.
 
     Raises
     ------
@@ -220,20 +239,36 @@ def strong_worst_case(instance: CapitalBudgeting, x: Vector) -> Evaluation:
     if worst_cost > instance.budget + 1e-6 * max(1.0, instance.budget):
         raise InfeasibleRecourseError(np.ones(m))
 
-    def values(xi: Vector, count: int, most: float = math.inf) -> tuple[Vector, Any]:
+    def values(xi: Vector, worst: Vector) -> tuple[Vector, Any]:
         cost, revenue = instance.factors(xi)
         return worst_budgets(
-            revenue @ first[0], LATE_SHARE * revenue, cost, instance.budget, first[0], count, most
+            revenue @ first[0], LATE_SHARE * revenue, cost, instance.budget, first[0], worst
+        )
+
+    def interval(value: float, xi: Vector, y: Vector) -> Evaluation:
+        late, certain = _late_for_certain(instance, first[0])
+        return Evaluation(
+            first[0], value, min(value, certain), xi, y.astype(float), policies=late[None]
         )
 
     corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * m)).reshape(m, -1).T if m <= 8 else None
     uniform = rng.uniform(-1.0, 1.0, (10_000, m))
     xi = uniform if corners is None else np.concatenate([corners, uniform])
-    value, y = values(xi, 24)
+    worst = np.full(24, math.inf)
+    parts: list[tuple[Vector, Any]] = []
+    for begin in range(0, len(xi), CHUNK):
+        if begin and budget is not None and budget.done() is not None:
+            value, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+            k = int(np.argmin(value))
+            return interval(float(value[k]), xi[k], y[k])
+        parts.append(values(xi[begin : begin + CHUNK], worst))
+    value, y = (np.concatenate(part) for part in zip(*parts, strict=True))
     keep = np.argsort(value, kind="stable")[:24]
     xi, value, y = xi[keep], value[keep], y[keep]
     c = np.asarray(instance.costs, dtype=float)
     for round_ in range(40):
+        if budget is not None and budget.done() is not None:
+            return interval(float(value[0]), xi[0], y[0])
         radius = 0.5 * 0.85**round_
         taken = np.maximum(y.astype(float), first)
         # Gradient of what the best recourse costs, and the room it leaves.
@@ -249,7 +284,7 @@ def strong_worst_case(instance: CapitalBudgeting, x: Vector) -> Evaluation:
         single[np.arange(len(xi)), column] = rng.choice([-1.0, 1.0], len(xi))
         trial = np.clip(np.concatenate([beyond, cheaper, nearby, moved, single]), -1.0, 1.0)
         # Exact for what is worse than the worst so far; others only serve the search.
-        trial_value, trial_y = values(trial, 1, float(value[0]))
+        trial_value, trial_y = values(trial, value[:1].copy())
         xi = np.concatenate([xi, trial])
         value, y = np.concatenate([value, trial_value]), np.concatenate([y, trial_y])
         keep = np.argsort(value, kind="stable")[:24]

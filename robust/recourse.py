@@ -445,12 +445,11 @@ def budget_recourse(
 
 
 @njit(cache=True, nogil=True)
-def _worst(first, value, weight, capacity, x, same, count, most, values, y):
-    """As `_budget` for one first stage, exact for the ``count`` worst scenarios only."""
+def _worst(first, value, weight, capacity, x, same, worst, values, y):
+    """As `_budget` for one first stage, exact for what joins the ``worst`` values only."""
     n = value.shape[1]
     choice = np.empty(n, dtype=np.int64)
     v1, zero = np.empty(n), np.zeros(n)
-    worst = np.full(count, most)
     for b in range(len(value)):
         room = capacity
         for i in range(n):
@@ -466,7 +465,7 @@ def _worst(first, value, weight, capacity, x, same, count, most, values, y):
         for i in range(n):
             y[b, i] = choice[i] > 0
         if values[b] < worst[-1]:
-            k = count - 1
+            k = len(worst) - 1
             while k > 0 and worst[k - 1] > values[b]:
                 worst[k] = worst[k - 1]
                 k -= 1
@@ -479,12 +478,11 @@ def worst_budgets(
     weight: ArrayLike,
     capacity: float,
     x: ArrayLike,
-    count: int,
-    most: float = np.inf,
+    worst: Vector,
 ) -> tuple[Vector, NDArray[np.bool_]]:
     """Capital budgeting's recourse for one first stage: exact in its worst scenarios.
 
-    Others are left as soon as they are known not to be among the ``count`` worst.
+    Others are left as soon as they are known not to be among the worst.
 
     Parameters
     ----------
@@ -496,22 +494,21 @@ def worst_budgets(
         Budget.
     x
         A first stage [n] that is affordable in all of them.
-    count
-        How many scenarios matter.
-    most
-        Only scenarios with a value below this do.
+    worst
+        The worst values so far, least first, infinite where there are none yet; values that
+        are less join them, here, in place of the largest.
 
     Returns
     -------
-    Values [b], with ``first``, exact for the worst and larger for the others than those;
-    and y [b, n].
+    Values [b], with ``first``, exact for those that joined and for the others not less than
+    the largest of the worst; and y [b, n].
     """
     v = np.ascontiguousarray(value, dtype=np.float64)
     w = np.ascontiguousarray(weight, dtype=np.float64)
     values, y = np.empty(len(v)), np.empty(v.shape, dtype=np.bool_)
     _worst(
         np.ascontiguousarray(first, dtype=np.float64), v, w, float(capacity),
-        np.ascontiguousarray(x, dtype=np.float64), _NEAR, count, float(most), values, y,
+        np.ascontiguousarray(x, dtype=np.float64), _NEAR, worst, values, y,
     )  # fmt: skip
     return values, y
 

@@ -463,6 +463,37 @@ def test_an_interval_is_what_its_policies_guarantee():
     assert instance.violations(solution) == []
 
 
+@pytest.mark.parametrize("looks", [0, 1, 30, 101, 110])
+def test_capital_budgeting_out_of_time_has_an_interval(looks, monkeypatch):
+    instance = CapitalBudgeting.generate(12, seed=4)
+    problem, x = instance.two_stage, np.zeros(12)
+    x[:3] = 1.0
+    full = problem.worst_case(x)
+    assert full.sampled == "strong-v1"
+    problem._known.clear()
+    budget, count = Budget(), itertools.count(1)
+    monkeypatch.setattr(budget, "done", lambda *a, **k: Stop.TIME if next(count) > looks else None)
+    found = problem.worst_case(x, budget)
+    assert not found.sampled
+    assert not found.exact
+    assert found.guaranteed <= full.value <= found.value
+    assert found.guaranteed > 0.0
+    solution = problem.solution(found)
+    assert instance.evaluation(solution) == "interval"
+    assert instance.objective(solution) == pytest.approx(found.guaranteed)
+    assert instance.violations(solution) == []
+    # A budget that lasts changes nothing.
+    assert problem.worst_case(x, Budget(600)).value == full.value
+
+
+def test_without_time_capital_budgeting_has_an_interval():
+    instance = CapitalBudgeting.generate(12, seed=4)
+    result = TwoStage().solve(instance, Budget(0.0))
+    assert result.evaluation == "interval"
+    assert result.stopped is Stop.TIME
+    assert result.objective <= instance.two_stage.worst_case(result.solution["x"]).value
+
+
 @pytest.mark.parametrize("method", [CCG, TwoStage])
 def test_ctrl_c_returns_the_best_so_far(method):
     instance = TwoStageKnapsack.generate(25, seed=1, distribution="WC")
