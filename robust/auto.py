@@ -11,24 +11,25 @@ from nco.instances.core import Stop
 from nco.robust import branching, local_search
 from nco.robust.baselines import even_scenario, nominal_scenario
 from nco.robust.ccg import generate
+from nco.robust.learned import LearnedStart
 from nco.robust.masters import relaxed_master, scenario_master, static_master
 from nco.robust.reformulation import reason_against
-from nco.robust.search import RobustSolver, Search
+from nco.robust.search import Search
 
 #: Kicks of the local search in one round, and its share of the time before branching.
 KICKS, LOCAL = 20, 0.05
 
 
 @dataclass(frozen=True)
-class TwoStage(RobustSolver):
+class TwoStage(LearnedStart):
     """Reformulation and static recourse first, then local search, branching and generation.
 
     Anytime: it keeps the best first stage with its worst scenario, and the least bound.
 
     Parameters
     ----------
-    backend
-        MIP engine: ``highs`` or ``scip``.
+    backend, learned, weights
+        As in `LearnedStart`.
     """
 
     name: ClassVar[str] = "two-stage"
@@ -36,7 +37,7 @@ class TwoStage(RobustSolver):
     def run(self, search: Search) -> Stop | None:
         """Spend the time on whatever still pays."""
         problem, budget = search.problem, search.budget
-        search.trivial()
+        self.begin(search)
         quick = local_search.suits(problem)
         begun = budget.elapsed()
         if branching.suits(problem):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Stop
+from nco.robust.learned import LearnedStart
 from nco.robust.masters import scenario_master, static_master
 from nco.robust.model import Model
 from nco.robust.search import RobustSolver, Search
@@ -95,15 +96,16 @@ class Nominal(RobustSolver):
 
 
 @dataclass(frozen=True)
-class Scenario(RobustSolver):
+class Scenario(LearnedStart):
     """The first stage that is best in the worst of a few scenarios.
 
     Parameters
     ----------
-    backend
-        MIP engine: ``highs`` or ``scip``.
+    backend, learned, weights
+        As in `LearnedStart`.
     scenarios
-        How many: the first one is `even_scenario`, the others are drawn from the set.
+        How many, beside the network's: the first one is `even_scenario`, the others are drawn
+        from the set.
 
     Raises
     ------
@@ -116,12 +118,13 @@ class Scenario(RobustSolver):
 
     def __post_init__(self) -> None:
         """Validate."""
+        super().__post_init__()
         if self.scenarios < 1:
             raise ValueError(f"scenarios = {self.scenarios} < 1 not understood.")
 
     def run(self, search: Search) -> Stop | None:
         """Solve the MIP; its bound is valid, since the scenarios may occur."""
-        search.trivial()
+        self.begin(search)
         uncertainty = search.problem.uncertainty
         for xi in (
             even_scenario(uncertainty),

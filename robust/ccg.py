@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from nco.instances.core import Instance, Stop
+from nco.instances.core import Stop
 from nco.robust.baselines import even_scenario, nominal_scenario
+from nco.robust.learned import LearnedStart
 from nco.robust.masters import scenario_master
-from nco.robust.neur2ro import Neur2RO
 from nco.robust.reformulation import reason_against
-from nco.robust.search import RobustSolver, Search
+from nco.robust.search import Search
 
 
 def generate(
@@ -92,22 +92,18 @@ def _binding(search: Search, most: int) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class CCG(RobustSolver):
+class CCG(LearnedStart):
     """Exact column-and-constraint generation; anytime, with certified bounds.
 
     Parameters
     ----------
-    backend
-        MIP engine: ``highs`` or ``scip``.
+    backend, learned, weights
+        As in `LearnedStart`.
     relaxed
         Whether masters have the relaxed recourse in all scenarios as well, where only the
         objective depends on the scenario.
     scenarios
         Largest number of scenarios in a master.
-    learned
-        Share of the time for ``neur2ro``, from whose scenarios it starts; 0 for none.
-    weights
-        The network's weights, as ``neur2ro`` takes them.
 
     Raises
     ------
@@ -118,33 +114,14 @@ class CCG(RobustSolver):
     name: ClassVar[str] = "ccg"
     relaxed: bool = True
     scenarios: int = 200
-    learned: float = 0.0
-    weights: str = ""
 
     def __post_init__(self) -> None:
         """Validate."""
+        super().__post_init__()
         if self.scenarios < 2:
             raise ValueError(f"scenarios = {self.scenarios} < 2 not understood.")
-        if not 0.0 <= self.learned < 1.0:
-            raise ValueError(f"learned = {self.learned} not understood; give 0 <= learned < 1.")
-
-    def supports(self, instance: Instance[Any]) -> str | None:
-        """None, or why the instance cannot be solved."""
-        return super().supports(instance) or (
-            Neur2RO(weights=self.weights).supports(instance) if self.learned else None
-        )
 
     def run(self, search: Search) -> Stop | None:
         """Generate scenarios."""
-        search.trivial()
-        if self.learned:
-            begun = search.budget.elapsed()
-            scenarios, best = Neur2RO(weights=self.weights).scenarios_for(
-                search.tracker.instance, search.budget.share(self.learned), seed=search.tracker.seed
-            )
-            for xi in scenarios:
-                search.keep(xi)
-            if best is not None:
-                search.evaluate(best.x, Neur2RO.name)
-            search.log(Neur2RO.name, begun)
+        self.begin(search)
         return generate(search, relaxed=self.relaxed, most=self.scenarios)
