@@ -49,6 +49,28 @@ def never() -> bool:
     return False
 
 
+def find_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one.
+
+    Raises
+    ------
+    ValueError
+        When CUDA is asked for but absent, or the name is not that of a device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {name}: no CUDA device here; use device cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # what has a name need not be there
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(
+            f"device {name!r} not understood, or not there; use auto, cpu or cuda"
+        ) from None
+    return device
+
+
 @dataclass(frozen=True)
 class Model:
     """A policy with its network.

@@ -274,19 +274,12 @@ class BQ(BatchSolver):
         InputError
             When there is none of that name.
         """
-        import torch
+        from nco.bq.decoding import find_device
 
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(None, None, f"device {name}: no CUDA device here", "use device=cpu")
         try:
-            return torch.device(name)
-        except RuntimeError:
-            raise InputError(
-                None, None, f"device {name!r} not understood", "use auto, cpu or cuda"
-            ) from None
+            return find_device(self.device)
+        except ValueError as error:
+            raise InputError(None, None, str(error)) from None
 
     def model(self, policy: str) -> Model:
         """The model of a policy on its device, as the parameters say.

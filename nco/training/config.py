@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -162,8 +163,20 @@ class TrainConfig:
             raise ValueError('edges > 0 needs head = "pointer".')
         if self.weights and len(self.weights) != len(self.data):
             raise ValueError(f"{len(self.weights)} weights for {len(self.data)} label sources.")
-        if not 0 <= self.k_min <= self.k:
-            raise ValueError(f"k_min = {self.k_min} not understood; between 0 and k = {self.k}.")
+        if not 0 <= self.k_min <= self.k or self.k < 1:
+            raise ValueError(
+                f"k_min = {self.k_min} and k = {self.k} not understood; k at least 1, k_min "
+                "between 0 and k."
+            )
+        for name in ("warmup", "eval_k"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)} not understood; at least 0.")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed = {self.seed} not understood; between 0 and 2^31 - 1.")
+        if not (math.isfinite(self.lr) and self.lr > 0.0 and self.clip > 0.0):
+            raise ValueError(f"lr = {self.lr}, clip = {self.clip} not understood; above 0.")
+        if any(not 0.0 <= w < math.inf for w in self.weights) or sum(self.weights or (1,)) <= 0:
+            raise ValueError(f"weights = {[*self.weights]} not understood; shares at least 0.")
 
     def learning_rate(self, step: int) -> float:
         """Factor of the peak rates: linear warm-up, then linear decay to zero."""

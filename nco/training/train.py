@@ -8,6 +8,7 @@ stopped; under torchrun every process trains on its own examples.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import math
@@ -27,7 +28,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from nco.bq.decoding import Model, construct, out_of_memory
+from nco.bq.decoding import Model, construct, find_device, out_of_memory
 from nco.bq.imitation import Examples
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
@@ -59,23 +60,40 @@ class Source:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one.
+    """As `nco.bq.decoding.find_device`; under torchrun, every process has its own CUDA device.
 
     Raises
     ------
     TrainingError
-        When CUDA is asked for but absent, or the name is not understood.
+        When there is no such device.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise TrainingError(f"device {name}: no CUDA device here; use device cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        return torch.device(name)
-    except RuntimeError:
-        raise TrainingError(f"device {name!r} not understood; auto, cpu or cuda.") from None
+        device = find_device(name)
+        own = device.type == "cuda" and device.index is None
+        return find_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}") if own else device
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+
+def made_with(kind: Callable[..., Any], options: Any, what: str) -> Any:
+    """A policy or teacher with options as they come from settings.
+
+    Raises
+    ------
+    ValueError
+        When an option is not known, or of another type than its default.
+    """
+    known = {k: p.default for k, p in inspect.signature(kind).parameters.items()}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"{what} = {options!r} not understood; write {what}.NAME=VALUE.")
+    for name, value in options.items():
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"setting {what}.{name} is not known; there are: {names}.")
+        if type(value) is not type(known[name]):
+            wanted = type(known[name]).__name__
+            raise ValueError(f"{what}.{name} = {value!r} not understood; expected {wanted}.")
+    return kind(**options)
 
 
 def matmul_peak(device: torch.device, bf16: bool) -> float:
@@ -182,8 +200,8 @@ class Trainer:
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         module = load_policy(config.problem)
-        self.policy = module.POLICY(**config.policy)
-        self.teacher = module.TEACHER(**config.teacher)
+        self.policy = made_with(module.POLICY, config.policy, "policy")
+        self.teacher = made_with(module.TEACHER, config.teacher, "teacher")
         self.sources, self.data_digest = self._load(config)
         torch.manual_seed(config.seed)
         self._make_networks(config)
@@ -289,12 +307,23 @@ class Trainer:
             )
         if meta["data"] != self.data_digest:
             raise ValueError(f"{path}: trained on other labels; use another folder.")
-        for name, module in self.modules().items():
-            own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            module.load_state_dict(own)
-        for name, optimizer in self.optimizers.items():
-            checkpoints.restore_optimizer(name, optimizer, tensors)
-        self.step, self.best, self.seconds = meta["step"], meta["best"] or math.inf, meta["seconds"]
+        try:
+            for name, module in self.modules().items():
+                head = f"{name}."
+                own = {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+                module.load_state_dict(own)
+            for name, optimizer in self.optimizers.items():
+                checkpoints.restore_optimizer(name, optimizer, tensors)
+            self.step, self.seconds = meta["step"], meta["seconds"]
+            self.best = meta["best"] or math.inf
+        except (KeyError, ValueError, RuntimeError) as error:
+            text = " ".join(str(error).split())
+            raise ValueError(f"{path}: does not fit this version: {text}") from None
+        if meta.get("world", self.world) != self.world:
+            log.warning(
+                "%d processes instead of %d: the batches are others from here on",
+                self.world, meta["world"],
+            )  # fmt: skip
         log.info("resumed %s", path)
 
     def _transfer(self, path: Path) -> None:
@@ -475,7 +504,7 @@ class Trainer:
         begin = saved = mark = time.monotonic()
         window: list[Tensor] = []
         tokens = flops = 0.0
-        while self.step < config.steps and not self.stop.is_set():
+        while self.step < config.steps and not (self.world == 1 and self.stop.is_set()):
             values, seen, spent = self.update()
             window.append(values)
             tokens, flops = tokens + seen, flops + spent

@@ -48,7 +48,9 @@ def instance(problem: str, n: int = 20, seed: int = 0) -> Instance[Any]:
 @pytest.mark.parametrize("problem", CLASSES)
 def test_rounds_of_reconstruction_improve_and_repeat(problem: str, weights: dict[str, str]) -> None:
     solver = BQ(weights=weights[problem], part=12)
-    one, two = (solver.solve(instance(problem, seed=1), Budget(iterations=15), seed=3) for _ in range(2))
+    one, two = (
+        solver.solve(instance(problem, seed=1), Budget(iterations=15), seed=3) for _ in range(2)
+    )
     assert one.status in (Status.FEASIBLE, Status.OPTIMAL)
     assert one.stopped is (Stop.FINISHED if problem == "spctsp" else Stop.ITERATIONS)
     assert one.solution == two.solution

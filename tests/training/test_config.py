@@ -32,6 +32,10 @@ def test_changes_override_the_file(tmp_path: Path) -> None:
     ("change", "text"),
     [
         ("learning_rate=1", "setting 'learning_rate' is not known"),
+        ("lr=nan", "lr = nan, clip = 1.0 not understood; above 0"),
+        ("k=0", "k_min = 0 and k = 0 not understood; k at least 1"),
+        ("warmup=-1", "warmup = -1 not understood; at least 0"),
+        ("seed=-1", "seed = -1 not understood"),
         ("lr=fast", "lr = 'fast' not understood; expected float"),
         ("steps=1.5", "steps = 1.5 not understood; expected int"),
         ("lr", "write name=value"),

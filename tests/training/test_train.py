@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from nco.training.checkpoints import checkpoints, read_checkpoint
+from nco.bq.policies import load_policy
+from nco.training.checkpoints import checkpoints, read_checkpoint, write_checkpoint
 from nco.training.config import TrainConfig
 from nco.training.labels import write_labels
-from nco.training.train import Trainer, TrainingError, main
+from nco.training.train import Trainer, TrainingError, made_with, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -165,6 +166,27 @@ def test_compiling_changes_little(labels: str, whole: Path, tmp_path: Path) -> N
     Trainer(settings(labels, compile=True), tmp_path).run()
     a, b = weights(tmp_path), weights(whole)
     assert all(torch.allclose(a[k], b[k], atol=2e-2) for k in a if k.startswith("model."))
+
+
+def test_a_checkpoint_of_another_network_is_one_line(labels: str, tmp_path: Path) -> None:
+    trainer = Trainer(settings(labels), tmp_path)
+    trainer.run(minutes=0.0)
+    # As if this version built the same settings differently.
+    tensors, meta = read_checkpoint(checkpoints(tmp_path)[-1])
+    tensors["model.embed.weight"] = tensors["model.embed.weight"][:, 1:].contiguous()
+    write_checkpoint(tmp_path, 2, tensors, meta)
+    with pytest.raises(ValueError, match="step-000000002: does not fit this version") as caught:
+        Trainer(settings(labels), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_policies_are_checked() -> None:
+    policy = load_policy("tsp").POLICY
+    assert made_with(policy, {"rotate": False}, "policy") == policy(rotate=False)
+    with pytest.raises(ValueError, match=r"policy\.turn is not known; there are: shift, scale"):
+        made_with(policy, {"turn": True}, "policy")
+    with pytest.raises(ValueError, match=r"policy\.rotate = 'False' not understood; expected bool"):
+        made_with(policy, {"rotate": "False"}, "policy")
 
 
 def test_a_trunk_is_transferred(labels: str, whole: Path, tmp_path: Path) -> None:
