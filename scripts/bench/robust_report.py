@@ -2,7 +2,8 @@
 
 ``python robust_report.py REFERENCES ROWS.jsonl ...``, where REFERENCES holds the folders
 knapsack, capital_budgeting and capital_budgeting_loans, each with instances/ and reference.csv.
-The best known value of an instance is the best of the published and of the rows. Published
+The best known value of an instance is the best of the published and of the rows; in the tables
+of what learning adds, of the rows alone. Published
 first stages of capital budgeting (without loans) are evaluated anew, by the evaluation that
 ours have.
 """
@@ -32,6 +33,24 @@ PUBLISHED = {
         "capital-budgeting-loans", {"published branch-and-price": ("bp_obj", "bp_time")},
     ),
 }  # fmt: skip
+
+#: What learning adds: methods without it, and the same with it; then the network's own parts.
+PAIRS = (
+    ("ccg", "ccg:learned=0.3"),
+    ("scenario:scenarios=10", "scenario:scenarios=10,learned=0.3"),
+    ("two-stage", "two-stage:learned=0.3"),
+    ("scenario:scenarios=10", "neur2ro:worst=false,neighbors=0"),
+    ("neur2ro:worst=false,neighbors=0", "neur2ro:neighbors=0"),
+    ("neur2ro:worst=false,neighbors=0", "neur2ro:worst=false"),
+    ("neur2ro:worst=false,neighbors=0", "neur2ro"),
+    ("ccg", "neur2ro"),
+)
+PAIR_COLUMNS = (
+    "without", "with", "limit s", "files", "median % without", "with", "mean % without", "with",
+    "better", "equal", "worse", "gap median % without", "with",
+)  # fmt: skip
+#: Relative difference below which two values are equal.
+EQUAL = 1e-6
 
 COLUMNS = (
     "group", "n", "solver", "runs", "median %", "mean %", "max %", "gap median %", "gap max %",
@@ -108,6 +127,61 @@ def best_known(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], float
     return best
 
 
+def error_of(row: Mapping[str, Any], known: float) -> float:
+    """By how much a row's value is worse than the best known one, in per cent."""
+    sign = 1.0 if row["sense"] == "maximize" else -1.0
+    return float(100.0 * sign * (known - row["objective"]) / max(1e-9, abs(known)))
+
+
+def gap_of(row: Mapping[str, Any]) -> float | None:
+    """The certified gap in per cent, None without a bound."""
+    if row["bound"] is None:
+        return None
+    return float(100.0 * abs(row["bound"] - row["objective"]) / max(1e-9, abs(row["objective"])))
+
+
+def learning(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: for each problem, pairs of methods on the same files at equal time."""
+    best = best_known(rows)
+    cells: dict[tuple[str, float, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        if row["time_limit"] is not None:
+            key = (row["problem"], row["time_limit"], row["spec"])
+            cells[key][f"{row['instance']} {row.get('seed')}"] = row
+    lines: list[str] = []
+    for problem, limit in sorted({key[:2] for key in cells}):
+        found: list[str] = []
+        for plain, learned in PAIRS:
+            sides = (
+                cells.get((problem, limit, plain), {}),
+                cells.get((problem, limit, learned), {}),
+            )
+            both = sorted(sides[0].keys() & sides[1].keys())
+            if not both:
+                continue
+            errors, gaps = [], []
+            for side in sides:
+                chosen = [side[k] for k in both]
+                errors.append([error_of(r, best[r["problem"], r["instance"]]) for r in chosen])
+                gaps.append([g for g in map(gap_of, chosen) if g is not None])
+            apart = [a - b for a, b in zip(*errors, strict=True)]
+            counts = (
+                sum(d > 100 * EQUAL for d in apart), sum(abs(d) <= 100 * EQUAL for d in apart),
+                sum(d < -100 * EQUAL for d in apart),
+            )  # fmt: skip
+            shown = [
+                plain, learned, f"{limit:g}", str(len(both)),
+                *(f"{statistics.median(e):.3f}" for e in errors),
+                *(f"{statistics.fmean(e):.3f}" for e in errors), *map(str, counts),
+                *(f"{statistics.median(g):.3f}" if g else "" for g in gaps),
+            ]  # fmt: skip
+            found.append(f"| {' | '.join(shown)} |")
+        if found:
+            lines += ["", f"## What learning adds: {problem}, {limit:g} s", ""]
+            lines += [f"| {' | '.join(PAIR_COLUMNS)} |", "|" + "---|" * len(PAIR_COLUMNS), *found]
+    return lines
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown: one table for each problem, one row for each solver, group and size."""
     best = best_known(rows)
@@ -115,12 +189,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         if row["objective"] is None:
             continue
-        known = best[row["problem"], row["instance"]]
-        sign = 1.0 if row["sense"] == "maximize" else -1.0
-        error = 100.0 * sign * (known - row["objective"]) / max(1e-9, abs(known))
-        gap = None
-        if row["bound"] is not None:
-            gap = 100.0 * abs(row["bound"] - row["objective"]) / max(1e-9, abs(row["objective"]))
+        error, gap = error_of(row, best[row["problem"], row["instance"]]), gap_of(row)
         limit = "" if row["time_limit"] is None else f" {row['time_limit']:g} s"
         for group in {(row["group"], row["n"]), ("all", 0)}:
             cells[row["problem"], *group, row["spec"] + limit].append((error, gap, row["seconds"]))
@@ -150,7 +219,8 @@ def main() -> None:
     parser.add_argument("references", type=Path)
     parser.add_argument("rows", type=Path, nargs="+")
     args = parser.parse_args()
-    print("\n".join(table([*published(args.references), *read(args.rows)])))
+    ours = read(args.rows)
+    print("\n".join([*table([*published(args.references), *ours]), *learning(ours)]))
 
 
 if __name__ == "__main__":

@@ -74,3 +74,23 @@ def test_ours_beside_the_published(references, capsys, monkeypatch):
     expected = 100 * (max(values) - values[0]) / max(values)
     assert errors["", "4", "published neur2ro"] == pytest.approx(expected, abs=1e-3)
     assert ("", "4", "published k-adaptability 5") not in found
+
+
+def test_what_learning_adds_is_a_comparison_on_the_same_files(references, capsys, monkeypatch):
+    """Pairs at equal time; what only one side has solved does not count."""
+    problem, learned = "two-stage-knapsack", "ccg:learned=0.3"
+    rows = [
+        row("a", problem, "RKP_UN_n20_a", "ccg", 20, 198.0, 202.0),
+        row("b", problem, "RKP_UN_n20_a", learned, 20, 200.0, 202.0),
+        row("c", problem, "RKP_UN_n20_b", "ccg", 20, 100.0, 100.0),
+        row("d", problem, "RKP_UN_n20_b", learned, 20, 100.0, 100.0),
+        row("e", problem, "RKP_UN_n20_c", "ccg", 20, 50.0, 100.0),
+    ]
+    path = references / "rows.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    monkeypatch.setattr(sys, "argv", ["robust_report.py", str(references), str(path)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| ccg | {learned} |")]
+    cells = [cell.strip() for cell in line.split("|")[3:-1]]
+    assert cells == ["30", "2", "0.500", "0.000", "0.500", "0.000", "1", "1", "0", "1.010", "0.500"]
