@@ -38,6 +38,8 @@ class TwoStage(LearnedStart):
         """Spend the time on whatever still pays."""
         problem, budget = search.problem, search.budget
         self.begin(search)
+        if search.best is not None and search.tracker.done() is not None:
+            return None
         quick = local_search.suits(problem)
         begun = budget.elapsed()
         if branching.suits(problem):

@@ -12,6 +12,8 @@ from nco.robust.two_stage import TwoStageProblem
 Vector = NDArray[np.float64]
 #: Largest number of pairs of columns that are exchanged in one round.
 PAIRS = 2_000
+#: Neighbours between two looks at the clock.
+CHUNK = 50
 
 
 def suits(problem: TwoStageProblem) -> bool:
@@ -38,11 +40,26 @@ def neighbors(x: Vector, rng: np.random.Generator) -> Vector:
 
 
 def _alive(
-    problem: TwoStageProblem, x: Vector, first: Vector, limit: float, xi: Vector, worth: Vector
+    problem: TwoStageProblem,
+    budget: Budget,
+    x: Vector,
+    first: Vector,
+    limit: float,
+    xi: Vector,
+    worth: Vector,
 ) -> tuple[Vector, Vector, Vector]:
-    """Those of first stages [k, p] that scenario xi does not show to be at most ``limit``."""
-    values, _ = problem.recourse_at(x, xi)
-    worth = np.minimum(worth, first + np.where(np.isnan(values[:, 0]), -np.inf, values[:, 0]))
+    """Those of first stages [k, p] that scenario xi does not show to be at most ``limit``.
+
+    Out of time, only some of them have been looked at.
+    """
+    worth = worth.copy()
+    for begin in range(0, len(x), CHUNK):
+        if budget.done() is not None:
+            break
+        part = slice(begin, begin + CHUNK)
+        values = problem.recourse_at(x[part], xi)[0][:, 0]
+        here = first[part] + np.where(np.isnan(values), -np.inf, values)
+        worth[part] = np.minimum(worth[part], here)
     keep = worth > limit + 1e-9 * max(1.0, abs(limit))
     return x[keep], first[keep], worth[keep]
 
@@ -113,7 +130,7 @@ def _descend(
     for xi in search.hints(x)[:30]:
         if not len(options) or budget.done() is not None:
             return None
-        options, first, worth = _alive(problem, options, first, value, xi, worth)
+        options, first, worth = _alive(problem, budget, options, first, value, xi, worth)
     while len(options) and budget.done() is None and search.tracker.done() is None:
         k = int(np.argmax(worth))
         candidate = options[k]
@@ -123,5 +140,5 @@ def _descend(
         rest = np.arange(len(options)) != k
         options, first, worth = options[rest], first[rest], worth[rest]
         if found is not None and len(options):
-            options, first, worth = _alive(problem, options, first, value, found.xi, worth)
+            options, first, worth = _alive(problem, budget, options, first, value, found.xi, worth)
     return None
