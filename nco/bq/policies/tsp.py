@@ -288,8 +288,9 @@ class TSPRegions(TSPPolicy):
         # A leg between two regions would belong to both.
         after = label.roll(-1, 1)
         label = label.masked_fill((label != after).roll(1, 1), -1)
-        owner, place = gather_parts(label, n // size + 2)
-        known = place >= 0
+        count = n // size + 2
+        part, place = gather_parts(label, count)
+        owner, known = part // count, place >= 0
         number = torch.arange(place.shape[1], device=tour.device)
         last = number == known.sum(1, keepdim=True) - 1
         follow = torch.where(last, place[:, :1] + n, place.roll(-1, 1))
