@@ -15,6 +15,7 @@ from nco.bq.policies import load_policy
 from nco.bq.solver import BQ
 from nco.bq.weights import read_model, write_weights
 from nco.instances.core import Budget
+from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.tsp import TSP
 from nco.weights import WeightsError
@@ -138,3 +139,10 @@ def test_the_shipped_knapsack_policy_is_used_by_default_and_better_than_greedy()
     packed = np.array([r.objective for r in BQ(reconstruct=False).solve_batch(instances, Budget())])
     assert (packed <= best).all()
     assert (best - packed).sum() < 0.7 * (best - plain).sum()
+
+
+def test_the_shipped_cvrp_policy_is_far_better_than_nearest_neighbor() -> None:
+    instances = [CVRP.generate(60, seed=seed) for seed in range(6)]
+    plain = sum(nco.solve(i, "nearest-neighbor").objective for i in instances)
+    decoded = BQ(reconstruct=False).solve_batch(instances, Budget())
+    assert sum(r.objective for r in decoded) < 0.88 * plain
