@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -47,6 +48,8 @@ def _matrix(values: Any, rows: int, columns: int, name: str) -> sparse.csr_array
     out = sparse.csr_array(values, dtype=np.float64)
     if out.shape != (rows, columns):
         raise ValueError(f"{name} has shape {out.shape}, expected {(rows, columns)}.")
+    if not np.isfinite(out.data).all():
+        raise ValueError(f"{name} holds numbers that are not finite.")
     return out
 
 
@@ -67,6 +70,8 @@ def _complete(self: Any, n: int, default_upper: float) -> None:
         "upper": _full(self.upper, n, default_upper, "upper"),
     }
     whole = np.zeros(n, dtype=bool) if self.whole is None else np.asarray(self.whole, dtype=bool)
+    if whole.shape not in ((), (1,), (n,)):
+        raise ValueError(f"whole has shape {whole.shape}, expected {(n,)}.")
     values["whole"] = np.broadcast_to(whole, n).copy()
     for key, value in values.items():
         object.__setattr__(self, key, value)
@@ -377,6 +382,9 @@ class TwoStageProblem(TwoStageInstance):
     def __post_init__(self) -> None:
         """Validate."""
         object.__setattr__(self, "sense", Sense(self.sense))
+        uncertainty: Any = self.uncertainty
+        if not isinstance(uncertainty, UncertaintySet):
+            raise ValueError(f"uncertainty = {uncertainty!r} is no UncertaintySet.")
         complete = self.recourse.complete(len(self.first_stage.c), self.uncertainty.dimension)
         object.__setattr__(self, "recourse", complete)
 
@@ -632,9 +640,14 @@ class TwoStageProblem(TwoStageInstance):
 def _flat(prefix: str, part: Any) -> dict[str, Any]:
     """The arrays of a dataclass, sparse matrices as their entries, nested ones joined."""
     out: dict[str, Any] = {f"{prefix}.kind": type(part).__name__}
-    for f in dataclasses.fields(part):
-        value = getattr(part, f.name)
-        key = f"{prefix}.{f.name}"
+    if dataclasses.is_dataclass(part):
+        values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    else:
+        # A set of the user's own: what it was given, as far as that is numbers.
+        plain = (np.ndarray, Real, str, UncertaintySet)
+        values = {k: v for k, v in vars(part).items() if isinstance(v, plain)}
+    for name, value in values.items():
+        key = f"{prefix}.{name}"
         if sparse.issparse(value):
             coo = sparse.coo_array(cast("Any", value))
             out |= {f"{key}.row": np.asarray(coo.row, dtype=np.int64),
@@ -644,10 +657,10 @@ def _flat(prefix: str, part: Any) -> dict[str, Any]:
             for j in sorted(value):
                 coo = sparse.coo_array(value[j])
                 out[f"{key}.{j}"] = np.concatenate([coo.row, coo.col, coo.data])
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        elif isinstance(value, tuple) and value and isinstance(value[0], UncertaintySet):
             for j, item in enumerate(value):
                 out |= _flat(f"{key}.{j}", item)
-        elif dataclasses.is_dataclass(value):
+        elif isinstance(value, UncertaintySet):
             out |= _flat(key, value)
         else:
             out[key] = value

@@ -1,9 +1,13 @@
 """Every uncertainty set keeps the promises that methods rely on."""
 
+import math
+
 import numpy as np
 import pytest
 
+import nco
 from nco.robust.model import Model
+from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
 from nco.robust.uncertainty import (
     Box,
     BudgetSet,
@@ -14,6 +18,7 @@ from nco.robust.uncertainty import (
     Polyhedron,
     Product,
     TooManyError,
+    UncertaintySet,
     _optimum,
     from_dict,
 )
@@ -135,3 +140,76 @@ def test_a_set_that_is_none_is_refused(values, what):
 def test_an_intersection_of_nothing_is_empty(parts):
     with pytest.raises(ValueError, match="the uncertainty set is empty"):
         Intersection(parts)
+
+
+class _Split(UncertaintySet):
+    """Parts of a whole that go to two places; a set as a user writes one."""
+
+    dimension = 2
+
+    def __init__(self, most=1.0):
+        self.most = most
+
+    def contains(self, xi, tolerance=1e-6):
+        xi = np.asarray(xi)
+        return bool((xi >= -tolerance).all() and abs(xi.sum() - self.most) <= tolerance)
+
+    def sample(self, count, rng):
+        share = rng.random(count)
+        return self.most * np.stack([share, 1.0 - share], 1)
+
+    def vertices(self, most=10_000):
+        return self.most * np.eye(2)
+
+    def add_to(self, model):
+        xi = model.add_columns(2, 0.0, self.most)
+        model.add_rows(np.ones((1, 2)), xi, self.most, self.most)
+        return xi
+
+    def worst_case(self, linear):
+        xi = self.vertices()[int(np.argmin(linear))]
+        return xi, float(linear @ xi)
+
+
+def _stock(uncertainty):
+    """Order x of two goods; what demands ask for beyond that is dear."""
+    return TwoStageProblem(
+        sense="minimize",
+        first_stage=FirstStage(c=[5.0, 4.0], upper=[8.0, 8.0], whole=True),
+        recourse=Recourse(q=[15.0, 12.0], T=np.eye(2), W=np.eye(2), row_lower=[2.0, 1.0],
+                          h_xi=np.diag([4.0, 3.0])),
+        uncertainty=uncertainty,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", ["two-stage", "ccg", "k-adaptability"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_method_takes_a_set_of_the_users_own(solver, nested):
+    listed = nco.solve(_stock(FiniteScenarios(np.eye(2))), solver="ccg", time_limit=60)
+    own = _stock(Intersection((_Split(), Box([0.0, 0.0], [1.0, 1.0]))) if nested else _Split())
+    assert own.digest == _stock(own.uncertainty).digest
+    assert _stock(_Split()).digest != _stock(_Split(2.0)).digest
+    result = nco.solve(own, solver=solver, time_limit=60, iterations=4)
+    assert own.violations(result.solution) == []
+    assert result.objective >= listed.objective - 1e-6
+    if solver in ("two-stage", "ccg") and not nested:
+        assert result.status is nco.Status.OPTIMAL
+        assert result.objective == pytest.approx(listed.objective)
+
+
+@pytest.mark.parametrize(("changes", "what"), [
+    ({"W": [[1.0, math.nan], [0.0, 1.0]]}, "W holds numbers that are not finite"),
+    ({"h_xi": [[math.inf, 0.0], [0.0, 1.0]]}, "h_xi holds numbers that are not finite"),
+    ({"T_xi": {0: [[math.nan, 0.0], [0.0, 1.0]]}}, r"T_xi\[0\] holds numbers"),
+    ({"whole": [True] * 3}, "whole has shape"),
+    ({"T": np.eye(3)}, "T has shape"),
+])  # fmt: skip
+def test_arrays_of_a_problem_are_checked(changes, what):
+    parts = {"q": [15.0, 12.0], "T": np.eye(2), "W": np.eye(2), "row_lower": [2.0, 1.0]}
+    with pytest.raises(ValueError, match=what):
+        TwoStageProblem(
+            first_stage=FirstStage(c=np.ones(2)), recourse=Recourse(**{**parts, **changes}),
+            uncertainty=BudgetSet(2, 1.0),
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="is no UncertaintySet"):
+        _stock(3)
