@@ -132,6 +132,7 @@ def _value_network(
         trainer.export(out, f"{problem}-v1")
     except (ValueError, MemoryError) as error:
         raise InputError(None, None, str(error) or "out of memory") from error
+    _curve(out)
     print(out)
     return 0
 

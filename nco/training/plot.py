@@ -22,7 +22,7 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def plot_curve(folder: str | Path, ax: Axes | None = None) -> Axes:
-    """Draw loss and held-out gap over the steps of a run.
+    """Draw loss and held-out gap over the steps of a run; a value network's held-out errors.
 
     Parameters
     ----------
@@ -36,18 +36,26 @@ def plot_curve(folder: str | Path, ax: Axes | None = None) -> Axes:
 
         ax = Figure(figsize=(7, 4), layout="constrained").subplots()
     rows = read_metrics(folder)
-    loss = [(r["step"], r["action_loss"]) for r in rows if "action_loss" in r]
-    gaps = [(r["step"], r["gap"]) for r in rows if "gap" in r]
-    if loss:
-        ax.plot(*zip(*loss, strict=True), color="tab:blue", label="loss of the next action")
-    ax.set(xlabel="step", ylabel="cross-entropy", yscale="log")
+
+    def series(key: str, factor: float = 1.0) -> list[tuple[float, float]]:
+        return [(r["step"], factor * r[key]) for r in rows if key in r]
+
+    errors = series("mae")
+    if errors:
+        # A value network, which has no actions.
+        left, what, unit = errors, "error on held-out labels", "mean absolute error, scaled"
+        right, other, scale = series("accuracy", 100.0), "accuracy", "feasibility told right [%]"
+    else:
+        left, what, unit = series("action_loss"), "loss of the next action", "cross-entropy"
+        right, other, scale = series("gap"), "greedy gap", "gap to the labels [%]"
+    if left:
+        ax.plot(*zip(*left, strict=True), color="tab:blue", label=what)
+    ax.set(xlabel="step", ylabel=unit, yscale="log")
     handles = ax.get_lines()[:]
-    if gaps:
+    if right:
         twin = ax.twinx()
-        handles += twin.plot(
-            *zip(*gaps, strict=True), color="tab:red", marker="o", label="greedy gap"
-        )
-        twin.set(ylabel="gap to the labels [%]", ylim=(0, None))
+        handles += twin.plot(*zip(*right, strict=True), color="tab:red", marker="o", label=other)
+        twin.set(ylabel=scale, ylim=(0, None))
     ax.legend(handles=handles)
     return ax
 
