@@ -187,12 +187,16 @@ class Cut:
         What each part costs now [parts], in float64.
     place
         Whatever the policy needs to put new parts back.
+    old
+        The parts as they are [parts, steps], recorded and filled up with -1, or None where
+        that does not tell more than the state.
     """
 
     state: State
     owner: Tensor
     cost: Tensor
     place: Tensor
+    old: Tensor | None = None
 
     def first(self, count: int) -> Cut:
         """The first so many parts."""
@@ -203,6 +207,7 @@ class Cut:
             owner=self.owner[part],
             cost=self.cost[part],
             place=self.place[part],
+            old=None if self.old is None else self.old[part],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from torch import Tensor
 from nco.bq.decoding import Stopped, never
 from nco.bq.policies.tsp import TourPolicy
 from nco.bq.state import Cut, Fields, State
-from nco.instances.core import Distances, Instance
+from nco.instances.core import Budget, Distances, Instance
+from nco.udc.pieces import Piece
+
+logger = logging.getLogger("nco")
 
 
 class CostPolicy(TourPolicy):
@@ -51,46 +55,102 @@ class CostPolicy(TourPolicy):
         return State(index[..., None].double(), index, index[:, :0].double(), owner=rows)
 
 
+class ClassicalConqueror:
+    """Parts one after the other by classical search, on the CPU.
+
+    A part that the search fails on stays as it was; the first failure is told.
+    """
+
+    policy: Any
+    device = torch.device("cpu")
+
+    def part(self, cut: Cut, row: int) -> Sequence[int] | None:
+        """The new actions of one part as they are recorded; None where there are none."""
+        raise NotImplementedError
+
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
+        """New parts [parts, steps] for those cut out, filled up with -1."""
+        old = cut.state.index[:, 2:] if cut.old is None else cut.old
+        rows: list[Sequence[int]] = []
+        for row, now in enumerate(old.tolist()):
+            if stop():
+                raise Stopped(_filled(rows) if rows else None)
+            try:
+                made = self.part(cut, row)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except Exception as error:  # whatever a solver of one's own raises
+                self._tell(" ".join(str(error).split()) or type(error).__name__)
+                made = None
+            rows.append(now if made is None else made)
+        return _filled(rows)
+
+    def _tell(self, reason: str) -> None:
+        if not getattr(self, "_told", False):
+            logger.warning("a part stays as it was, as its search failed: %s", reason)
+            object.__setattr__(self, "_told", True)
+
+
+def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Rows as one array, filled up with -1."""
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.as_tensor(row, dtype=torch.int64) for row in rows], True, -1
+    )
+
+
+def tour_part(cut: Cut, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The nodes of one part of a tour from end to end, and what fixed ways lead to.
+
+    Returns
+    -------
+    Node numbers in the order they have now [m], and for each one more than the other end of
+    the fixed way that it is an end of, else 0 [m].
+    """
+    index = cut.state.index[row].numpy()
+    known = np.flatnonzero(index >= 0)
+    known = np.r_[known[0], known[2:], known[1]]
+    ways = np.zeros(len(known), dtype=np.int64)
+    if not cut.state.dense:
+        ways = cut.state.nodes[row, :, -1].long().abs().numpy()[known]
+    return index[known], ways
+
+
+def way_heads(path: NDArray[np.int64], ways: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Places whose node is the first end of a fixed way to the node after it."""
+    return np.flatnonzero((ways[:-1] > 0) & (path[1:] + 1 == ways[:-1]))
+
+
+def tour_actions_of(
+    path: NDArray[np.int64], ways: NDArray[np.int64], order: NDArray[np.intp]
+) -> list[int]:
+    """What is recorded of a path's nodes in a new order: of a fixed way, where it is entered."""
+    path, ways = path[order], ways[order]
+    path[way_heads(path, ways) + 1] = -1
+    inner: list[int] = path[1:-1].tolist()
+    return [node for node in inner if node >= 0]
+
+
 @dataclass(frozen=True)
-class OrOptConqueror:
+class OrOptConqueror(ClassicalConqueror):
     """Parts of tours by `nco.classical.local_search`: a descent, then kicks.
 
     Parameters
     ----------
     policy
         Measures tours of the instances: a `CostPolicy`, perhaps with regions.
-    kicks
+    effort
         Kicks per node of a part.
     """
 
     policy: Any
-    kicks: float = 3.0
+    effort: float = 3.0
 
-    device = torch.device("cpu")
-
-    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
-        """New paths [parts, m] through the nodes of those cut out, -1 where they are shorter."""
-        index = cut.state.index.numpy()
-        link = np.zeros_like(index)
-        if not cut.state.dense:
-            link = cut.state.nodes[..., -1].long().abs().numpy()
+    def part(self, cut: Cut, row: int) -> Sequence[int]:
+        """As `ClassicalConqueror.part`."""
         assert cut.state.owner is not None
-        owner = cut.state.owner.tolist()
-        new = np.full((len(index), index.shape[1] - 2), -1, dtype=np.int64)
-        for row, nodes in enumerate(index):
-            if stop():
-                raise Stopped(torch.from_numpy(new[:row]) if row else None)
-            known = np.flatnonzero(nodes >= 0)
-            known = np.r_[known[0], known[2:], known[1]]
-            path, ways = nodes[known], link[row, known]
-            order = self._order(self.policy.distances[owner[row]], path, ways, row)
-            # A fixed way is told by the end where it is entered.
-            passed = np.r_[
-                False, (ways[order[:-1]] > 0) & (path[order[1:]] + 1 == ways[order[:-1]])
-            ]
-            taken = path[order[~passed]][1:-1]
-            new[row, : len(taken)] = taken
-        return torch.from_numpy(new)
+        path, ways = tour_part(cut, row)
+        distances = self.policy.distances[int(cut.state.owner[row])]
+        return tour_actions_of(path, ways, self._order(distances, path, ways, row))
 
     def _order(
         self, distances: Distances, path: NDArray[Any], ways: NDArray[Any], seed: int
@@ -101,10 +161,8 @@ class OrOptConqueror:
         ----------
         distances
             The instance's costs.
-        path
-            Node numbers in the order they have now [m].
-        ways
-            One more than the other end of the fixed way that a node is an end of, else 0 [m].
+        path, ways
+            As `tour_part` gives them.
         seed
             Seed of the kicks.
         """
@@ -119,15 +177,14 @@ class OrOptConqueror:
         costs /= scale
         # The way from last to first closes the tour at a price that no detour outweighs;
         # so are fixed ways, whose first end stands before the second.
-        head = np.flatnonzero((ways[:-1] > 0) & (path[1:] + 1 == ways[:-1]))
-        head = np.r_[head, m - 1]
+        head = np.r_[way_heads(path, ways), m - 1]
         tail = (head + 1) % m
         costs[head, tail] = -float(m)
         if not self.policy.directed:
             costs[tail, head] = -float(m)
         search = LocalSearch(Costs.of_matrix(costs), same, seed=seed, heat=0.0)
         search.descend()
-        search.perturb(round(self.kicks * m))
+        search.perturb(round(self.effort * m))
         tour = search.tour
         tour = np.roll(tour, -int(np.flatnonzero(tour == 0)[0]))
         if tour[-1] != m - 1:
@@ -137,3 +194,82 @@ class OrOptConqueror:
         gap = place[tail[:-1]] - place[head[:-1]]
         kept = (gap == 1) if self.policy.directed else (np.abs(gap) == 1)
         return tour if tour[-1] == m - 1 and kept.all() else same
+
+
+@dataclass(frozen=True)
+class SolverConqueror(ClassicalConqueror):
+    """Parts as instances of their own, by any solver.
+
+    Parameters
+    ----------
+    policy
+        Cuts and measures: a `CostPolicy` for tours, else the problem's policy.
+    wholes
+        The instance of every solution that is cut.
+    solver
+        Solves one instance.
+    piece
+        As in `nco.udc.dividers.Divider`; None for tours.
+    budget
+        Of the whole search.
+    effort
+        Iterations of the solver per node of a part.
+    """
+
+    policy: Any
+    wholes: Sequence[Instance[Any]]
+    solver: Any
+    piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None
+    budget: Budget
+    effort: float = 10.0
+
+    def part(self, cut: Cut, row: int) -> Sequence[int] | None:
+        """As `ClassicalConqueror.part`."""
+        if self.piece is None:
+            return self._path(cut, row)
+        whole = self.wholes[int(cut.owner[row])]
+        index = cut.state.index[row].numpy()
+        piece = self.piece(whole, index[index >= 0], cut.state.scalar[row].double().numpy())
+        assert cut.old is not None
+        now = cut.old[row]
+        start = piece.solution(now[now >= 0].tolist())
+        solution = self._solve(piece.instance, start, int(cut.place[row].sum()))
+        return None if solution is None else piece.actions(solution)
+
+    def _solve(self, instance: Instance[Any], start: Any, seed: int) -> Any:
+        limit = None if self.budget.time_limit is None else self.budget.left()
+        budget = self.budget.child(limit, max(1, round(self.effort * instance.n)))
+        start = start if start and not instance.violations(start) else None
+        return self.solver.solve(instance, budget, seed=seed, start=start).solution
+
+    def _path(self, cut: Cut, row: int) -> Sequence[int] | None:
+        """A path as a tour: between its ends, and within fixed ways, lie nodes near no other."""
+        path, ways = tour_part(cut, row)
+        whole: Any = self.wholes[int(cut.owner[row])]
+        m, head = len(path), way_heads(path, ways)
+        first, second = np.r_[m - 1, head], np.r_[0, head + 1]
+        extra = m + np.arange(len(first))
+        costs = np.empty((m + len(extra),) * 2)
+        costs[:m, :m] = whole.distances.pairs(path[:, None], path[None, :])
+        np.fill_diagonal(costs[:m, :m], 0.0)
+        far = 3.0 * float(costs[:m, :m].max())
+        costs[m:], costs[:, m:] = far, far
+        costs[extra, extra] = costs[first, extra] = costs[extra, second] = 0.0
+        if not self.policy.directed:
+            costs[extra, first] = costs[second, extra] = 0.0
+        made = type(whole)(matrix=costs)
+        start = np.insert(np.arange(m), np.r_[0, head + 1], extra).tolist()
+        solution = self._solve(made, start, int(cut.place[row].sum()))
+        if solution is None:
+            return None
+        tour = np.asarray(solution)
+        tour = np.roll(tour, -int(np.flatnonzero(tour == m)[0]))
+        if tour[1] != 0:
+            tour = np.r_[tour[0], tour[:0:-1]]
+        inner = tour[tour < m]
+        place = np.argsort(inner)
+        gap = place[head + 1] - place[head]
+        kept = (gap == 1) if self.policy.directed else (np.abs(gap) == 1)
+        if (inner[0], inner[-1]) != (0, m - 1) or not kept.all():
+            return None
+        return tour_actions_of(path, ways, inner)

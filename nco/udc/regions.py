@@ -151,7 +151,7 @@ class RegionPolicy:
         old = known & ~(way & (at_row == high))
         _, taken = gather_parts(torch.where(old, 0, -1), 1)
         old_nodes = nodes.gather(1, taken.clamp_min(0)).masked_fill(taken < 0, -1)
-        return replace(cut, cost=self.part_cost(fields, cut, old_nodes))
+        return replace(cut, cost=self.part_cost(fields, cut, old_nodes), old=old_nodes)
 
     def _legs(self, fields: Fields, begin: Tensor, end: Tensor, owner: Tensor) -> Tensor:
         """Costs [parts, m] from nodes to nodes, both of that shape."""

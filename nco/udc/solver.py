@@ -13,6 +13,7 @@ import numpy as np
 
 from nco.bq.solver import BQ, BatchSolver, all_done, by_size, model_versions, one, stack_fields
 from nco.instances.core import Budget, InputError, Instance, Listener, Result, Stop, Tracker
+from nco.instances.registry import solvers
 from nco.udc.dividers import Divider, load_divider
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nco")
 
+#: Conquerors of their own; all solvers of the registry but these two conquer, too.
 CONQUERORS = ("bq", "or-opt")
+NO_CONQUERORS = ("auto", "udc")
 #: Stages when nothing limits them.
 STAGES = 50
 #: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
@@ -44,7 +47,11 @@ class UDC(BatchSolver):
         measured best for the problem. "network" draws tours from the heat of a trained
         divider, "distance" and "uniform" from heat without learning.
     conquer
-        Who solves parts: "bq", the problem's policy, or "or-opt", local search.
+        Who solves parts: "bq", the problem's policy; "or-opt", local search on parts of
+        tours; or any solver by name, for which parts are instances of their own.
+    effort
+        Iterations per node of a part of a classical conqueror (kicks of or-opt); 0 for what
+        suits it.
     stages
         Largest number of stages; 0 for as many as time allows, 50 without any limit.
     samples
@@ -71,6 +78,7 @@ class UDC(BatchSolver):
 
     divide: str = "auto"
     conquer: str = "bq"
+    effort: float = 0.0
     stages: int = 0
     samples: int = 1
     size: int = 0
@@ -91,9 +99,12 @@ class UDC(BatchSolver):
             raise ValueError(f"size = {self.size} < 4 not understood.")
         if not 0.0 <= self.regions <= 1.0:
             raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
-        if self.conquer not in CONQUERORS:
-            known = ", ".join(CONQUERORS)
-            raise ValueError(f"conquer {self.conquer!r} not understood; known: {known}.")
+        if not 0.0 <= self.effort < np.inf:
+            raise ValueError(f"effort = {self.effort} not understood; at least 0.")
+        known = [name for name in solvers.names() if name not in NO_CONQUERORS]
+        if self.conquer not in known:
+            text = ", ".join(known)
+            raise ValueError(f"conquer {self.conquer!r} not understood; known: {text}.")
         if (self.divide == "network") != bool(self.divider):
             raise ValueError('divide = "network" and divider = FOLDER go together.')
         _ = self._bq  # which checks its own parameters
@@ -111,9 +122,20 @@ class UDC(BatchSolver):
             return self._bq.supports(divider.plan(instance) if divider.plan else instance)
         if getattr(instance, "restricted", False):
             return "knows no fixed or missing edges"
-        if instance.problem in ("tsp", "atsp"):
-            return None
-        return f"or-opt conquers tsp and atsp, not {instance.problem}"
+        if divider.piece is None:
+            return None if self.conquer == "or-opt" else self._knows(instance)
+        if self.conquer == "or-opt":
+            return f"or-opt conquers tsp and atsp, not {instance.problem}"
+        planned = divider.plan(instance) if divider.plan else instance
+        # Cuts and costs are the policy's, whatever its weights.
+        reason = dataclasses.replace(self._bq, weights="any").supports(planned)
+        return reason or self._knows(planned)
+
+    def _knows(self, instance: Instance[Any]) -> str | None:
+        """None where the conqueror solves instances of the kind, of a part's size."""
+        part = type(instance).generate(10, seed=0)
+        reason: str | None = solvers.load(self.conquer)().supports(part)
+        return reason
 
     def solve_batch(
         self,
@@ -216,8 +238,6 @@ class UDC(BatchSolver):
         on_event: Listener | None,
     ) -> list[Result]:
         """What is no larger than a part is conquered whole."""
-        from nco.instances.registry import solvers
-
         logger.warning(
             "n = %d is within one part: solved by %s alone", instances[0].n, self.conquer
         )
@@ -237,15 +257,27 @@ class UDC(BatchSolver):
             for r in results
         ]
 
-    def _conqueror(self, policy: str, instances: Sequence[Instance[Any]]) -> Conqueror:
+    def _conqueror(
+        self, divider: Divider, policy: str, instances: Sequence[Instance[Any]], budget: Budget
+    ) -> Conqueror:
         from nco.udc.regions import with_regions
 
         if self.conquer == "bq":
             model = self._bq.model(policy)
             return dataclasses.replace(model, policy=with_regions(model.policy, self.regions))
-        from nco.udc.conquer import CostPolicy, OrOptConqueror
+        from nco.bq.policies import load_policy
+        from nco.udc.conquer import CostPolicy, OrOptConqueror, SolverConqueror
 
-        return OrOptConqueror(with_regions(CostPolicy(instances), self.regions))
+        effort = {"effort": self.effort} if self.effort else {}
+        side: Any
+        if divider.piece is None:
+            side = with_regions(CostPolicy(instances), self.regions)
+            if self.conquer == "or-opt":
+                return OrOptConqueror(side, **effort)
+        else:
+            side = load_policy(policy).POLICY()
+        solver = solvers.load(self.conquer)()
+        return SolverConqueror(side, [], solver, divider.piece, budget, **effort)
 
     def _large(
         self,
@@ -267,7 +299,7 @@ class UDC(BatchSolver):
         limited = budget.time_limit is not None or budget.iterations is not None
         if not (stages or limited):
             stages = STAGES
-        conqueror = self._conqueror(policy, instances)
+        conqueror = self._conqueror(divider, policy, instances, budget)
         versions = model_versions(conqueror) if isinstance(conqueror, Model) else {}
 
         def results(stopped: Stop) -> list[Result]:
@@ -287,6 +319,8 @@ class UDC(BatchSolver):
         copies = [len(s) for s in solutions]
         owner = np.repeat(np.arange(len(instances)), copies)
         owners: list[int] = owner.tolist()
+        if hasattr(conqueror, "wholes"):
+            conqueror = dataclasses.replace(conqueror, wholes=[instances[i] for i in owners])
         side = conqueror.policy
         names = [name for name in side.fields if name != "owner"]
         fields = stack_fields(names, [instances[i] for i in owners])

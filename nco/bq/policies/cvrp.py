@@ -305,7 +305,7 @@ class CVRPPolicy(RoutesPolicy):
         """As `RoutesPolicy.groups`."""
         owner, taken, place = self.groups(fields, actions, size, generator)
         state = self.substate(fields, torch.where(taken >= 0, taken // 2, -1), owner)
-        return Cut(state, owner, self._length(fields, taken, owner), place)
+        return Cut(state, owner, self._length(fields, taken, owner), place, taken)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new routes."""

@@ -203,7 +203,8 @@ class KnapsackPolicy(SelectionPolicy):
         state = self.substate(fields, free, left)
         cost = -(values * (packed & freed)).sum(1)
         owner = torch.arange(b, device=weights.device)
-        return Cut(state, owner, cost, free)
+        old = torch.where(packed.gather(1, free), free, -1)
+        return Cut(state, owner, cost, free, old)
 
 
 def break_price(value: Tensor, weight: Tensor, filled: Tensor) -> Tensor:

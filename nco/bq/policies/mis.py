@@ -167,7 +167,7 @@ class MISPolicy(SelectionPolicy):
         possible = (around(stays, u, v)[:, :n] == 0) & ~stay
         state = self.substate(fields, listed(possible))
         owner = torch.arange(b, device=device)
-        cut = Cut(state, owner, common[:, 0], free)
+        cut = Cut(state, owner, common[:, 0], free, free)
         return replace(cut, cost=self.part_cost(fields, cut, free))
 
 

@@ -231,7 +231,7 @@ class MTSPPolicy(RoutesPolicy):
         salesmen = ((taken >= 0) & (taken % 2 == 1)).sum(1) + first * idle[owner]
         customers = torch.where(taken >= 0, taken // 2, -1)
         state = self.substate(fields, customers, longest, salesmen, owner)
-        cut = Cut(state, owner, longest, place)
+        cut = Cut(state, owner, longest, place, taken)
         return replace(cut, cost=self.part_cost(fields, cut, taken))
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:

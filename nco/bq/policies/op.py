@@ -195,13 +195,13 @@ class SubsetPolicy(PlaneFrame):
         at = before[have // (steps + 2)] + have % (steps + 2)
         customers = row.new_full((len(owner), row.shape[1]), -1)
         customers[at] = row
-        ends = [path[owner, place][:, None] for place in (first, last)]
-        state = self.substate(fields, *ends, customers, left, owner)
-        cut = Cut(state, owner, left, torch.stack([first, last], 1))
+        from_, to = path[owner, first][:, None], path[owner, last][:, None]
+        state = self.substate(fields, from_, to, customers, left, owner)
         have, row = gather_parts(inside, steps + 2)
         at = before[have // (steps + 2)] + have % (steps + 2)
         old = row.new_full((len(owner), row.shape[1]), -1)
         old[at] = path[owner[at, None], row.clamp_min(0)].masked_fill(row < 0, -1)
+        cut = Cut(state, owner, left, torch.stack([first, last], 1), old)
         return replace(cut, cost=self.part_cost(fields, cut, old))
 
     @staticmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Budget, Instance
+from nco.instances.registry import plugins
+from nco.udc.pieces import Piece
 
 #: A start, f(instance, seed, budget): a feasible solution, or None where there is none;
 #: TimeoutError when the budget ends first.
@@ -49,6 +50,10 @@ class Divider:
         that all of the above are for; None where all is known.
     follow
         f(instance, solution of that): the solution that comes of carrying it out, once.
+    piece
+        f(instance, index, scalar): a part as an instance of its own, from the node numbers and
+        scalars of its state, without rows that only fill up; None for tours, whose parts are
+        paths.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Divider:
     extra: int = 0
     plan: Callable[[Any], Instance[Any]] | None = None
     follow: Callable[[Any, Any], Any] | None = None
+    piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None = None
 
 
 def load_divider(name: str) -> Divider | None:
@@ -67,7 +73,7 @@ def load_divider(name: str) -> Divider | None:
     module = f"{__name__}.{name}"
     if name.isidentifier() and find_spec(module) is not None:
         return importlib.import_module(module).DIVIDER
-    points = entry_points(group="nco.dividers", name=name)
+    points = plugins("nco.dividers", name=name)
     return next((point.load().DIVIDER for point in points), None)
 
 

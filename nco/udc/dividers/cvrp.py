@@ -11,6 +11,7 @@ from nco.classical.constructive import curve_routes, savings_routes, split
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.udc.dividers import Divider, inserted
+from nco.udc.pieces import routes_piece
 
 
 def savings(instance: CVRP, seed: int, budget: Budget) -> list[list[int]]:
@@ -46,4 +47,5 @@ DIVIDER = Divider(
     view=view,
     of_tour=of_tour,
     extra=4,
+    piece=routes_piece,
 )

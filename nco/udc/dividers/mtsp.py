@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order
 from nco.instances.mtsp import MTSP
 from nco.udc.dividers import Divider, inserted
+from nco.udc.pieces import Piece, some_nodes
 
 
 def shares(instance: MTSP) -> list[list[int]]:
@@ -18,4 +20,9 @@ def shares(instance: MTSP) -> list[list[int]]:
     return [part.tolist() for part in parts if len(part)]
 
 
-DIVIDER = Divider("mtsp", {"insertion": inserted}, shares)
+def piece(instance: MTSP, index: NDArray[np.int64], scalar: NDArray[np.float64]) -> Piece:
+    """Some customers for some of the salesmen."""
+    return Piece(some_nodes(instance, index[1:], salesmen=int(scalar[2])), index[1:])
+
+
+DIVIDER = Divider("mtsp", {"insertion": inserted}, shares, piece=piece)
