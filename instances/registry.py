@@ -12,12 +12,28 @@ import difflib
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
 from typing import Any
 
 from nco.instances.core import InputError, MissingExtraError
+
+
+@cache
+def _entry_points() -> EntryPoints:
+    # Every look reads the metadata of all packages there are.
+    return entry_points()
+
+
+def plugins(group: str, **only: str) -> EntryPoints:
+    """What other packages add to an entry-point group; looked up once per process."""
+    return _entry_points().select(group=group, **only)
+
+
+@cache
+def _importable(package: str) -> bool:
+    return find_spec(package) is not None
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class Entry:
     @property
     def installed(self) -> bool:
         """Whether what it requires can be imported; nothing is imported to find out."""
-        return not self.requires or find_spec(self.requires) is not None
+        return not self.requires or _importable(self.requires)
 
     def load(self) -> Any:
         """Import the target.
@@ -99,7 +115,7 @@ class Registry:
 
     @cached_property
     def _plugins_loaded(self) -> bool:
-        for point in entry_points(group=self.group):
+        for point in plugins(self.group):
             description = f"from {point.dist.name}" if point.dist else ""
             self.add(Entry(point.name, point.value, description))
         return True

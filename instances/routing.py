@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Routes = list[list[int]]
 
+#: Up to so many nodes shortest paths take less than a few tenths of a second.
+REACH_NODES = 3000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingView:
@@ -115,8 +118,8 @@ def out_of_reach(
 ) -> bool:
     """Whether a node surely is too far for any route of a length from node 0 and back.
 
-    Service takes its time [nodes]. Costs need not keep the triangle inequality: shortest
-    paths decide.
+    Service takes its time [nodes]. Where costs need not keep the triangle inequality,
+    shortest paths decide; for more than `REACH_NODES` nodes they would take too long.
     """
     most = _surely(max_length)
     hub = np.zeros(distances.n, dtype=np.int64)
@@ -125,15 +128,27 @@ def out_of_reach(
     stay = np.zeros(distances.n) if service is None else service
     if not (there + stay + back > most).any():
         return False
-    while True:
-        # Bellman and Ford; most often the first pass finds nothing shorter.
-        before = float(there.sum() + back.sum())
-        for k in nodes[1:]:
-            row = distances.row(k)
-            there = np.minimum(there, there[k] + row)
-            back[k] = min(back[k], float((row + back).min()))
-        if float(there.sum() + back.sum()) == before:
-            return bool((there + stay + back > most).any())
+    if not distances.explicit and distances.metric == "exact":
+        return True
+    if distances.n > REACH_NODES:
+        return False
+    there = _shortest(there, distances.row)
+    back = _shortest(back, lambda k: distances.pairs(nodes, k))
+    return bool((there + stay + back > most).any())
+
+
+def _shortest(
+    length: NDArray[np.float64], costs: Callable[[int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Lengths [n] of shortest paths by Dijkstra, from those of single legs to or from node 0."""
+    length = length.copy()
+    length[0] = 0.0
+    left = np.zeros(len(length))
+    for _ in range(len(length)):
+        k = int((length + left).argmin())
+        left[k] = np.inf
+        np.minimum(length, length[k] + costs(k), out=length)
+    return length
 
 
 def tour_view(instance: TSP) -> RoutingView:

@@ -24,6 +24,7 @@ def demo(
 ) -> int:
     """Solve the bundled instances, compare with the best known, draw the solutions."""
     import sys
+    import threading
 
     from nco import api, examples
     from nco.classical import compiling
@@ -38,7 +39,13 @@ def demo(
     known = examples.references()
     solver = api.make_solver("auto")
     limits = api.Limits(time_limit)
+    # Said only where it takes long: compiled kernels are loaded in less.
+    say = threading.Timer(
+        1.0, print, ["compiling kernels, once per machine ..."], {"file": sys.stderr}
+    )
+    say.start()
     compiling.compile_all()
+    say.cancel()
     rows: list[Row] = []
     code, drawn = OK, 0
     budget = Budget()

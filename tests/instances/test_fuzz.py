@@ -121,6 +121,16 @@ FILES = {
     "x.tsp": GEO,
     "y.tsp": FULL.format(kind="TSP", format="UPPER_ROW", rows="1 2 3 4\n5 6 7\n8 9\n10"),
     "x.atsp": FULL.format(kind="ATSP", format="FULL_MATRIX", rows="0 1 2 3 4\n" * 5),
+    "z.tsp": GEO.replace("EOF", "FIXED_EDGES_SECTION\n1 3\n-1\nEOF"),
+    "y.atsp": FULL.format(kind="ATSP", format="FULL_MATRIX", rows="0 1 2 3 4\n" * 5).replace(
+        "EOF",
+        "EDGE_DATA_FORMAT: ADJ_LIST\nEDGE_DATA_SECTION\n1 2 3 -1\n2 3 4 -1\n3 4 5\n1 -1\n"
+        "4 5 -1\n5 1 -1\n-1\nFIXED_EDGES_SECTION\n2 3\n-1\nEOF",
+    ),
+    "x.hcp": "TYPE: HCP\nDIMENSION: 4\nEDGE_DATA_FORMAT: EDGE_LIST\nEDGE_DATA_SECTION\n"
+    "1 2\n2 3\n3 4\n4 1\n1 3\n-1\nEOF\n",
+    "z.json": '{"coords": [[0, 0], [0, 3], [4, 3]], "fixed": [[0, 1]], "edges": [[0, 1], [1, 2], '
+    "[2, 0]]}",
     "x.vrp": CVRP_TEXT,
     "x.ovrp": CVRP_TEXT.replace("TYPE : CVRP", "TYPE : OVRP"),
     "x.oplib": GEO.replace("TYPE: TSP", "TYPE: OP\nCOST_LIMIT: 9000").replace(
@@ -170,6 +180,7 @@ WORDS = (
     "DIMENSION: 3", "CAPACITY: 0", "EDGE_WEIGHT_TYPE: EUC_2D", "EDGE_WEIGHT_TYPE: XRAY1",
     "EDGE_WEIGHT_FORMAT: FULL_MATRIX", "EDGE_WEIGHT_FORMAT: LOWER_DIAG_COL", "TOUR_SECTION",
     "NODE_COORD_SECTION", "DEPOT_SECTION", "DEMAND_SECTION", "FIXED_EDGES_SECTION", "COMMENT:",
+    "EDGE_DATA_SECTION", "EDGE_DATA_FORMAT: EDGE_LIST", "EDGE_DATA_FORMAT: ADJ_LIST", "TYPE: HCP",
     "p edge 1000000000000 1", "knapPI_", "n", "c", "z", "-----", "\0", "\t", "\r", "\n", "",
 )  # fmt: skip
 
