@@ -35,6 +35,8 @@ class Expert:
         What the effort counts.
     recipe
         Default recipe of the instances.
+    least
+        Smallest size that it solves.
     """
 
     problem: str
@@ -42,6 +44,7 @@ class Expert:
     effort: float
     unit: str
     recipe: str
+    least: int = 1
 
 
 def _distances(coords: NDArray[Any]) -> NDArray[np.float64]:
@@ -141,9 +144,9 @@ def _search(problem: str, solver: str, iterations: float, recipe: str) -> Expert
 
 
 _EXPERTS = (
-    ("fast-tsp", Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform")),
-    ("lkh", Expert("atsp", lkh, 1, "runs", "atsp-tmat")),
-    ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed")),
+    ("fast-tsp", Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform", least=2)),
+    ("lkh", Expert("atsp", lkh, 1, "runs", "atsp-tmat", least=3)),
+    ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed", 2)),
     ("pyvrp", _search("ovrp", "pyvrp", 1000, "ovrp-mixed")),
     ("ruin-recreate", _search("ovrp", "ruin-recreate", 20_000, "ovrp-mixed")),
     ("prize-tour", _search("op", "prize-tour", 5000, "op-mixed")),

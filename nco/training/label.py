@@ -272,7 +272,11 @@ def label(
     if min(n, count, jobs) < 1:
         raise ValueError(f"n = {n}, count = {count}, jobs = {jobs} not understood; at least 1.")
     draw(recipe, seed, first, 1, n)
+    if n < maker.least:
+        raise ValueError(f"n = {n}: {name} needs at least {maker.least}.")
     effort = maker.effort if effort is None else effort
+    if effort != maker.effort and not 0.0 < effort < math.inf:
+        raise ValueError(f"effort {effort} not understood; more than 0 {maker.unit}.")
     meta = {"recipe": recipe, "seed": seed, "first": first, "n": n, "expert": name,
             "effort": effort, "unit": maker.unit}  # fmt: skip
     parts = Parts(out, count, meta, CHUNK)
@@ -360,15 +364,22 @@ def make(
     Raises
     ------
     ValueError
-        As they, and when the weights cannot be used.
+        As they, when the weights cannot be used, and when an option of ``bq`` is given for
+        another expert.
     """
+    if old and expert not in ("", "bq"):
+        raise ValueError(f"labels are improved by bq only, not by {expert}.")
     if expert != "bq" and not old:
+        if weights:
+            raise ValueError(f"weights are for the expert bq, not for {expert or 'the default'}.")
         return label(problem, out, expert=expert, effort=effort, jobs=jobs, **options)
     from nco.training.relabel import find_model, relabel
 
     model = find_model(weights, problem, device)
-    rounds = 100 if effort is None else int(effort)
-    return relabel(model, problem, out, old=old, views=views, rounds=rounds, **options)
+    rounds = 100.0 if effort is None else effort
+    if not 0.0 <= rounds < math.inf:
+        raise ValueError(f"effort {effort} not understood; rounds of reconstruction.")
+    return relabel(model, problem, out, old=old, views=views, rounds=int(rounds), **options)
 
 
 if __name__ == "__main__":
