@@ -274,6 +274,62 @@ def descend(
     return best
 
 
+def _descend_from(
+    problem: TwoStageProblem, x: Vector, duals: _Duals, hints: Vector, budget: Budget
+) -> tuple[Vector, float] | None:
+    """The worst of what is found from hints, drawn scenarios and the worst for no slope."""
+    uncertainty = problem.uncertainty
+    slope = problem.affine.p_xi.T @ x + problem.affine.offset_xi
+
+    def linear(xi: Vector) -> tuple[float, Vector] | None:
+        status, value, pi = duals.value(duals.cost + xi @ duals.terms, budget)
+        if status is not Status.OPTIMAL:
+            return None
+        return value + float(slope @ xi), duals.terms @ pi + slope
+
+    any_one, _ = uncertainty.worst_case(np.zeros(uncertainty.dimension))
+    starts = uncertainty.sample(STARTS, np.random.default_rng(0))
+    return descend(
+        linear,
+        lambda direction: uncertainty.worst_case(direction)[0],
+        np.concatenate([hints[:STARTS], any_one[None], starts]),
+        lambda: budget.done() is not None,
+    )
+
+
+def bad_scenario(
+    problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vector
+) -> tuple[float, Vector] | None:
+    """What x is worth at most, and the scenario that shows it, without a proof.
+
+    Parameters
+    ----------
+    problem, x
+        The problem and a first stage [p].
+    budget
+        All of it may be used.
+    hints
+        Scenarios [b, q] that are likely to be bad.
+
+    Returns
+    -------
+    The value of both stages, -inf without recourse, and the scenario; None where the recourse
+    is not linear with limits that depend on the scenario, or without time.
+    """
+    affine = problem.affine
+    if affine.certain_rows or not (affine.certain_value and affine.continuous):
+        return None
+    found = _descend_from(problem, x, _Duals(affine, _Limits(affine, x)), hints, budget)
+    if found is None or (math.isnan(found[1]) and budget.done() is not None):
+        return None
+    xi, value = found
+    if math.isnan(value):
+        # The dual has no optimum: there is no recourse, or it has no end.
+        exact = float(problem.recourse_at(x, xi)[0][0, 0])
+        return (-math.inf if math.isnan(exact) else problem.first.value(x) + exact), xi
+    return problem.first.value(x) + float(affine.p @ x) + affine.offset + value, xi
+
+
 def static_recourse(
     problem: TwoStageProblem, x: Vector, budget: Budget
 ) -> tuple[Vector, float] | None:
@@ -334,31 +390,18 @@ def by_duality(
     TimeoutError
         When the budget ends first and no recourse serves all scenarios.
     """
-    affine, uncertainty = problem.affine, problem.uncertainty
+    affine = problem.affine
     limits = _Limits(affine, x)
     duals = _Duals(affine, limits)
     slope = affine.p_xi.T @ x + affine.offset_xi
     constant = float(affine.p @ x) + affine.offset
     terms = form.matrix.T @ duals.terms
 
-    def linear(xi: Vector) -> tuple[float, Vector] | None:
-        status, value, pi = duals.value(duals.cost + xi @ duals.terms, budget)
-        if status is not Status.OPTIMAL:
-            return None
-        return value + float(slope @ xi), duals.terms @ pi + slope
-
     begun = budget.elapsed()
-    linear(form.base)
+    duals.value(duals.cost + form.base @ duals.terms, budget)
     # Time for one recourse that serves all scenarios, which is as large as that of one.
     main = budget.reserve(2.0 * (budget.elapsed() - begun))
-    starts = uncertainty.sample(STARTS, np.random.default_rng(0))
-    part = main.share(SEARCHING)
-    found = descend(
-        linear,
-        lambda direction: uncertainty.worst_case(direction)[0],
-        np.concatenate([hints[:STARTS], form.base[None], starts]),
-        lambda: part.done() is not None,
-    )
+    found = _descend_from(problem, x, duals, hints, main.share(SEARCHING))
     u, low = None, -math.inf
     if found is None or not math.isnan(found[1]):
         try:

@@ -33,6 +33,7 @@ from nco.instances.core import (
     spawn_seed,
 )
 from nco.instances.registry import backends
+from nco.robust.duality import bad_scenario
 from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
 from nco.robust.two_stage import Evaluation, InfeasibleRecourseError, TwoStageProblem
 
@@ -182,7 +183,9 @@ class _Run:
         value, xi, y = float(values[0, k]), known[k], ys[0, k]
         worst = (value, xi)
         if not (problem.affine.certain_rows and problem.uncertainty.convex):
-            return first + value, xi
+            hints = np.array(known)[np.argsort(values[0], kind="stable")]
+            found = bad_scenario(problem, x, self.budget, hints)
+            return found if found and found[0] < first + value else (first + value, xi)
         target = self.best_value - first
         if not math.isfinite(target):
             target = value - 0.05 * abs(value)
@@ -194,8 +197,8 @@ class _Run:
             if length <= 0.0:
                 break
             xi = problem.uncertainty.project((xi - (value - target) / length * slope)[None])[0]
-            found, more = problem.recourse_at(x, xi)
-            value, y = float(found[0, 0]), more[0, 0]
+            here, more = problem.recourse_at(x, xi)
+            value, y = float(here[0, 0]), more[0, 0]
             if value < worst[0]:
                 worst = (value, xi)
         return first + worst[0], worst[1]

@@ -26,6 +26,7 @@ from nco.instances.core import (
 from nco.instances.registry import backends
 from nco.instances.two_stage import as_numbers
 from nco.mip.backend import Form, Limits, Watch, settle
+from nco.robust.duality import bad_scenario
 from nco.robust.masters import Master
 from nco.robust.model import Model
 from nco.robust.two_stage import (
@@ -95,7 +96,14 @@ class Search:
             return self.known[key]
         begin = self.budget.elapsed()
         try:
-            found = self.problem.worst_case(x, budget or self.budget, self.hints(x))
+            hints = self.hints(x)
+            shown = bad_scenario(self.problem, x, budget or self.budget, hints)
+            if shown is not None and -math.inf < shown[0] <= self.value:
+                # It is not better; what its worst case is, does not matter.
+                self.keep(shown[1])
+                self.known[key] = None
+                return None
+            found = self.problem.worst_case(x, budget or self.budget, hints)
         except InfeasibleRecourseError as error:
             self.known[key] = None
             self.refused = error
