@@ -436,7 +436,7 @@ class Neur2RO:
             encoding = encode(
                 encoder, model.network.config.streams, instance, problem.uncertainty.dimension
             )
-        if not all(np.isfinite(part).all() for part in (*encoding.features, encoding.scale)):
+        if not np.isfinite(np.concatenate([*map(np.ravel, encoding.features)])).all():
             raise UnsupportedError(
                 f"the network sees no finite numbers in {instance.name or instance.problem}: "
                 "its values or its weights are all zero"
