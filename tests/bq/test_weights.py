@@ -14,6 +14,7 @@ from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.solver import BQ
 from nco.bq.weights import read_model, write_weights
+from nco.instances.atsp import ATSP
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
@@ -141,8 +142,11 @@ def test_the_shipped_knapsack_policy_is_used_by_default_and_better_than_greedy()
     assert (best - packed).sum() < 0.7 * (best - plain).sum()
 
 
-def test_the_shipped_cvrp_policy_is_far_better_than_nearest_neighbor() -> None:
-    instances = [CVRP.generate(60, seed=seed) for seed in range(6)]
+@pytest.mark.parametrize("problem", [CVRP, ATSP])
+def test_other_shipped_policies_are_far_better_than_nearest_neighbor(
+    problem: type[CVRP | ATSP],
+) -> None:
+    instances = [problem.generate(60, seed=seed) for seed in range(6)]
     plain = sum(nco.solve(i, "nearest-neighbor").objective for i in instances)
     decoded = BQ(reconstruct=False).solve_batch(instances, Budget())
     assert sum(r.objective for r in decoded) < 0.88 * plain
