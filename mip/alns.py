@@ -12,7 +12,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,13 +44,25 @@ logger = logging.getLogger("nco")
 #: Solutions kept for crossover.
 POOL = 10
 #: Sizes that adapt start here and stay inside these limits.
-FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.3, 0.02, 0.9
+FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.2, 0.02, 0.9
 #: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
 VAIN = 0.02
 #: Seconds below which loading the starters does not pay.
 SHORT = 1.0
 #: Largest shares of the time before the first trial: at the root, and as long as it improves.
 FIRST_SHARE, MOST_FIRST = 0.3, 0.5
+#: At the root, its relaxation solved, an engine may stall for so many seconds or this share.
+ROOT_PATIENCE, ROOT_SHARE = 4.0, 0.1
+#: Largest share of the time for the starters, which the main engine has to do without.
+START_SHARE = 0.03
+#: The main engine's least share of the time beside the trials (it is also theirs), and how
+#: much a gain counts one trial later.
+LEAST_MAIN, FADE = 0.15, 0.93
+#: Seconds of a sub-solve: at first, at least and at most; they adapt.
+FIRST_SUB, LEAST_SUB, MOST_SUB = 0.6, 0.3, 3.0
+#: The second engine of sub-solves joins when of so many trials half have run out of time,
+#: and the model has at most so many entries: writing large ones takes seconds.
+LATEST, MOST_ENTRIES = 4, 500_000
 #: Points that violate a few rows, kept for repairs.
 NEAR = 3
 #: Trials after which the relaxation is solved anew.
@@ -84,6 +97,14 @@ class _State:
 
 
 @dataclass(frozen=True)
+class _Turns:
+    """When trials and main solve began to take turns, and what the latter had had by then."""
+
+    begin: float
+    before: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Parameters of the loop.
 
@@ -108,7 +129,7 @@ class Plan:
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
-    main_share: float = 0.35
+    main_share: float = 0.25
     deterministic: bool = False
 
 
@@ -128,7 +149,8 @@ class Search:
     main
         Makes the engine of the main solve.
     sub
-        Makes the engine of the sub-solves.
+        Make the engines of the sub-solves, by name; a second one joins where the first one
+        is slow.
     seed
         Of all random choices.
     share
@@ -143,7 +165,7 @@ class Search:
         plan: Plan,
         bandit: Bandit,
         main: Callable[[], Backend],
-        sub: Callable[[], Backend],
+        sub: Mapping[str, Callable[[], Backend]],
         seed: int,
         share: Share | None = None,
     ):
@@ -159,7 +181,11 @@ class Search:
         self.suggested = self.heard = 0
         self.near: list[tuple[int, Vector]] = []
         self._make_main, self._make_sub = main, sub
-        self._sub: Backend | None = None
+        self._subs: dict[str, Backend] = {}
+        self.engines = Bandit(list(sub), "epsilon-greedy", 0.2, seed=seed)
+        self._turns: _Turns | None = None
+        self._slow: deque[bool] = deque(maxlen=LATEST)
+        self._second = False
         self._main: MainSolve | None = None
         self._starters: threading.Thread | None = None
         self._loaded = threading.Event()
@@ -183,8 +209,9 @@ class Search:
         self._age = 0
         self._rate = 0.0
         limit = tracker.budget.time_limit
-        default = 1.0 if limit is None else min(3.0, max(0.3, 0.025 * limit))
-        self._sub_seconds = default if plan.sub_seconds is None else plan.sub_seconds
+        self._most_sub = MOST_SUB if limit is None else min(MOST_SUB, max(LEAST_SUB, 0.05 * limit))
+        first = min(FIRST_SUB, self._most_sub)
+        self._sub_seconds = first if plan.sub_seconds is None else plan.sub_seconds
 
     # ------------------------------------------------------------------ solutions
 
@@ -268,8 +295,8 @@ class Search:
             answered = self._main is None or self._main.stop()
             if self._starters is not None:
                 self._starters.join(0.2)
-            if self._sub is not None:
-                self._sub.close()
+            for engine in self._subs.values():
+                engine.close()
             if not answered:
                 logger.info("the main engine did not stop in time; it is left behind.")
 
@@ -291,10 +318,12 @@ class Search:
             def work() -> None:
                 # Loading and compiling is not the starters' own time.
                 load_starters()
-                deadline = time.monotonic() + 0.1 * limit
+                deadline = time.monotonic() + max(0.3, START_SHARE * limit)
 
                 def over() -> bool:
-                    return self._ended or self._stop() or time.monotonic() > deadline
+                    with self._lock:
+                        led = bool(self.pool) and self.main_best <= self.pool[0].value
+                    return led or self._ended or self._stop() or time.monotonic() > deadline
 
                 run_starters(self.form, seed, self.offer, over, self.promise)
 
@@ -339,12 +368,10 @@ class Search:
             )
             self._main = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
             self._main.start(self._known(hint))
-            self._load()
             self._first_slices()
         outcome = self._main.outcome if self._main is not None else None
         if outcome is not None and self._settles(outcome):
             return outcome
-        self._load()
         reason = self._trials(self._main_turn)
         outcome = self._main.outcome if self._main is not None else None
         if outcome is not None and self._settles(outcome):
@@ -352,9 +379,8 @@ class Search:
         return self._finish(reason, outcome)
 
     def _load(self) -> None:
-        """Load the libraries of the choices, which takes seconds, beside the main solve."""
-        limit = self.tracker.budget.time_limit
-        if self._loading or (limit is not None and limit < SHORT):
+        """Load MABWiser, which takes seconds, beside the engines."""
+        if self._loading or self.plan.deterministic or self.tracker.budget.left() < SHORT:
             return
 
         self._loading = True
@@ -362,7 +388,7 @@ class Search:
         def work() -> None:
             try:
                 self.bandit.load()
-                self._accept = self.plan.accept()
+                self.engines.load()
             except Exception:
                 # A closing interpreter imports no more; nobody wants the choices then.
                 if not self._ended:
@@ -416,11 +442,16 @@ class Search:
             now = time.monotonic()
             if self.main_best < mark:
                 last, mark = now, self.main_best
-            # Its root is where an engine finds most; after that it gets half as long again
-            # as its last improvement took.
+            # Its root is where an engine finds most; it gets half as long again as its last
+            # improvement took, and some time more there.
             waited, worked = now - last, now - begin
             at_root = self._main.nodes == 0 and worked < FIRST_SHARE * (limit or math.inf)
-            if self.pool and not at_root and waited > max(patience, (last - begin) / 2):
+            enough = max(patience, (last - begin) / 2)
+            if at_root:
+                relaxed = self.tracker.bound is not None and math.isfinite(mark)
+                longer = max(enough, ROOT_PATIENCE, ROOT_SHARE * (limit or 0.0))
+                enough = longer if relaxed else math.inf
+            if self.pool and waited > enough:
                 return
             if self.pool and worked > MOST_FIRST * (limit or math.inf):
                 return
@@ -430,19 +461,23 @@ class Search:
         main = self._main
         if main is None or main.finished or not main.idle:
             return
-        elapsed = max(1e-9, self.tracker.budget.elapsed())
-        others = max(1e-9, elapsed - main.seconds)
-        paid = self.main_gain / max(main.seconds, 1e-3)
-        against = self.sub_gain / others
+        if self._turns is None:
+            # What it found by itself says nothing about what it finds beside the trials.
+            self._turns = _Turns(self.tracker.budget.elapsed(), main.seconds)
+            self.main_gain = self.sub_gain = 0.0
+        elapsed = max(1e-9, self.tracker.budget.elapsed() - self._turns.begin)
+        spent = main.seconds - self._turns.before
+        paid = self.main_gain / max(spent, 1e-3)
+        against = self.sub_gain / max(elapsed - spent, 1e-3)
         share = self.plan.main_share
         if paid + against > 0:
-            share = 0.15 + 0.7 * paid / (paid + against)
-        if main.seconds < share * elapsed:
+            share = LEAST_MAIN + (1 - 2 * LEAST_MAIN) * paid / (paid + against)
+        if spent < share * elapsed:
             wanted = min(2.0, max(0.3, self._sub_seconds))
             self.engine_seconds += main.run(wanted, self._stop)
         # What paid long ago says little about now.
-        self.main_gain *= 0.97
-        self.sub_gain *= 0.97
+        self.main_gain *= FADE
+        self.sub_gain *= FADE
 
     def _trials(self, between: Callable[[], None]) -> Stop | None:
         empty_in_a_row = 0
@@ -471,10 +506,22 @@ class Search:
                 self._whole()
                 empty_in_a_row = 0
 
-    def _engine(self) -> Backend:
-        if self._sub is None:
-            self._sub = self._make_sub()
-        return self._sub
+    def _which(self) -> str:
+        """The engine of the next trial: the first one, or whichever has earned more."""
+        names = self.engines.arms
+        if not self._second:
+            ripe = len(self._slow) == LATEST and 2 * sum(self._slow) >= LATEST
+            self._second = ripe and len(names) > 1 and self.form.A.nnz <= MOST_ENTRIES
+            if not self._second:
+                return names[0]
+        hurry = not self.plan.deterministic and not self._loaded.is_set()
+        return self.engines.choose(hurry=hurry)
+
+    def _engine(self, name: str | None = None) -> Backend:
+        name = name or self.engines.arms[0]
+        if name not in self._subs:
+            self._subs[name] = self._make_sub[name]()
+        return self._subs[name]
 
     def _limits(self, factor: float = 1.0) -> Limits:
         left = self.tracker.budget.left()
@@ -483,18 +530,25 @@ class Search:
         return Limits(min(left, factor * self._sub_seconds), nodes=self.plan.sub_nodes)
 
     def _solve(
-        self, neighborhood: Neighborhood | None, limits: Limits, start: Vector | None, by: str
+        self,
+        neighborhood: Neighborhood | None,
+        limits: Limits,
+        start: Vector | None,
+        by: str,
+        name: str | None = None,
     ) -> Outcome:
         """One sub-solve; an engine that fails is replaced, and the sub-solve lost."""
-        engine = self._engine()
         begin = time.monotonic()
+        engine = self._engine(name)
         watch = Watch(on_solution=lambda x: self.offer(x, by), stop=self._stop)
         try:
             outcome = engine.solve(limits, neighborhood, start, watch)
         except Exception as error:
             logger.warning("a sub-solve of %s failed: %s", by, error)
-            self._sub = None
+            self._subs.pop(engine.name, None)
             outcome = Outcome(stopped=Stop.ERROR, error=str(error))
+        if engine.lost:
+            self._subs.pop(engine.name, None)
         self.engine_seconds += time.monotonic() - begin
         return outcome
 
@@ -554,6 +608,10 @@ class Search:
             seconds = left if self.plan.deterministic else min(0.2 * left, 10.0)
             outcome = self._program.solve(seconds, stop=self._stop)
             if outcome.status is Status.OPTIMAL and outcome.x is not None:
+                # A sub-solve solves a few relaxations, too.
+                wanted = 4 * (time.monotonic() - begin)
+                if self._adapts() and wanted > self._sub_seconds:
+                    self._sub_seconds = min(self._most_sub, wanted)
                 self._root = self._relaxation = outcome.x
                 self.offer_bound(outcome.bound, "relaxation")
         elif self._root is not None and self.current is not None:
@@ -582,6 +640,8 @@ class Search:
         self.iterations += 1
         context = self._context()
         hurry = not self.plan.deterministic and not self._loaded.is_set()
+        if hurry and not self.bandit.untried:
+            self._load()
         arm = self.bandit.choose(context, hurry=hurry)
         if arm.partition(":")[0] in RELAXED:
             self._refresh()
@@ -595,8 +655,12 @@ class Search:
             self._root,
             self._relaxation,
             self.view.groups,
+            self._program,
         )
+        relaxing = 0.0 if self._program is None else self._program.seconds
         neighborhood = self._operators[arm](known, self._sizes[arm], self.rng)
+        if self._program is not None:
+            self.engine_seconds += self._program.seconds - relaxing
         if neighborhood is None:
             self.bandit.nothing(arm)
             return False
@@ -610,15 +674,19 @@ class Search:
                 current.value - step + (1e-6 if self.form.mip.integral else 0.0),
             )
         best = self.pool[0].value
+        name = self._which()
         begin = time.monotonic()
-        outcome = self._solve(neighborhood, self._limits(), current.x, arm)
+        outcome = self._solve(neighborhood, self._limits(), current.x, arm, name)
         seconds = max(1e-3, time.monotonic() - begin)
         if outcome.x is not None:
             self._judge(outcome.x, arm)
         gain = best - self.pool[0].value
         self.sub_gain += gain
-        self._reward(arm, gain, outcome.nodes + 1 if self.plan.deterministic else seconds, context)
-        self.bandit.statistics[arm].seconds += 0.0 if self.plan.deterministic else seconds
+        seconds = 0.0 if self.plan.deterministic else seconds
+        reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
+        known_gain = {"gain": max(0.0, gain), "win": reward > VAIN, "seconds": seconds}
+        self.bandit.learn(arm, reward, context=context, **known_gain)
+        self.engines.learn(name, reward, **known_gain)
         self._adapt(arm, gain, outcome)
         return True
 
@@ -631,27 +699,40 @@ class Search:
         candidate = _State(polished, self.form.value(polished))
         with self._lock:
             accepted = candidate.value <= self.current.value
-            if not accepted and (self.plan.deterministic or self._loaded.is_set()):
+            if not accepted:
+                # Loaded when first asked, which is never where every answer is better.
                 if self._accept is None:
                     self._accept = self.plan.accept()
                 accepted = self._accept(self.rng, self.pool[0], self.current, candidate)
             if accepted:
                 self.current = candidate
 
-    def _reward(self, arm: str, gain: float, effort: float, context: Sequence[float]) -> None:
-        win = gain > 1e-9 * max(1.0, abs(self.pool[0].value))
-        reward = VAIN
-        if win:
-            rate = gain / effort
-            self._rate = max(0.9 * self._rate, rate)
-            reward = 0.5 + 0.5 * rate / self._rate
-        self.bandit.learn(arm, reward, gain=max(0.0, gain), win=win, context=context)
+    def _reward(self, gain: float, effort: float) -> float:
+        """Worth of a trial in [0, 1]: improvement per second or node, beside the best rate."""
+        if gain <= 1e-9 * max(1.0, abs(self.pool[0].value)):
+            return VAIN
+        rate = gain / effort
+        self._rate = max(0.9 * self._rate, rate)
+        return 0.5 + 0.5 * rate / self._rate
+
+    def _adapts(self) -> bool:
+        """Whether the seconds of sub-solves are not prescribed."""
+        return self.plan.sub_seconds is None and not self.plan.deterministic
 
     def _adapt(self, arm: str, gain: float, outcome: Outcome) -> None:
-        """Larger where the neighbourhood was searched in vain, smaller where time ran out."""
-        if arm not in self._adaptive or gain > 0:
-            return
+        """Larger where the neighbourhood was searched in vain, smaller where time ran out.
+
+        A sub-solve that did not get beyond its root gets more time, too.
+        """
         searched = outcome.status in (Status.OPTIMAL, Status.INFEASIBLE)
+        self._slow.append(not searched)
+        if gain > 0:
+            return
+        if self._adapts():
+            factor = 0.98 if searched else 1.15 if outcome.nodes <= 1 else 1.0
+            self._sub_seconds = min(self._most_sub, max(LEAST_SUB, factor * self._sub_seconds))
+        if arm not in self._adaptive:
+            return
         size = self._sizes[arm] * (1.4 if searched else 0.6)
         self._sizes[arm] = min(LARGEST_SIZE, max(LEAST_SIZE, size))
 
@@ -678,6 +759,8 @@ class Search:
             "iterations": self.iterations,
             "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
             "engine_seconds": round(self.engine_seconds, 4),
+            "engines": {name: known.tries for name, known in self.engines.statistics.items()},
+            "sub_seconds": round(self._sub_seconds, 4),
             "suggested": self.suggested,
             "heard": self.heard,
         }

@@ -255,6 +255,8 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     form: Form
+    #: Whether a call did not stop when asked: the engine works on, and is not to be used again.
+    lost: bool
 
     def solve(
         self,

@@ -45,19 +45,19 @@ from nco.mip.backend import (
 from nco.mip.bandit import POLICIES, Bandit, load_memory, save_memory
 from nco.parallel import check_jobs
 
-#: The default portfolio; an operator without a size adapts it.
+#: The default portfolio, tried first in this order: what is quick and needs no relaxation
+#: comes before what has to solve one. An operator without a size adapts it.
 ARMS = (
-    "rins",
-    "rens",
-    "crossover",
-    "mutation",
-    "dins",
     "variable-patch",
-    "constraint-patch",
+    "mutation",
     "objective-guided",
+    "constraint-patch",
+    "crossover",
+    "rens",
+    "rins",
+    "dins",
     "lb-relax",
     "local-branching:0.02",
-    "local-branching:0.1",
     "proximity:0.01",
 )
 #: Added where the model came from a problem with a structure.
@@ -76,6 +76,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         ),
         "policy": "thompson",
         "accept": "simulated-annealing",
+        "sub": "highs",
         "cutoff": False,
         "sub_seconds": 60.0,
         "sub_nodes": None,
@@ -116,7 +117,8 @@ class Balans:
     accept
         "hill-climbing", "simulated-annealing", "record-to-record" or "always".
     main, sub
-        Engines of the main solve and of the sub-solves.
+        Engines of the main solve and of the sub-solves. Of two for the sub-solves, joined by
+        "+", the second joins where the first is slow, and the better one gets more of them.
     cutoff
         Whether sub-solves must improve on the current solution.
     sub_seconds, sub_nodes
@@ -152,11 +154,11 @@ class Balans:
     policy_parameter: float | None = None
     accept: str = "hill-climbing"
     main: str = "highs"
-    sub: str = "highs"
+    sub: str = "highs+scip"
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
-    main_share: float = 0.35
+    main_share: float = 0.25
     deterministic: bool = False
     memory: str | None = None
     jobs: int = 1
@@ -193,7 +195,7 @@ class Balans:
             raise ValueError(
                 f"accept = {self.accept!r} not understood; known: {', '.join(ACCEPTANCE)}."
             )
-        for engine in (self.main, self.sub):
+        for engine in (self.main, *self.sub.split("+")):
             backends.entry(engine)
         if not 0 <= self.main_share <= 1:
             raise ValueError(f"main_share = {self.main_share} outside of [0, 1].")
@@ -231,11 +233,12 @@ class Balans:
         """Parameters of each worker; the first one has this solver's own."""
         own = {f.name: getattr(self, f.name) for f in fields(self)} | {"jobs": 1, "backend": "loky"}
         other = {"highs": "scip", "scip": "highs"}
+        subs = "+".join(other.get(name, name) for name in self.sub.split("+"))
         variants: list[dict[str, Any]] = [
             {},
-            {"main": other.get(self.main, self.main), "sub": other.get(self.sub, self.sub)},
+            {"main": other.get(self.main, self.main), "sub": subs},
             {"policy": "thompson", "main_share": 0.1},
-            {"sub": other.get(self.sub, self.sub), "policy": "ucb1", "main_share": 0.1},
+            {"sub": subs, "policy": "ucb1", "main_share": 0.1},
         ]
         out = []
         for number in range(self.jobs):
@@ -406,7 +409,7 @@ class Balans:
             plan,
             bandit,
             partial(engine, self.main, 0),
-            partial(engine, self.sub, 1),
+            {name: partial(engine, name, 1) for name in self.sub.split("+")},
             own,
             share,
         )

@@ -114,8 +114,8 @@ class Bandit:
             if known is not None and known.tries:
                 mean = known.reward / known.tries
                 self._trials += [(arm, mean, [])] * min(REMEMBERED, known.tries)
-        self._untried = [arm for arm in self.arms if not any(t[0] == arm for t in self._trials)]
-        self._rng.shuffle(self._untried)
+        #: Arms that wait for their first turn, in the order they were named.
+        self.untried = [arm for arm in self.arms if not any(t[0] == arm for t in self._trials)]
 
     def choose(
         self,
@@ -136,9 +136,9 @@ class Bandit:
             Choose evenly rather than load MABWiser, which takes a second or two.
         """
         allowed = list(self.arms if among is None else among)
-        for k, arm in enumerate(self._untried):
+        for k, arm in enumerate(self.untried):
             if arm in allowed:
-                return self._untried.pop(k)
+                return self.untried.pop(k)
         trials = self._trials[-WINDOW:]
         if self.policy == "random" or not trials or (hurry and self._mab is None):
             return str(self._rng.choice(allowed))

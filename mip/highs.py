@@ -25,6 +25,9 @@ from nco.mip.backend import (
     run_interruptible,
 )
 
+#: No restriction.
+WHOLE = Neighborhood()
+
 
 def pass_model(form: Form, *, relaxed: bool = False, threads: int = 1, seed: int = 0) -> Any:
     """A silent HiGHS object that holds the minimised model.
@@ -100,7 +103,7 @@ class HighsEngine:
         if stop is not None and stop():
             raise OutOfTimeError
         self.form = form
-        self._lost = False
+        self.lost = False
         self._highs = pass_model(form, threads=threads, seed=seed)
         self._all = np.arange(form.n, dtype=np.int32)
 
@@ -119,7 +122,7 @@ class HighsEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        if not self._lost:
+        if not self.lost:
             self._highs.clearModel()
 
     def solve(
@@ -133,7 +136,7 @@ class HighsEngine:
         if limits.seconds <= 0:
             return Outcome(stopped=Stop.TIME)
         watch = watch or Watch()
-        restriction = neighborhood or Neighborhood()
+        restriction = neighborhood or WHOLE
         changed = restriction.column_bounds(self.form)
         if changed is not None and (changed[1] > changed[2]).any():
             return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
@@ -142,7 +145,7 @@ class HighsEngine:
             self._restrict(restriction, changed)
             return self._run(limits, restriction, start, watch)
         finally:
-            if not self._lost:
+            if not self.lost:
                 self._undo(restriction, changed, rows_before)
 
     def _restrict(self, restriction: Neighborhood, changed: Any) -> None:
@@ -184,6 +187,10 @@ class HighsEngine:
 
         highs, form = self._highs, self.form
         highs.clearSolver()
+        # Small restrictions are soon done with: restarts and symmetries cost more than they bring.
+        restricted = restriction is not WHOLE
+        highs.setOptionValue("mip_allow_restart", not restricted)
+        highs.setOptionValue("mip_detect_symmetry", not restricted)
         # HiGHS counts the time of all its LPs, but that of each MIP by itself.
         before = 0.0 if form.whole.any() else highs.getRunTime()
         highs.setOptionValue("time_limit", before + min(limits.seconds, 1e9))
@@ -209,7 +216,7 @@ class HighsEngine:
         kinds = cb.HighsCallbackType
 
         def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
-            if self._lost:
+            if self.lost:
                 into.user_interrupt = True
                 return
             if kind == kinds.kCallbackMipImprovingSolution:
@@ -255,12 +262,12 @@ class HighsEngine:
         for kind in heard:
             highs.startCallback(kind)
         try:
-            self._lost = not run_interruptible(highs.run, watch.stop, interrupt)
+            self.lost = not run_interruptible(highs.run, watch.stop, interrupt)
         finally:
-            if not self._lost:
+            if not self.lost:
                 for kind in heard:
                     highs.stopCallback(kind)
-        if self._lost:
+        if self.lost:
             return left_behind(form, best[0] if best else None, cutoff, state["bound"])
         if failures:
             raise failures[0]

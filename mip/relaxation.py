@@ -24,10 +24,16 @@ class LinearProgram:
     ----------
     form
         The model; integrality is ignored.
+
+    Attributes
+    ----------
+    seconds
+        Time in all solves so far.
     """
 
     def __init__(self, form: Form):
         self.form = form
+        self.seconds = 0.0
         self._engine: Any = None
         self._all = np.arange(form.n, dtype=np.int32)
 
@@ -60,8 +66,26 @@ class LinearProgram:
             rows.data,
         )
 
+    def solve_with(self, rows: tuple[Any, Vector, Vector], seconds: float) -> Outcome:
+        """Solve once with further rows ``(A, lower, upper)``, within the model's own bounds."""
+        self.bounds(self.form.lower, self.form.upper)
+        highs = self._highs
+        before = highs.getNumRow()
+        self.add_rows(*rows)
+        outcome = self.solve(seconds)
+        if self._engine is not None:
+            added = np.arange(before, highs.getNumRow(), dtype=np.int32)
+            highs.deleteRows(len(added), added)
+        return outcome
+
     def solve(self, seconds: float, stop: Callable[[], bool] | None = None) -> Outcome:
         """Solve; x is the LP's own, and bound is set where the LP is solved to the end."""
+        begin = time.monotonic()
+        outcome = self._solve(seconds, stop)
+        self.seconds += time.monotonic() - begin
+        return outcome
+
+    def _solve(self, seconds: float, stop: Callable[[], bool] | None) -> Outcome:
         from highspy import HighsModelStatus as Code
         from highspy import cb
 

@@ -87,7 +87,7 @@ class ScipEngine:
                     f"SCIP parameter {name} = {value} not understood: {error}."
                 ) from None
         self._stop = stop
-        self._lost = False
+        self.lost = False
         self._variables: list[Any] = []
         try:
             for k, (whole, low, high, cost) in enumerate(
@@ -250,7 +250,7 @@ class ScipEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        if self._lost:
+        if self.lost:
             return
         self._terms.clear()
         self._variables.clear()
@@ -290,7 +290,7 @@ class ScipEngine:
                     extra += self._add(sparse.csr_array(form.c[None]), np.array([-math.inf]), right)
             return self._run(limits, start, watch, restriction)
         finally:
-            if not self._lost:
+            if not self.lost:
                 self._undo(restriction, changed, extra)
 
     def _undo(self, restriction: Neighborhood, changed: Any, extra: list[Any]) -> None:
@@ -348,22 +348,20 @@ class ScipEngine:
         ears.watch, ears.bound, ears.failure, ears.best = watch, -math.inf, None, None
         self._heuristic.taken = 0
         try:
-            self._lost = not run_interruptible(
-                model.optimizeNogil, watch.stop, model.interruptSolve
-            )
+            self.lost = not run_interruptible(model.optimizeNogil, watch.stop, model.interruptSolve)
         except Exception as error:
             # Asked to stop between two of its stages, SCIP may end with an error, which the
             # binding knows as a plain Exception; what it had found until then counts.
             if not watch.stop():
                 raise
             logger.warning("SCIP ended with an error when it was asked to stop: %s", error)
-            self._lost = True
+            self.lost = True
         finally:
             ears.watch = None
         if ears.failure is not None:
             raise ears.failure
         cutoff = restriction.cutoff if restriction.objective is None else None
-        if self._lost:
+        if self.lost:
             return left_behind(self.form, ears.best, cutoff, ears.bound)
         return self._outcome(cutoff)
 

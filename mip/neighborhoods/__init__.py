@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.mip.backend import Form, Neighborhood, Vector
+from nco.mip.relaxation import LinearProgram
 
 Index = NDArray[np.intp]
 
@@ -40,6 +41,8 @@ class Incumbents:
         A recent relaxation solution [n], refreshed as the search goes on, or None.
     groups
         Columns of each customer, item or edge of the original problem.
+    program
+        The relaxation, for operators that solve it with rows of their own; None: they make one.
     """
 
     form: Form
@@ -48,6 +51,7 @@ class Incumbents:
     root: Vector | None = None
     relaxation: Vector | None = None
     groups: Sequence[Index] = field(default=())
+    program: LinearProgram | None = None
 
     @property
     def best(self) -> Vector:

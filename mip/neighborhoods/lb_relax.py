@@ -28,11 +28,9 @@ def lb_relax(incumbents: Incumbents, size: float, rng: np.random.Generator) -> N
         return None
     wanted = count(incumbents, size)
     row, constant = distance_row(incumbents, form.binaries)
-    program = LinearProgram(form)
-    program.add_rows(
-        sparse.csr_array(row[None]), np.array([-math.inf]), np.array([wanted - constant])
-    )
-    outcome = program.solve(SECONDS)
+    program = incumbents.program or LinearProgram(form)
+    ball = sparse.csr_array(row[None]), np.array([-math.inf]), np.array([wanted - constant])
+    outcome = program.solve_with(ball, SECONDS)
     if outcome.x is None:
         return None
     columns = form.integers
