@@ -6,4 +6,6 @@ if not __name__.startswith("nco."):
     )
 
 #: Problems with a value network: `nco label` and `nco train` know how to make one.
-LEARNED = ("two-stage-knapsack", "capital-budgeting", "capital-budgeting-loans")
+LEARNED = (
+    "two-stage-knapsack", "capital-budgeting", "capital-budgeting-loans", "facility-location",
+)  # fmt: skip

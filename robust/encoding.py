@@ -28,6 +28,8 @@ class Encoder(Protocol):
     names: ClassVar[tuple[str, ...]]
     #: Whether some second stages are infeasible, so that the score matters.
     scored: ClassVar[bool]
+    #: What the master has of the second stage by default; see `nco.robust.neur2ro.Neur2RO`.
+    master: ClassVar[str]
 
     def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
         """The arrays of one instance, g = 1."""
@@ -70,6 +72,7 @@ class KnapsackEncoder:
 
     names: ClassVar[tuple[str, ...]] = ("f", "d", "c", "t", "capacity")
     scored: ClassVar[bool] = False
+    master: ClassVar[str] = "value"
 
     def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
         """The arrays of one instance, g = 1."""
@@ -112,6 +115,7 @@ class CapitalBudgetingEncoder:
 
     names: ClassVar[tuple[str, ...]] = ("cost", "revenue", "phi", "psi", "budget")
     scored: ClassVar[bool] = True
+    master: ClassVar[str] = "value"
 
     def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
         """The arrays of one instance, g = 1."""
@@ -166,6 +170,7 @@ class LoansEncoder:
         "profit", "cost", "loadings", "budget", "late_loan", "late_price", "late_share",
     )  # fmt: skip
     scored: ClassVar[bool] = False
+    master: ClassVar[str] = "value"
 
     def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
         """The arrays of one instance, g = 1; loadings filled up with zeros."""
@@ -224,11 +229,104 @@ class LoansEncoder:
         return np.arange(problem.n)
 
 
+#: How near a customer counts for a site: costs by these shares of the mean cost.
+NEAR = (0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class FacilityLocationEncoder:
+    """Facility location: sites, with the demand near them that the scenario makes."""
+
+    names: ClassVar[tuple[str, ...]] = (
+        "costs", "capacities", "demands", "deviations", "penalties",
+    )  # fmt: skip
+    scored: ClassVar[bool] = False
+    master: ClassVar[str] = "second-stage"
+
+    def fields(self, instance: Any) -> dict[str, NDArray[Any]]:
+        """The arrays of one instance, g = 1."""
+        return {name: np.asarray(getattr(instance, name), dtype=float)[None] for name in self.names}
+
+    def _units(self, fields: Fields) -> tuple[Vector, Vector]:
+        """All least demands [g, 1] and the mean cost [g, 1, 1]."""
+        total = np.asarray(fields["demands"], dtype=float).sum(1, keepdims=True)
+        return total, np.asarray(fields["costs"]).mean((1, 2))[:, None, None]
+
+    def _kernels(self, fields: Fields) -> Vector:
+        """What of a customer's demand a site sees [g, n, m, k]: by nearness, and as nearest."""
+        cost, (_, unit) = np.asarray(fields["costs"], dtype=float), self._units(fields)
+        near = [np.exp(-cost / (r * unit)) for r in NEAR]
+        n = cost.shape[1]
+        own = float(n) * (cost.argmin(1)[:, None] == np.arange(n)[:, None])
+        return np.stack([*near, own, np.ones_like(cost)], -1)
+
+    def _places(self, fields: Fields) -> Vector:
+        """Where sites lie [g, n, 2], as far as costs tell, by the mean cost.
+
+        Classical scaling (W. Torgerson, Multidimensional scaling: I, Psychometrika 17, 1952)
+        of ways from site to site by way of a customer; axes point to the longer tail.
+        """
+        out = []
+        for cost, unit in zip(fields["costs"], self._units(fields)[1], strict=True):
+            ways = np.array([(row + cost).min(1) for row in np.asarray(cost, dtype=float)])
+            np.fill_diagonal(ways, 0.0)
+            squares = ways**2
+            middle = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
+            values, vectors = np.linalg.eigh(-0.5 * middle)
+            size = np.sqrt(np.maximum(0.0, values[::-1][:2]))
+            axes = np.zeros((len(cost), 2))
+            axes[:, : len(size)] = vectors[:, ::-1][:, :2] * size
+            out.append(axes * np.where((axes**3).sum(0) < 0.0, -1.0, 1.0) / unit)
+        return np.array(out)
+
+    def features(self, fields: Fields) -> dict[str, Vector]:
+        """Capacity, demand around, what filling the capacity costs, near customers, penalty.
+
+        And where the site lies.
+        """
+        cost, d = (np.asarray(fields[k], dtype=float) for k in ("costs", "demands"))
+        total, unit = self._units(fields)
+        n = cost.shape[1]
+        room = n * fields["capacities"] / total
+        around = np.einsum("gnmk,gm->gnk", self._kernels(fields), d / total)[..., :-1]
+        cost = cost / unit
+        order = np.argsort(cost, axis=2)
+        ranked = np.take_along_axis(cost, order, 2)
+        served = np.take_along_axis(np.broadcast_to(d[:, None], cost.shape), order, 2)
+        # The nearest demand that the capacity can serve, and what a unit of it costs.
+        limit = np.minimum(np.cumsum(served, 2), fields["capacities"][:, :, None])
+        part = np.diff(limit, axis=2, prepend=0.0)
+        filling = (part * ranked).sum(2) / np.maximum(1e-9, part.sum(2))
+        mean = (cost * d[:, None]).sum(2) / total
+        places = [ranked[:, :, int(q * (cost.shape[2] - 1))] for q in (0.1, 0.3, 0.6)]
+        spread = np.broadcast_to((fields["penalties"] / unit[:, 0]).mean(1)[:, None], room.shape)
+        size = np.full_like(room, 1.0 / n)
+        parts = [room, filling, mean, *places, spread, size]
+        return {"items": np.concatenate([np.stack(parts, -1), around, self._places(fields)], -1)}
+
+    def scenario(self, fields: Fields, xi: Vector) -> dict[str, Vector]:
+        """Demand near each site, that it is nearest to, and of all."""
+        total, _ = self._units(fields)
+        demand = fields["demands"][:, None] + fields["deviations"][:, None] * xi
+        seen = np.einsum("gnmk,gbm->gbnk", self._kernels(fields), demand / total[:, None])
+        return {"items": seen}
+
+    def scale(self, fields: Fields) -> Vector:
+        """What all least demands cost at the mean cost."""
+        total, unit = self._units(fields)
+        return np.asarray(total[:, 0] * unit[:, 0, 0])
+
+    def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
+        """All."""
+        return np.arange(problem.n)
+
+
 #: Problem -> its encoder.
 ENCODERS: dict[str, Encoder] = {
     "two-stage-knapsack": KnapsackEncoder(),
     "capital-budgeting": CapitalBudgetingEncoder(),
     "capital-budgeting-loans": LoansEncoder(),
+    "facility-location": FacilityLocationEncoder(),
 }
 
 

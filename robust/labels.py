@@ -187,6 +187,72 @@ def loans_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arra
     return {**fields, "x": x, "xi": wide, "values": values}
 
 
+def _facility_instance(n: int, seed: int, rng: np.random.Generator) -> Any:
+    from nco.instances.facility_location import FacilityLocation
+
+    return FacilityLocation.generate(
+        n,
+        seed=seed,
+        ratio=float(rng.uniform(2.5, 3.5)),
+        deviation=float(rng.uniform(0.3, 0.7)),
+        budget_factor=float(rng.uniform(0.05, 0.2)),
+        penalty=float(rng.uniform(4.0, 6.0)),
+    )
+
+
+def _better_sites(
+    instance: Any, x: Vector, xi: Vector, rounds: int, rng: np.random.Generator
+) -> Vector:
+    """First stages [k, n] on the way from x to a local optimum in a scenario."""
+    f = np.asarray(instance.fixed_costs, dtype=float)
+    out = [x]
+    for _ in range(rounds):
+        one, zero = np.flatnonzero(x > 0.5), np.flatnonzero(x < 0.5)
+        around = np.concatenate([np.abs(x - np.eye(len(x))), np.repeat(x[None], len(x), axis=0)])
+        if len(one) and len(zero):
+            rows = np.arange(len(x), 2 * len(x))
+            around[rows, rng.choice(one, len(x))] = 0.0
+            around[rows, rng.choice(zero, len(x))] = 1.0
+        values, _ = instance.two_stage.recourse_at(around, xi)
+        total = values[:, 0] - around @ f
+        x = around[int(total.argmax())]
+        out.append(x)
+    return np.array(out)
+
+
+def facility_pairs(instance: Any, a: int, b: int, rng: np.random.Generator) -> Arrays:
+    """Fields, first stages, scenarios and labels of one facility location problem."""
+    fields = ENCODERS["facility-location"].fields(instance)
+    d, e, s = (fields[k][0] for k in ("demands", "deviations", "capacities"))
+    uncertainty, n = instance.two_stage.uncertainty, instance.n
+    most = d.sum() + np.sort(e)[::-1][: int(np.ceil(instance.gamma))].sum()
+    # Sites in a random order until they can serve a multiple of all demands.
+    order = np.argsort(rng.random((a, n)), axis=1)
+    filled = np.cumsum(s[order], axis=1) - s[order] < most * rng.uniform(0.7, 2.0, (a, 1))
+    x = np.zeros((a, n))
+    np.put_along_axis(x, order, filled.astype(float), axis=1)
+    quarter = b // 4
+    drawn = uncertainty.sample(b - 2 * quarter - 2, rng)
+    # Those that raise large demands, and demands that are far from open sites.
+    costs = np.where(x[rng.integers(a, size=2 * quarter)][:, :, None] > 0.5, fields["costs"], 1e3)
+    away = np.minimum(costs.min(1), instance.penalties)
+    weight = e * away ** rng.uniform(0.0, 1.0, (2 * quarter, 1))
+    weight *= np.exp(rng.normal(0.0, 0.5, weight.shape))
+    worst = np.array([uncertainty.worst_case(-w)[0] for w in weight])
+    even = np.full((1, len(d)), min(1.0, float(instance.gamma) / len(d)))
+    xi = _rounded(np.concatenate([np.zeros((1, len(d))), even, drawn, worst]))
+    # Half of the first stages are those on the way to good ones.
+    half = a // 2
+    k = 0
+    while k < half:
+        start, hurt = x[half + int(rng.integers(a - half))], xi[int(rng.integers(b))]
+        path = _better_sites(instance, start, hurt, 6, rng)[2:]
+        x[k : min(half, k + len(path))] = path[: half - k]
+        k += len(path)
+    values, _ = instance.two_stage.recourse_at(x, xi)
+    return {**fields, "x": x, "xi": xi, "values": values}
+
+
 @dataclass(frozen=True)
 class LabelMaker:
     """How labels of one problem are made.
@@ -215,6 +281,9 @@ MAKERS: dict[str, LabelMaker] = {
     ),
     "capital-budgeting-loans": LabelMaker(
         _loans_instance, loans_pairs, (10, 15, 20, 30, 40, 50, 70, 100)
+    ),
+    "facility-location": LabelMaker(
+        _facility_instance, facility_pairs, (5, 8, 10, 12, 15, 20, 25, 30)
     ),
 }
 

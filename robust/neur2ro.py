@@ -332,7 +332,8 @@ class Neur2RO:
         MIP engine of masters and of the adversary's certificate.
     master
         "value" maximises the smallest value that the network sees; "second-stage" has the
-        exact second stage of the scenario in which it sees the least, as in the paper.
+        exact second stage of the scenario in which it sees the least, as in the paper; ""
+        is the problem's own: the exact one where it is linear and its limits are uncertain.
     scenarios
         Largest number of scenarios in a master; the oldest leave.
     patience
@@ -359,7 +360,7 @@ class Neur2RO:
     name: ClassVar[str] = "neur2ro"
     weights: str = ""
     backend: str = "highs"
-    master: str = "value"
+    master: str = ""
     scenarios: int = 40
     patience: int = 5
     neighbors: int = 60
@@ -370,7 +371,7 @@ class Neur2RO:
 
     def __post_init__(self) -> None:
         """Validate."""
-        if self.master not in MASTERS:
+        if self.master and self.master not in MASTERS:
             raise ValueError(f"master {self.master!r} not understood; {' or '.join(MASTERS)}.")
         if min(self.scenarios, self.patience) < 1 or min(self.neighbors, self.certify) < 0:
             raise ValueError("scenarios and patience must be positive, neighbors and certify >= 0.")
@@ -495,7 +496,7 @@ class Neur2RO:
                 run.network,
                 run.encoding,
                 slack=self.slack,
-                choose=self.master == "second-stage",
+                choose=(self.master or run.encoder.master) == "second-stage",
                 memory=memory if problem.first.whole.all() else Memory((), run.hopeless),
             )
             # Half of the time is left for what the master proposes.

@@ -88,6 +88,18 @@ SHAPES: dict[str, dict[str, ValueConfig]] = {
             head=(8,),
         ),
     },
+    "facility-location": {
+        "concave": ValueConfig(
+            streams=(Stream(features=14, scenario=5, choice="gate", hidden=(64,), embedding=32),),
+            head=(32,),
+            concave=True,
+        ),
+        "relu": ValueConfig(
+            streams=(Stream(features=14, scenario=5, choice="gate", hidden=(48,), embedding=24),),
+            head=(24,),
+        ),
+        "paper": ValueConfig.paper(features=14, scenario=5),
+    },
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import torch
 
 from nco.instances.capital_budgeting import CapitalBudgeting
 from nco.instances.core import Budget, Status, Stop, UnsupportedError
+from nco.instances.facility_location import FacilityLocation
 from nco.instances.knapsack import Knapsack
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.mip.highs import HighsEngine
@@ -64,14 +65,14 @@ def optimum(instance):
 @pytest.mark.parametrize("master", ["value", "second-stage"])
 def test_tiny_instances_are_solved(weights, instance, backend, master):
     solver = Neur2RO(weights=weights, backend=backend, master=master)
-    result = solver.solve(instance, Budget(30, iterations=6))
+    result = solver.solve(instance, Budget(None, iterations=6))
     assert result.evaluation == "exact"
     assert result.bound is None
     best = optimum(instance)
     assert result.objective == pytest.approx(best, rel=0.02)
     assert result.objective <= best + 1e-6
     assert set(result.extra["seconds"]) == {"master", "adversary", "evaluation"}
-    again = solver.solve(instance, Budget(30, iterations=6))
+    again = solver.solve(instance, Budget(None, iterations=6))
     assert again.solution == result.solution
 
 
@@ -152,6 +153,34 @@ def test_the_master_of_uncertain_rows_is_what_enumeration_gives():
     exact, _ = problem.recourse_at(every, scenarios)
     chosen = exact[np.arange(len(every)), believed.argmin(1)]
     assert proposal.value == pytest.approx(np.nanmax(chosen), rel=1e-4)
+
+
+@pytest.mark.parametrize("engine", [HighsEngine, ScipEngine])
+def test_facility_location_is_embedded_in_masters_and_adversary(engine):
+    """Demands move rows, and every site sees all of them."""
+    instance = FacilityLocation.generate(5, seed=2)
+    problem = instance.two_stage
+    torch.manual_seed(1)
+    network = ValueNetwork(SHAPES["facility-location"]["concave"]).requires_grad_(False)
+    encoding = encode(ENCODERS["facility-location"], network.config.streams, instance, 10)
+    scenarios = problem.uncertainty.sample(3, np.random.default_rng(0))
+    every = np.array(list(itertools.product([0.0, 1.0], repeat=5)))
+    believed, _ = network_values(network, encoding, every, scenarios)
+    exact, _ = problem.recourse_at(every, scenarios)
+    first = every @ problem.first.c
+    chosen = exact[np.arange(len(every)), believed.argmin(1)]
+    for choose, expected in ((False, believed.min(1)), (True, chosen)):
+        mip, x = build_master(
+            problem, np.arange(5), list(scenarios), network, encoding, slack=np.inf, choose=choose
+        )
+        proposal = solve_master(mip, x, Budget(20), backend=engine, gap=0.0, seed=0)
+        assert proposal.value == pytest.approx((first + expected).max(), rel=1e-4)
+    x = every[-3]
+    found = descend(network, encoding, x, scenarios, problem.uncertainty.project)
+    _, bound = certify(
+        network, encoding, x, problem.uncertainty, Budget(20), backend=engine, gap=1e-6
+    )
+    assert bound <= found.values[0] + 1e-4 * abs(found.values[0])
 
 
 def test_the_adversary_is_proved_by_the_mip(instance):

@@ -28,3 +28,13 @@ def test_capital_budgeting_by_the_network_alone_is_near_the_bound():
     assert instance.violations(learned.solution) == []
     assert nothing < learned.objective <= bound + 1e-6
     assert bound - learned.objective < 0.25 * (bound - nothing)
+
+
+@pytest.mark.parametrize("options", [{}, {"backend": "scip", "master": "second-stage"}])
+def test_facility_location_by_the_network_is_near_the_optimum(options):
+    instance = nco.generate("facility-location", 8, seed=3)
+    best = nco.solve(instance, solver="ccg", time_limit=None)
+    learned = nco.solve(instance, solver="neur2ro", iterations=4, time_limit=None, **options)
+    assert best.status == "optimal"
+    assert learned.evaluation == "exact"
+    assert best.objective - 1e-6 <= learned.objective <= 1.01 * best.objective
