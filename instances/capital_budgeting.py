@@ -139,6 +139,7 @@ class CapitalBudgeting(TwoStageInstance):
             ),
             uncertainty=Box(-np.ones(m), np.ones(m)),
             oracle=self._recourse,
+            screen=self._screen,
             evaluator=self._worst_case,
         )  # fmt: skip
 
@@ -148,6 +149,14 @@ class CapitalBudgeting(TwoStageInstance):
         cost, revenue = self.factors(xi)
         values, y = budget_recourse(LATE_SHARE * revenue, cost, self.budget, x)
         return values + x @ revenue.T, y.astype(np.float64)
+
+    def _screen(self, x: Vector, xi: Vector, least: Vector) -> Vector:
+        from nco.robust.recourse import screen_budgets
+
+        cost, revenue = self.factors(xi)
+        early = x @ revenue
+        late = screen_budgets(LATE_SHARE * revenue, cost, self.budget, x, least - early)
+        return np.asarray(late + early)
 
     def _worst_case(
         self, problem: TwoStageProblem, x: Vector, budget: Budget, scenarios: Vector

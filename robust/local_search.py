@@ -57,7 +57,10 @@ def _alive(
         if budget.done() is not None:
             break
         part = slice(begin, begin + CHUNK)
-        values = problem.recourse_at(x[part], xi)[0][:, 0]
+        if problem.screen is not None:
+            values = problem.screen(x[part], xi, limit - first[part])
+        else:
+            values = problem.recourse_at(x[part], xi)[0][:, 0]
         here = first[part] + np.where(np.isnan(values), -np.inf, values)
         worth[part] = np.minimum(worth[part], here)
     keep = worth > limit + 1e-9 * max(1.0, abs(limit))

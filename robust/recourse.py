@@ -90,10 +90,11 @@ def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
 
 
 @njit(cache=True, nogil=True)
-def _solve(v1, w1, v2, w2, capacity, choice, same, enough):
+def _solve(v1, w1, v2, w2, capacity, choice, same, enough, floor=-np.inf):
     """Best value within the capacity; ``choice`` [n] becomes the options taken.
 
-    Improvements below ``same`` are not sought, nor any once the value is above ``enough``.
+    Improvements below ``same`` are not sought, nor any once the value is above ``enough``. If
+    no value is above ``floor``, that is the answer, and the choice may be any.
     """
     n = len(v1)
     choice[:] = 0
@@ -131,6 +132,9 @@ def _solve(v1, w1, v2, w2, capacity, choice, same, enough):
         return best
     rate = slope[order[place]]
     bound = base_value + (capacity - base_weight) * rate
+    if bound <= floor:
+        return floor
+    best = max(best, floor)
     # What each item loses, at the price `rate` of capacity, by another option.
     loss = np.full((n, 3), np.inf)
     least = np.full(n, np.inf)
@@ -398,6 +402,60 @@ def _budget(value, weight, capacity, x, same, values, y):
             values[a, b] = _solve(v1, w1, zero, zero, room, choice, same, np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
+
+
+@njit(cache=True, nogil=True)
+def _screen(value, weight, capacity, x, same, least, values):
+    """As `_budget` for one scenario, as far as it takes to tell whether they exceed ``least``."""
+    n = len(value)
+    choice = np.empty(n, dtype=np.int64)
+    v1, zero = np.empty(n), np.zeros(n)
+    hair = 1e-9 * max(1.0, abs(capacity))
+    for a in range(len(x)):
+        room = capacity
+        for i in range(n):
+            on = x[a, i] > 0.5
+            room -= weight[i] if on else 0.0
+            v1[i] = 0.0 if on else value[i]
+        if room < -hair:
+            values[a] = np.nan
+        else:
+            room = max(0.0, room) + hair
+            found = _solve(v1, weight, zero, zero, room, choice, same, least[a], least[a])
+            values[a] = max(found, least[a])
+
+
+def screen_budgets(
+    value: ArrayLike, weight: ArrayLike, capacity: float, x: ArrayLike, least: ArrayLike
+) -> Vector:
+    """Whether late projects bring more than ``least`` in one scenario.
+
+    Where costs and revenues are proportional, the last bit of the best value takes long.
+
+    Parameters
+    ----------
+    value, weight
+        As in `budget_recourse`, in that scenario [n].
+    capacity
+        Budget.
+    x
+        First stages [a, n].
+    least
+        A value for each of them [a].
+
+    Returns
+    -------
+    Values [a]: ``least`` where no recourse brings more, NaN without room, and otherwise what
+    some recourse brings that does.
+    """
+    first = np.ascontiguousarray(x, dtype=np.float64)
+    values = np.empty(len(first))
+    _screen(
+        np.ascontiguousarray(value, dtype=np.float64),
+        np.ascontiguousarray(weight, dtype=np.float64),
+        float(capacity), first, _NEAR, np.ascontiguousarray(least, dtype=np.float64), values,
+    )  # fmt: skip
+    return values
 
 
 def _tolerance(weight: Vector, capacity: Vector) -> float:

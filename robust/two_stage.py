@@ -308,6 +308,8 @@ class Evaluation:
 
 #: ``(X [a, p], XI [b, k]) -> values [a, b] and y [a, b, m]``; maximised, p(xi) x included.
 Oracle = Callable[[Vector, Vector], tuple[Vector, Vector]]
+#: ``(X [a, p], xi [k], least [a]) -> values [a]``: least, NaN, or what a recourse above it brings.
+Screen = Callable[[Vector, Vector, Vector], Vector]
 #: ``(x [p], xi [k]) -> row [m] and limit > 0``, or None without a cut.
 Cutter = Callable[[Vector, Vector], "tuple[Vector, float] | None"]
 #: ``(problem, x, budget, scenarios) -> Evaluation``.
@@ -354,6 +356,9 @@ class TwoStageProblem(TwoStageInstance):
     evaluator
         The worst case of a first stage, if there is something better than
         `nco.robust.evaluation.worst_case`.
+    screen
+        Whether many first stages have recourses above some value in one scenario, if that is
+        faster than the oracle; local search leaves those that have none.
     cutter
         An inequality ``row y <= limit`` of the recourses of all first stages that leaves a
         relaxed recourse of x no more than x is worth in xi; with ``switches``, first stages are
@@ -376,6 +381,7 @@ class TwoStageProblem(TwoStageInstance):
     uncertainty: UncertaintySet
     oracle: Oracle | None = None
     evaluator: Evaluator | None = None
+    screen: Screen | None = None
     cutter: Cutter | None = None
     switches: Indices | None = None
 

@@ -463,6 +463,22 @@ def test_an_interval_is_what_its_policies_guarantee():
     assert instance.violations(solution) == []
 
 
+@pytest.mark.parametrize("xi", [np.zeros(4), -np.ones(4), np.array([0.3, -1.0, 0.8, 0.1])])
+def test_screening_tells_which_first_stages_have_recourses_above_a_value(xi):
+    problem, rng = CapitalBudgeting.generate(9, seed=6).two_stage, np.random.default_rng(1)
+    x = (rng.random((60, 9)) < 0.4).astype(float)
+    values = problem.recourse_at(x, xi)[0][:, 0]
+    least = np.nanmedian(values) + rng.normal(size=60) * np.nanstd(values)
+    found = problem.screen(x, xi, least)
+    assert (np.isnan(found) == np.isnan(values)).all()
+    above, below = values > least + 1e-5, values < least - 1e-5
+    assert above.any()
+    assert below.any()
+    assert (found[above] > least[above]).all()
+    assert (found[above] <= values[above] * (1 + 1e-5)).all()
+    assert found[below] == pytest.approx(least[below])
+
+
 @pytest.mark.parametrize("looks", [0, 1, 30, 101, 110])
 def test_capital_budgeting_out_of_time_has_an_interval(looks, monkeypatch):
     instance = CapitalBudgeting.generate(12, seed=4)
