@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -684,9 +685,11 @@ class Search:
         self.sub_gain += gain
         seconds = 0.0 if self.plan.deterministic else seconds
         reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
-        known_gain = {"gain": max(0.0, gain), "win": reward > VAIN, "seconds": seconds}
-        self.bandit.learn(arm, reward, context=context, **known_gain)
-        self.engines.learn(name, reward, **known_gain)
+        learn = partial(
+            Bandit.learn, reward=reward, gain=max(0.0, gain), win=reward > VAIN, seconds=seconds
+        )
+        learn(self.bandit, arm, context=context)
+        learn(self.engines, name)
         self._adapt(arm, gain, outcome)
         return True
 

@@ -417,7 +417,11 @@ LNS: Mapping[str, Any] = {
 
 
 def _limits(values: Vector) -> list[float | None]:
-    return [None if abs(v) >= INFINITY else v for v in np.asarray(values, dtype=float).tolist()]
+    values = np.asarray(values, dtype=float)
+    out: list[float | None] = values.tolist()
+    for k in np.flatnonzero(np.abs(values) >= INFINITY).tolist():
+        out[k] = None
+    return out
 
 
 @dataclass(frozen=True)
