@@ -30,7 +30,7 @@ def test_capital_budgeting_by_the_network_alone_is_near_the_bound():
     assert bound - learned.objective < 0.25 * (bound - nothing)
 
 
-@pytest.mark.parametrize("options", [{}, {"backend": "scip", "master": "second-stage"}])
+@pytest.mark.parametrize("options", [{}, {"backend": "scip", "master": "value"}])
 def test_facility_location_by_the_network_is_near_the_optimum(options):
     instance = nco.generate("facility-location", 8, seed=3)
     best = nco.solve(instance, solver="ccg", time_limit=None)
