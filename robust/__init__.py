@@ -9,3 +9,6 @@ if not __name__.startswith("nco."):
 LEARNED = (
     "two-stage-knapsack", "capital-budgeting", "capital-budgeting-loans", "facility-location",
 )  # fmt: skip
+
+#: Problems of one's own, which have a network once labels are made of their instances.
+OWN = "two-stage"

@@ -76,7 +76,7 @@ def descend(
     network, encoding
         The network, and the instance as it sees it.
     x
-        The binary first stage [n].
+        The first stage [n].
     starts
         Scenarios [b, q]; each is moved by itself.
     project
@@ -91,7 +91,7 @@ def descend(
         Asked before every step.
     """
     features = [torch.from_numpy(np.float32(f))[None] for f in encoding.features]
-    first = torch.from_numpy(np.float32(x))[None, None]
+    first = torch.from_numpy(np.float32(encoding.inputs(x)))[None, None]
     parts = [
         None if b is None or s is None else (torch.from_numpy(np.float32(b)),
                                              torch.from_numpy(np.float32(s)))
@@ -142,7 +142,7 @@ def certify(
     network, encoding
         The network, and the instance as it sees it.
     x
-        A binary first stage [n].
+        A first stage [n].
     uncertainty
         The set; adds its rows itself.
     budget

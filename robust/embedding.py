@@ -250,7 +250,7 @@ def network_values(
     network, encoding
         The network, and the instance as it sees it.
     x, xi
-        Binary first stages [a, n] and scenarios [b, q].
+        First stages [a, n] and scenarios [b, q].
     """
 
     def tensor(array: Vector) -> torch.Tensor:
@@ -259,7 +259,7 @@ def network_values(
     with torch.no_grad():
         value, score = network(
             [tensor(f) for f in encoding.features],
-            tensor(x),
+            tensor(encoding.inputs(x)),
             [None if u is None else tensor(u) for u in encoding.scenario(xi)],
         )
     shape = (len(x), len(xi))
@@ -276,7 +276,7 @@ def embed_first_stage(
     *,
     exact: bool = True,
 ) -> Outputs:
-    """Value and score over binary columns x, at one scenario.
+    """Value and score over first-stage columns x, at one scenario.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def embed_first_stage(
     network, encoding
         The network, and the instance as it sees it.
     x
-        Columns of the first stage's binaries [n].
+        The first stage's columns that the network sees [n].
     xi
         The scenario [q].
     exact
@@ -303,7 +303,9 @@ def embed_first_stage(
         if stream.config.choice == "none":
             part = Affine.of(on.mean(0))
         else:
-            part = Affine(x, (on - off).T / len(h), off.mean(0))
+            slope = (on - off).T / (len(h) * np.broadcast_to(encoding.width, len(h)))
+            low = np.broadcast_to(encoding.low, len(h))
+            part = Affine(x, slope, off.mean(0) - slope @ low)
         parts.append(feed(model, part, layers_of(stream.post)))
     return _head(model, network, Affine.joined(parts), encoding.scale, exact=exact)
 
@@ -320,11 +322,12 @@ def embed_scenario(
     network, encoding
         The network, and the instance as it sees it.
     x
-        The binary first stage [n].
+        The first stage [n].
     xi
         Columns of the scenario [q].
     """
     parts = []
+    z = encoding.inputs(x)
     streams: Any = network.streams
     for k, stream in enumerate(streams):
         features, base, slope = encoding.features[k], encoding.base[k], encoding.slope[k]
@@ -332,17 +335,19 @@ def embed_scenario(
         constant = np.zeros(stream.config.embedding)
         pieces: list[Affine] = []
         for i, fixed in enumerate(features):
-            layers = nets[bool(x[i] > 0.5) if stream.config.choice != "none" else True]
-            if layers is None:
-                continue
-            if base is None or slope is None:
-                constant += _plain(layers, fixed)
-                continue
-            used = np.flatnonzero(np.abs(slope[i]).sum(0))
-            matrix = np.zeros((len(fixed) + len(base[i]), len(used)))
-            matrix[len(fixed) :] = slope[i][:, used]
-            inputs = Affine(xi[used], matrix, np.concatenate([fixed, base[i]]))
-            pieces.append(feed(model, inputs, layers))
+            on = float(z[i]) if stream.config.choice != "none" else 1.0
+            for layers, share in ((nets[True], on), (nets[False], 1.0 - on)):
+                if layers is None or abs(share) <= 1e-6:
+                    continue
+                if base is None or slope is None:
+                    constant += share * _plain(layers, fixed)
+                    continue
+                used = np.flatnonzero(np.abs(slope[i]).sum(0))
+                matrix = np.zeros((len(fixed) + len(base[i]), len(used)))
+                matrix[len(fixed) :] = slope[i][:, used]
+                inputs = Affine(xi[used], matrix, np.concatenate([fixed, base[i]]))
+                piece = feed(model, inputs, layers)
+                pieces.append(Affine(piece.columns, share * piece.matrix, share * piece.constant))
         n = len(features)
         total = Affine(
             np.concatenate([np.zeros(0, dtype=np.intp), *(p.columns for p in pieces)]),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import InputError
+from nco.robust.own_encoding import OwnEncoder
 from nco.robust.two_stage import TwoStageProblem
 
 Vector = NDArray[np.float64]
@@ -48,7 +49,7 @@ class Encoder(Protocol):
         ...
 
     def seen(self, problem: TwoStageProblem) -> NDArray[np.intp]:
-        """The binary first-stage columns that the network sees, in the order of its items."""
+        """The first-stage columns that the network sees, in the order of its items."""
         ...
 
 
@@ -323,6 +324,7 @@ class FacilityLocationEncoder:
 
 #: Problem -> its encoder.
 ENCODERS: dict[str, Encoder] = {
+    "two-stage": OwnEncoder(),
     "two-stage-knapsack": KnapsackEncoder(),
     "capital-budgeting": CapitalBudgetingEncoder(),
     "capital-budgeting-loans": LoansEncoder(),
@@ -357,12 +359,20 @@ class Encoding:
         None for streams that do not see the scenario.
     scale
         Factor of the network's value.
+    low, width
+        First stages enter as ``(x - low) / width`` [n]; by default as they are.
     """
 
     features: tuple[Vector, ...]
     base: tuple[Vector | None, ...]
     slope: tuple[Vector | None, ...]
     scale: float
+    low: Vector | float = 0.0
+    width: Vector | float = 1.0
+
+    def inputs(self, x: Vector) -> Vector:
+        """First stages [..., n] as the network sees them."""
+        return np.asarray((x - self.low) / self.width)
 
     def scenario(self, xi: Vector) -> list[Vector | None]:
         """Per stream, the numbers [b, n, m] at scenarios [b, q]."""
@@ -408,4 +418,5 @@ def encode(encoder: Encoder, streams: Sequence[Any], instance: Any, dimension: i
         tuple(base),
         tuple(slope),
         float(encoder.scale(fields)[0]),
+        *(fields[k][0] for k in ("low", "width") if k in fields),
     )

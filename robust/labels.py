@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.robust import OWN
 from nco.robust.encoding import ENCODERS, encoder_of
 from nco.robust.recourse import budget_recourse, knapsack_recourse
 from nco.training.label import Parts, make_parts
@@ -288,8 +289,38 @@ MAKERS: dict[str, LabelMaker] = {
 }
 
 
-def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) -> Arrays:
+def maker_of(problem: str, source: Any = "") -> LabelMaker:
+    """How labels of a problem are made; those of one's own need a source of instances.
+
+    Raises
+    ------
+    ValueError
+        When the problem has no labels, or the source does not fit.
+    """
+    from nco.robust.own_labels import Instances, own_pairs
+
+    if problem == OWN:
+        if isinstance(source, str) and not source:
+            raise ValueError(
+                "labels of a problem of one's own need its instances: name a .toml file, a folder "
+                "of them or a .py file with --from."
+            )
+        return LabelMaker(Instances(source).draw, own_pairs, (0,))
+    if isinstance(source, str) and not source and problem in MAKERS:
+        return MAKERS[problem]
+    raise ValueError(
+        f"labels of {problem} are of instances that are drawn; leave out --from."
+        if problem in MAKERS
+        else f"no labels for {problem}; known: {', '.join([*MAKERS, OWN])}."
+    )
+
+
+def make_chunk(
+    problem: str, seed: int, first: int, count: int, a: int, b: int, source: Any = ""
+) -> Arrays:
     """Labels of instances ``first..first+count-1``; keys ``FIELD/p``, p the length of x.
+
+    For problems of one's own, ``FIELD/p.k``, k the length of a scenario.
 
     Parameters
     ----------
@@ -299,19 +330,26 @@ def make_chunk(problem: str, seed: int, first: int, count: int, a: int, b: int) 
         Of the instances; each has its own random numbers.
     a, b
         First stages and scenarios of each.
+    source
+        For problems of one's own, see `nco.robust.own_labels.Instances`.
     """
-    maker = MAKERS[problem]
-    rows: dict[int, list[Arrays]] = {}
+    maker = maker_of(problem, source)
+    rows: dict[str, list[Arrays]] = {}
     for index in range(first, first + count):
         rng = np.random.default_rng([seed, index])
         n = maker.sizes[index % len(maker.sizes)]
         instance = maker.instance(n, int(rng.integers(2**31)), rng)
         made = maker.pairs(instance, a, b, rng)
-        rows.setdefault(made["x"].shape[1], []).append(made)
+        size = str(made["x"].shape[1])
+        if problem == OWN:
+            size += f".{made['xi'].shape[1]}"
+        rows.setdefault(size, []).append(made)
     out: Arrays = {}
     for p, group in rows.items():
         for key in group[0]:
-            if key == "x":
+            if key in ("x", "xi") and problem == OWN:
+                stacked = np.stack([g[key] for g in group])
+            elif key == "x":
                 stacked = np.packbits(np.stack([g["x"] for g in group]) > 0.5, axis=-1)
             elif key == "xi":
                 stacked = np.stack([g["xi"] for g in group]).astype(np.float16)
@@ -332,8 +370,8 @@ def write_labels(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
     part.replace(path)
 
 
-def read_labels(path: str | Path) -> tuple[dict[int, Arrays], dict[str, Any]]:
-    """Length of x -> arrays of a label file, x unpacked; and how it was made.
+def read_labels(path: str | Path) -> tuple[dict[tuple[int, ...], Arrays], dict[str, Any]]:
+    """Arrays of a label file by length of x, and of xi where that matters; how it was made.
 
     Raises
     ------
@@ -348,19 +386,20 @@ def read_labels(path: str | Path) -> tuple[dict[int, Arrays], dict[str, Any]]:
         raise ValueError(f"{path}: not a label file: {' '.join(str(error).split())}") from None
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: label format {meta.get('format')}, expected {FORMAT}.")
-    groups: dict[int, Arrays] = {}
+    groups: dict[tuple[int, ...], Arrays] = {}
     for key, value in arrays.items():
-        name, _, n = key.partition("/")
-        groups.setdefault(int(n), {})[name] = value
-    for n, group in groups.items():
-        group["x"] = np.unpackbits(group["x"], axis=-1, count=n).astype(np.float32)
+        name, _, size = key.partition("/")
+        groups.setdefault(tuple(map(int, size.split("."))), {})[name] = value
+    for size_, group in groups.items():
+        if group["x"].dtype == np.uint8:
+            group["x"] = np.unpackbits(group["x"], axis=-1, count=size_[0]).astype(np.float32)
     return groups, meta
 
 
 def _write_part(
-    path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int
+    path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int, source: Any
 ) -> None:
-    write_labels(path, make_chunk(problem, seed, first, count, a, b), {})
+    write_labels(path, make_chunk(problem, seed, first, count, a, b, source), {})
 
 
 def label(
@@ -373,6 +412,7 @@ def label(
     b: int = 16,
     jobs: int = 1,
     minutes: float = math.inf,
+    source: Any = "",
 ) -> int:
     """Make labels and write them to one file; the number of labels in it.
 
@@ -390,20 +430,25 @@ def label(
         Processes.
     minutes
         Stop after that time; nothing is written then, but the same call goes on.
+    source
+        For problems of one's own, "two-stage": `nco.robust.own_labels.Instances`.
 
     Raises
     ------
     ValueError
         When the problem has no labels, a number makes no sense, or the folder of parts
-        belongs to another call.
+        belongs to another call; when no second stage at all has a solution.
     """
+    from nco.robust.own_labels import Instances
+
     out = Path(out)
     encoder_of(problem)
-    if problem not in MAKERS:
-        raise ValueError(f"no labels for {problem}; known: {', '.join(MAKERS)}.")
+    maker_of(problem, source)
     if min(instances, jobs) < 1 or a < 4 or b < 8:
         raise ValueError("give instances and jobs >= 1, a >= 4 and b >= 8.")
     meta = {"problem": problem, "instances": instances, "seed": seed, "a": a, "b": b}
+    if problem == OWN:
+        meta["source"] = Instances(source).stamp
     parts = Parts(out, instances, meta, CHUNK)
     started, spent = time.monotonic(), 0
 
@@ -413,7 +458,7 @@ def label(
         log.info("%d labels made, %.0f a second", spent, spent / (time.monotonic() - started))
 
     def arguments(begin: int) -> tuple[Any, ...]:
-        return parts.path(begin), problem, seed, begin, parts.size(begin), a, b
+        return parts.path(begin), problem, seed, begin, parts.size(begin), a, b, source
 
     if jobs == 1:
         for begin in parts.missing():
@@ -431,7 +476,10 @@ def label(
             for key in data.files:
                 if key != "meta":
                     merged.setdefault(key, []).append(data[key])
-    write_labels(out, {k: np.concatenate(v) for k, v in merged.items()}, meta)
+    arrays = {k: np.concatenate(v) for k, v in merged.items()}
+    if all(np.isnan(v).all() for k, v in arrays.items() if k.startswith("values/")):
+        raise ValueError(f"{out}: no second stage has a solution; mend the instances.")
+    write_labels(out, arrays, meta)
     shutil.rmtree(parts.folder)
     return instances * a * b
 
@@ -445,6 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True)
     parser.add_argument("--a", type=int, default=16, help="first stages of an instance")
     parser.add_argument("--b", type=int, default=16, help="scenarios of an instance")
+    parser.add_argument("--from", dest="source", default="", help="instances of one's own")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=math.inf)
     options = vars(parser.parse_args(arguments))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nco.instances.core import Budget, Sense
+from nco.instances.core import Budget, Sense, UnsupportedError
 from nco.instances.mip import MIP
 from nco.robust.embedding import Affine, embed_first_stage, smallest
 from nco.robust.encoding import Encoding
@@ -92,7 +92,7 @@ def build_master(
     problem
         The problem; maximised.
     seen
-        The binary first-stage columns that the network sees [n], in its order.
+        The first-stage columns that the network sees [n], in its order.
     scenarios
         The scenarios.
     network, encoding
@@ -138,6 +138,14 @@ def build_master(
     return model.mip(Sense.MAXIMIZE), x
 
 
+def _limited(big: Vector) -> None:
+    if not np.isfinite(big).all():
+        raise UnsupportedError(
+            "master=second-stage needs limits of the second stage's columns: give them, or use "
+            "master=value"
+        )
+
+
 def _add_second_stage(
     model: Model,
     problem: TwoStageProblem,
@@ -169,6 +177,7 @@ def _add_second_stage(
             low, high = _activity(matrix[rows], lower, upper)
             worst = high - limits[rows] if side == "upper" else limits[rows] - low
             big = np.maximum(worst, 0.0) if len(flags) else np.zeros(len(rows))
+            _limited(big)
             # sign * row + big * chosen <= sign * limit + big
             model.add_rows(
                 np.hstack([sign * matrix[rows], np.repeat(big[:, None], len(flags), axis=1)]),
@@ -184,6 +193,7 @@ def _add_second_stage(
             if j != k:
                 _, high = _activity((costs[j] - costs[k])[None], lower, upper)
                 most = max(most, float(high[0]) + other.offset - s.offset)
+        _limited(np.array([most]))
         model.add_rows(
             np.concatenate([[1.0], -costs[k], np.full(len(flags), most)])[None],
             np.concatenate([theta, columns, flags]),

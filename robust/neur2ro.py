@@ -33,8 +33,10 @@ from nco.instances.core import (
     spawn_seed,
 )
 from nco.instances.registry import backends
+from nco.robust import OWN
 from nco.robust.duality import bad_scenario
 from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
+from nco.robust.own_labels import steps
 from nco.robust.two_stage import Evaluation, InfeasibleRecourseError, TwoStageProblem
 
 log = logging.getLogger("nco")
@@ -60,8 +62,14 @@ def load_model(problem: str, weights: str = "") -> Any:
     nco.weights.WeightsError
         When there is none, or it cannot be used.
     """
-    from nco.weights import default_weights, shipped, shipped_folder
+    from nco.weights import WeightsError, default_weights, shipped, shipped_folder
 
+    if problem == OWN and not weights:
+        raise WeightsError(
+            "no weights are shipped for problems of one's own: run 'nco label two-stage --from "
+            "FILE --count 50000 --out labels.npz' and 'nco train two-stage --data labels.npz "
+            "--out RUN', then name them with weights=RUN"
+        )
     path = Path(weights) if weights else default_weights(problem)
     if weights and not path.suffix and weights in shipped():
         path = shipped_folder() / f"{weights}.safetensors"
@@ -208,7 +216,10 @@ class _Run:
         x = self.problem.whole_x(x)
         if x.tobytes() in self.known or self.budget.done():
             return
-        most, xi = self.hurt(x)
+        try:
+            most, xi = self.hurt(x)
+        except TimeoutError:
+            return
         if self.worst:
             self.add(xi)
         if most > self.best_value:
@@ -290,6 +301,12 @@ class _Run:
         return added
 
     @property
+    def binary(self) -> NDArray[np.bool_]:
+        """Which first-stage columns [p] are 0 or 1."""
+        first = self.problem.first
+        return np.asarray(first.whole & (first.lower >= 0.0) & (first.upper <= 1.0))
+
+    @property
     def width(self) -> tuple[Vector, Vector]:
         """Smallest and largest scenarios."""
         if not hasattr(self, "_width"):
@@ -299,14 +316,24 @@ class _Run:
     def explore(self, x: Vector, rounds: int, ranked: int, tried: int) -> None:
         """Evaluate the neighbours of x that the network ranks first, from the best again."""
         for _ in range(rounds):
-            options = self.feasible(neighbors(x, self.seen, 4000, self.rng))
+            options = neighbors(x, self.seen[self.binary[self.seen]], 4000, self.rng)
+            others = self.seen[~self.binary[self.seen]]
+            if len(others):
+                width = np.broadcast_to(self.encoding.width, len(self.seen))
+                moved = steps(self.problem.first, x, others, width)
+                options = np.concatenate([options, moved])
+            options = self.feasible(options)
             if not len(options) or self.budget.done():
                 return
             order = np.argsort(-self.values(options), kind="stable")[:ranked]
-            options = options[order]
+            # Without an oracle, second stages are a program each.
+            options = options[order if self.problem.oracle is not None else order[:tried]]
             # Second stages in the scenarios so far show at once what cannot be better.
             known = np.array(self.scenarios[-LOOKED_AT:])
-            exact, _ = self.problem.recourse_at(options, known, self.budget)
+            try:
+                exact, _ = self.problem.recourse_at(options, known, self.budget)
+            except TimeoutError:
+                return
             worth = options @ self.problem.first.c + self.problem.first.offset
             worth = worth + np.where(np.isnan(exact), -np.inf, exact).min(1)
             before = self.best_value
@@ -481,6 +508,7 @@ class Neur2RO:
             clock = now
 
         x = np.where(problem.first.whole, np.minimum(problem.first.upper, 1.0), 0.0)
+        x = np.maximum(problem.first.lower, x)
         iteration = stale = 0
         rows: list[dict[str, Any]] = []
         proposed: list[Vector] = []
@@ -497,7 +525,7 @@ class Neur2RO:
                 run.encoding,
                 slack=self.slack,
                 choose=(self.master or run.encoder.master) == "second-stage",
-                memory=memory if problem.first.whole.all() else Memory((), run.hopeless),
+                memory=memory if run.binary.all() else Memory((), run.hopeless),
             )
             # Half of the time is left for what the master proposes.
             proposal = solve_master(

@@ -30,6 +30,7 @@ from torch.nn import functional
 from nco.robust.encoding import Encoder, encoder_of
 from nco.robust.labels import read_labels
 from nco.robust.network import Stream, ValueConfig, ValueNetwork
+from nco.robust.own_encoding import ENTRY, ITEM, MOVED
 from nco.robust.weights import write_value_weights
 from nco.training.checkpoints import (
     checkpoints,
@@ -42,8 +43,22 @@ from nco.training.config import linear_rate, settings
 
 log = logging.getLogger("nco")
 
+_OWN = ValueConfig(
+    streams=(
+        Stream(features=ITEM, scenario=MOVED, choice="gate", hidden=(48,), embedding=24),
+        Stream(elements="entries", features=ENTRY, scenario=1, embedding=16),
+    ),
+    head=(32,),
+    concave=True,
+)
+
 #: Problem -> shapes of its networks by name; the first is the default.
 SHAPES: dict[str, dict[str, ValueConfig]] = {
+    "two-stage": {
+        "concave": _OWN,
+        "relu": dataclasses.replace(_OWN, concave=False),
+        "paper": ValueConfig.paper(features=ITEM, scenario=MOVED),
+    },
     "two-stage-knapsack": {
         "concave": ValueConfig(
             streams=(Stream(features=8, scenario=1, choice="gate", hidden=(64,), embedding=24),),
@@ -256,9 +271,9 @@ def group_of(encoder: Encoder, network: ValueConfig, arrays: Mapping[str, Any]) 
     )
 
 
-def ranges(groups: Mapping[int, Group], network: ValueConfig) -> dict[str, Any]:
+def ranges(groups: Mapping[tuple[int, ...], Group], network: ValueConfig) -> dict[str, Any]:
     """Smallest and largest network inputs; what the weights' card says they were trained on."""
-    out: dict[str, Any] = {"n": [min(groups), max(groups)]}
+    out: dict[str, Any] = {"n": [min(groups)[0], max(groups)[0]]}
     for k, stream in enumerate(network.streams):
         flat = torch.cat([g.features[k].flatten(0, 1) for g in groups.values()])
         out[f"{k}:{stream.elements}"] = [flat.amin(0).tolist(), flat.amax(0).tolist()]
@@ -266,7 +281,7 @@ def ranges(groups: Mapping[int, Group], network: ValueConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def validate(network: ValueNetwork, groups: Mapping[int, Group]) -> dict[str, float]:
+def validate(network: ValueNetwork, groups: Mapping[Any, Group]) -> dict[str, float]:
     """Errors on held-out instances.
 
     Returns
@@ -318,14 +333,14 @@ class ValueTrainer:
         self.meta = meta
         self.digest = hashlib.sha256(Path(config.labels).read_bytes()).hexdigest()
         encoder = encoder_of(config.problem)
-        self.train: dict[int, Group] = {}
-        self.held_out: dict[int, Group] = {}
+        self.train: dict[tuple[int, ...], Group] = {}
+        self.held_out: dict[tuple[int, ...], Group] = {}
         for n, group in sorted(arrays.items()):
             whole = group_of(encoder, config.network, group)
             total = len(whole.x)
             kept = max(1, round(config.held_out * total))
             if kept >= total:
-                raise ValueError(f"{config.labels}: too few instances of size {n}.")
+                raise ValueError(f"{config.labels}: too few instances of size {n[0]}.")
             for target, part in ((self.train, slice(0, total - kept)),
                                  (self.held_out, slice(total - kept, total))):  # fmt: skip
                 target[n] = Group(

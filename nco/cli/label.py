@@ -44,7 +44,12 @@ def label(
         str, typer.Option("--weights", help="For bq: weights file or run; by default as shipped.")
     ] = "",
     old: Annotated[
-        str, typer.Option("--from", help="For bq: labels to improve; the better ones are kept.")
+        str,
+        typer.Option(
+            "--from",
+            help="For bq: labels to improve; the better ones are kept. For two-stage: the "
+            "instances, a .toml file, a folder of them, or a .py file.",
+        ),
     ] = "",
     views: Annotated[
         int, typer.Option("--views", min=1, help="For bq: views that are decoded.")
@@ -65,15 +70,15 @@ def label(
     """
     from nco.cli.report import Line
     from nco.instances.core import InputError
-    from nco.robust import LEARNED
+    from nco.robust import LEARNED, OWN
     from nco.training.label import make
 
     start_logging(verbose, quiet)
     check_writable(out)
     if jobs < -1 or jobs == 0:
         raise InputError(None, None, f"--jobs {jobs} not understood", "give -1 or at least 1")
-    if problem in LEARNED:
-        return _second_stages(problem, out, count, seed, jobs, minutes)
+    if problem in (*LEARNED, OWN):
+        return _second_stages(problem, out, count, seed, jobs, minutes, old)
     with Line(not quiet) as line:
         try:
             made = make(
@@ -90,7 +95,7 @@ def label(
 
 
 def _second_stages(
-    problem: str, out: Path, count: int, seed: int, jobs: int, minutes: float | None
+    problem: str, out: Path, count: int, seed: int, jobs: int, minutes: float | None, source: str
 ) -> int:
     """Labels of a value network: pairs of first stage and scenario, 256 of each instance."""
     from nco.instances.core import InputError
@@ -104,7 +109,10 @@ def _second_stages(
             seed=seed,
             jobs=os.cpu_count() or 1 if jobs == -1 else jobs,
             minutes=math.inf if minutes is None else minutes,
+            source=source,
         )
+    except InputError:
+        raise
     except (ValueError, MemoryError, RuntimeError) as error:
         raise InputError(None, None, str(error) or "out of memory") from error
     print(f"{out} {made}")

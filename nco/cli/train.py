@@ -65,7 +65,7 @@ def train(
     """
     from nco.cli.report import Line
     from nco.instances.core import InputError
-    from nco.robust import LEARNED
+    from nco.robust import LEARNED, OWN
     from nco.training.checkpoints import checkpoints
     from nco.training.config import TrainConfig
     from nco.training.train import Trainer, TrainingError
@@ -75,7 +75,7 @@ def train(
     found = checkpoints(out)
     if found and not resume:
         raise InputError(out, None, "holds a run", "go on with --resume, or use another folder")
-    if problem in LEARNED:
+    if problem in (*LEARNED, OWN):
         return _value_network(problem, out, config, data or [], change or [], minutes, device)
     if resume and config is None and (out / "config.toml").is_file():
         config = out / "config.toml"

@@ -84,8 +84,9 @@ def test_generation_starts_from_learned_scenarios(weights, instance):
     assert rows[0]["scenarios"] > 1
     assert result.status is Status.OPTIMAL
     assert result.objective == pytest.approx(optimum(instance), rel=1e-6)
-    # No network knows a problem of the user's own.
-    assert "no value network" in solver.supports(instance.two_stage)
+    # A problem of the user's own needs a network of its own.
+    with pytest.raises(WeightsError, match="nco label two-stage --from"):
+        CCG(learned=0.5).solve(instance.two_stage, Budget(60))
     with pytest.raises(ValueError, match="learned = 1"):
         CCG(learned=1)
 

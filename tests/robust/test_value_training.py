@@ -12,7 +12,7 @@ from nco.robust.labels import label, read_labels
 from nco.robust.train import ValueTrainer, ValueTraining
 from nco.robust.weights import read_value_model
 
-PROBLEMS = list(ENCODERS)
+PROBLEMS = list(labels.MAKERS)
 
 
 @pytest.fixture(autouse=True)
