@@ -175,16 +175,23 @@ def _rows_worst_case(uncertainty: UncertaintySet, linear: Vector) -> tuple[Vecto
     raise ValueError("the uncertainty set could not be optimized over.")
 
 
-def _nearest(uncertainty: UncertaintySet, point: Vector) -> Vector:
-    """The scenario nearest to a point, entries' distances added up."""
+def _approach(
+    uncertainty: UncertaintySet, matrix: Vector, target: Vector
+) -> tuple[Model, Indices, Vector]:
+    """The scenario z for which ``matrix z`` is nearest to a target, distances added up.
+
+    Returns
+    -------
+    The model, its columns of distances, and z. Rows of the set come first, then two for each
+    distance, then tangents.
+    """
     model = Model()
     columns = uncertainty.add_to(model)
-    q = uncertainty.dimension
-    apart = model.add_columns(q)
-    eye = np.eye(q)
+    apart = model.add_columns(len(target))
+    eye = np.eye(len(target))
     both = np.concatenate([columns, apart])
-    model.add_rows(np.hstack([eye, -eye]), both, -np.inf, point)
-    model.add_rows(np.hstack([eye, eye]), both, point, np.inf)
+    model.add_rows(np.hstack([matrix, -eye]), both, -np.inf, target)
+    model.add_rows(np.hstack([matrix, eye]), both, target, np.inf)
     for _ in range(500):
         cost = np.zeros(model.columns)
         cost[apart] = 1.0
@@ -196,7 +203,12 @@ def _nearest(uncertainty: UncertaintySet, point: Vector) -> Vector:
             break
         model.add_rows(cut[0][None], columns, -np.inf, cut[1])
     assert solution is not None
-    return solution[columns]
+    return model, apart, solution[columns]
+
+
+def _nearest(uncertainty: UncertaintySet, point: Vector) -> Vector:
+    """The scenario nearest to a point, entries' distances added up."""
+    return _approach(uncertainty, np.eye(uncertainty.dimension), point)[2]
 
 
 def _mixed(extremes: Vector, count: int, rng: np.random.Generator) -> Vector:
@@ -738,14 +750,15 @@ class FactorModel(UncertaintySet):
     mean
         Scenario without any factor [q].
     loadings
-        What each factor does [q, k]; its columns must be independent.
+        What each factor does [q, k].
     factors
-        The set of factors, of dimension k.
+        The set of factors, of dimension k; more of them than entries is fine.
 
     Raises
     ------
     ValueError
-        When shapes disagree or the loadings' columns depend on each other.
+        When shapes disagree, or the loadings' columns depend on each other and the factors' set
+        is neither convex nor described by rows.
     """
 
     mean: Vector
@@ -761,8 +774,16 @@ class FactorModel(UncertaintySet):
             raise ValueError(f"loadings has shape {loadings.shape}, expected {expected}.")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "loadings", loadings)
-        if np.linalg.matrix_rank(loadings) < expected[1]:
+        if not (self._independent or self.factors.exact_rows or self.factors.convex):
             raise ValueError("the loadings' columns depend on each other; merge factors.")
+
+    @cached_property
+    def _independent(self) -> bool:
+        """Whether a scenario tells its factors."""
+        return bool(np.linalg.matrix_rank(self.loadings) == self.loadings.shape[1])
+
+    def _fit(self, xi: Vector) -> tuple[Model, Indices, Vector]:
+        return _approach(self.factors, self.loadings, xi - self.mean)
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
@@ -785,6 +806,8 @@ class FactorModel(UncertaintySet):
         return self.factors.finite
 
     def _factors(self, xi: Vector) -> Vector:
+        if not self._independent:
+            return self._fit(xi)[2]
         return np.asarray(np.linalg.lstsq(self.loadings, xi - self.mean, rcond=None)[0])
 
     def contains(self, xi: Vector, tolerance: float = TOLERANCE) -> bool:
@@ -805,8 +828,9 @@ class FactorModel(UncertaintySet):
         return self._map(self.factors.sample(count, rng))
 
     def vertices(self, most: int = 10_000) -> Vector:
-        """Of the factors' vertices."""
-        return self._map(self.factors.vertices(most))
+        """Of the factors' vertices; some may lie between others."""
+        points = self._map(self.factors.vertices(most))
+        return points if self._independent else _different(points)
 
     def add_to(self, model: Model) -> Indices:
         """The factors' columns, and one for each entry with its row."""
@@ -824,12 +848,48 @@ class FactorModel(UncertaintySet):
         return xi, float(linear @ xi)
 
     def separate(self, xi: Vector) -> tuple[Vector, float] | None:
-        """The factors' row."""
+        """The factors' row; where a scenario does not tell its factors, by its distance."""
+        if not self._independent:
+            return None if self.exact_rows else self._apart(np.asarray(xi, dtype=float))
         cut = self.factors.separate(self._factors(np.asarray(xi, dtype=float)))
         if cut is None:
             return None
         a = np.linalg.pinv(self.loadings).T @ cut[0]
         return a, cut[1] + float(a @ self.mean)
+
+    def _apart(self, xi: Vector) -> tuple[Vector, float] | None:
+        """The row whose multipliers prove the distance of xi from the set."""
+        from scipy.optimize import linprog
+
+        if self.contains(xi):
+            return None
+        model, apart, _ = self._fit(xi)
+        mip = model.mip()
+        cost = np.zeros(mip.n)
+        cost[apart] = 1.0
+        low, high = np.isfinite(mip.row_lower), np.isfinite(mip.row_upper)
+        rows = mip.A.toarray()
+        found = linprog(
+            cost, np.vstack([rows[high], -rows[low]]),
+            np.concatenate([mip.row_upper[high], -mip.row_lower[low]]),
+            bounds=np.stack([mip.lower, mip.upper], 1),
+        )  # fmt: skip
+        # What a unit of xi adds to the distance.
+        price = np.zeros(mip.m)
+        price[high] += found.ineqlin.marginals[: high.sum()]
+        price[low] -= found.ineqlin.marginals[high.sum() :]
+        shifted = np.zeros((mip.m, self.dimension))
+        first = self._first_row
+        shifted[first : first + 2 * self.dimension] = np.vstack([np.eye(self.dimension)] * 2)
+        a = price @ shifted
+        return a, -self.worst_case(-a)[1]
+
+    @cached_property
+    def _first_row(self) -> int:
+        """The first row of `_approach` after those of the factors."""
+        model = Model()
+        self.factors.add_to(model)
+        return model.rows
 
     def project(self, points: Vector) -> Vector:
         """Of the factors nearest to those that come nearest."""
@@ -1048,12 +1108,9 @@ class Intersection(Composite):
             return listed
         model = Model()
         columns = self.add_to(model)
-        if model.columns > self.dimension or not (self.exact_rows and self.convex):
+        if not (self.exact_rows and self.convex):
             raise TooManyError("the vertices of this intersection cannot be listed.")
-        mip = model.mip()
-        return Polyhedron(
-            mip.A.toarray()[:, columns], mip.row_upper, mip.row_lower, mip.lower, mip.upper
-        ).vertices(most)
+        return _shadow(model, columns, most)
 
     def add_to(self, model: Model) -> Indices:
         """The parts' columns and rows; rows alone of parts that need no columns of their own."""
@@ -1082,6 +1139,37 @@ class Intersection(Composite):
     def separate(self, xi: Vector) -> tuple[Vector, float] | None:
         """The first part's row that does not hold."""
         return next((c for c in (p.separate(xi) for p in self.parts) if c is not None), None)
+
+
+def _different(points: Vector) -> Vector:
+    """Points without repetitions, in their order."""
+    _, first = np.unique(np.round(points, 9) + 0.0, axis=0, return_index=True)
+    return np.asarray(points[np.sort(first)])
+
+
+def _shadow(model: Model, columns: Indices, most: int) -> Vector:
+    """What the vertices of a model without whole columns are in some of them.
+
+    These are the vertices in these columns, and perhaps points between them. Equations are
+    solved first: ``v = start + free w``, with rows and bounds of v as rows of w.
+    """
+    from scipy.linalg import null_space
+
+    mip = model.mip()
+    rows = np.vstack([mip.A.toarray(), np.eye(mip.n)])
+    low = np.concatenate([mip.row_lower, mip.lower])
+    high = np.concatenate([mip.row_upper, mip.upper])
+    same = low == high
+    start, free = np.zeros(mip.n), np.eye(mip.n)
+    if same.any():
+        start = np.linalg.lstsq(rows[same], low[same], rcond=None)[0]
+        free = null_space(rows[same])
+    if not free.shape[1]:
+        return start[columns][None]
+    moved, shift = rows[~same] @ free, rows[~same] @ start
+    used = np.abs(moved).max(1) > 1e-12
+    alone = Polyhedron(moved[used], (high[~same] - shift)[used], (low[~same] - shift)[used])
+    return _different((start + alone.vertices(most) @ free.T)[:, columns])
 
 
 def _plain(part: UncertaintySet) -> bool:

@@ -24,6 +24,7 @@ from nco.robust.uncertainty import (
 )
 
 LOADINGS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+MANY, ONES = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), np.ones(3)
 ROUND, BUDGET = (
     Ellipsoid(np.array([1.0, 2.0]), np.array([[1.0, 0.2], [0.0, 2.0]])),
     BudgetSet(4, 1.5),
@@ -40,6 +41,8 @@ SETS = {
     "scenarios": (LISTED, 3),
     "factors": (FactorModel([1.0, 2.0, 3.0], LOADINGS, Box([-1.0, -1.0], [1.0, 1.0])), 4),
     "round factors": (FactorModel([1.0, 2.0, 3.0], LOADINGS, ROUND), None),
+    "more factors than entries": (FactorModel([1.0, 2.0], MANY, Box(-ONES, ONES)), 7),
+    "more round factors": (FactorModel([1.0, 2.0], MANY, Ellipsoid(0 * ONES, np.eye(3))), None),
     "product": (Product((BudgetSet(2, 1.0), Box([0.0], [2.0]))), 6),
     "round product": (Product((BudgetSet(2, 1.0), ROUND)), None),
     "box and budget": (Intersection((SHORT, BUDGET)), 17),
@@ -50,6 +53,16 @@ SETS = {
             Polyhedron([[1.0, 1.0, 0.0, 0.0]], [1.0], lower=np.zeros(4), upper=np.ones(4)),
             BudgetSet(4, 2, cardinality=True),
         )), 10,
+    ),
+    "factors and box": (
+        Intersection((
+            FactorModel([1.0, 2.0, 3.0], LOADINGS, Box([-1.0, -1.0], [1.0, 1.0])),
+            Box([0.5, 0.0, 0.0], [3.0, 9.0, 9.0]),
+        )), 4,
+    ),
+    "more factors and budget": (
+        Intersection((FactorModel([0.0, 0.5], MANY, Box(-ONES, ONES)), BudgetSet(2, 1.0))),
+        6,  # Three of them are between others.
     ),
     "scenarios and box": (Intersection((Box([0.0, 0.0], [0.5, 1.0]), LISTED)), 2),
 }  # fmt: skip
@@ -213,3 +226,26 @@ def test_arrays_of_a_problem_are_checked(changes, what):
         )  # fmt: skip
     with pytest.raises(ValueError, match="is no UncertaintySet"):
         _stock(3)
+
+
+def test_a_set_with_factors_gives_an_exact_worst_case():
+    """Limits that depend on an intersection with a factor model are no reason to sample."""
+    factors = FactorModel([0.4, 0.4], [[0.3, 0.1, 0.2], [-0.1, 0.3, 0.2]], Box(-ONES, ONES))
+    problem = _stock(Intersection((factors, BudgetSet(2, 1.2))))
+    result = nco.solve(problem, solver="ccg", time_limit=60)
+    assert (result.status, result.evaluation) == (nco.Status.OPTIMAL, "exact")
+    x = np.array(result.solution["x"], dtype=float)
+    drawn = problem.uncertainty.sample(200, np.random.default_rng(1))
+    values = problem.recourse_at(x, drawn)[0][0] + problem.first.value(x)
+    assert (-values <= result.objective + 1e-6).all()
+
+
+def test_tangents_of_round_factors_hold_in_the_set():
+    uncertainty = SETS["more round factors"][0]
+    rng = np.random.default_rng(2)
+    for xi in uncertainty.mean + 3 * rng.normal(size=(20, 2)):
+        cut = uncertainty.separate(xi)
+        assert (cut is None) == uncertainty.contains(xi)
+        if cut is not None:
+            assert cut[0] @ xi > cut[1]
+            assert (uncertainty.sample(200, rng) @ cut[0] <= cut[1] + 1e-6).all()
