@@ -58,6 +58,15 @@ def test_bad_files_are_one_line(tmp_path, capsys, kind, text, old, new, what):
     assert not out.exists()
 
 
+def test_a_gamma_that_is_too_large_is_the_one_line_without_a_suffix_too(tmp_path, capsys):
+    path = tmp_path / "file"
+    path.write_text(KNAPSACK.replace("2 9 1", "2 9 3"))
+    assert main(["solve", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"nco: error: {path}:1: Gamma = 3 is not within 0 and n = 2")
+    assert len(error.splitlines()) == 1
+
+
 @pytest.mark.parametrize("problem", PROBLEMS.values())
 def test_round_trip_of_the_published_layouts(tmp_path, problem):
     drawn = nco.generate(problem, 4, seed=5)
