@@ -413,6 +413,8 @@ class Distances:
         Cost matrix [n, n], possibly asymmetric, or None.
     metric
         A key of `METRICS`; ignored with a matrix.
+    symmetric, integral
+        What is known of a matrix; by default found out.
 
     Raises
     ------
@@ -426,26 +428,31 @@ class Distances:
         coords: NDArray[Any] | None = None,
         matrix: NDArray[Any] | None = None,
         metric: str = "exact",
+        *,
+        symmetric: bool | None = None,
+        integral: bool | None = None,
     ):
         if (coords is None) == (matrix is None):
             raise ValueError("give coords or a matrix, not both.")
         if metric not in METRICS:
             raise ValueError(f"metric {metric!r} not understood; known: {', '.join(METRICS)}.")
         self.metric = metric
-        self._function, _, integral = METRICS[metric]
+        self._function, _, whole = METRICS[metric]
         self._matrix = matrix
         if matrix is not None:
             self.coords: NDArray[np.float64] | None = None
             self.n = int(matrix.shape[0])
-            self.integral = bool(
-                np.issubdtype(matrix.dtype, np.integer) or (matrix == np.rint(matrix)).all()
-            )
-            self.symmetric = bool((matrix == matrix.T).all())
+            if integral is None:
+                integral = (
+                    np.issubdtype(matrix.dtype, np.integer) or (matrix == np.rint(matrix)).all()
+                )
+            self.integral = bool(integral)
+            self.symmetric = bool((matrix == matrix.T).all() if symmetric is None else symmetric)
         else:
             assert coords is not None
             self.coords = np.ascontiguousarray(coords, dtype=np.float64)
             self.n = int(self.coords.shape[0])
-            self.integral = integral
+            self.integral = whole
             self.symmetric = True
 
     @property
@@ -485,6 +492,8 @@ class Distances:
                 f"n = {self.n} > {MAX_MATRIX_NODES}: too many nodes for a distance matrix."
             )
         if self._matrix is not None:
+            if self._matrix.dtype == np.float64 and not self._matrix.flags.writeable:
+                return self._matrix
             full = np.array(self._matrix, dtype=np.float64)
         else:
             assert self.coords is not None

@@ -139,8 +139,8 @@ def tour_arcs(instance: TSP, start: list[int] | None = None) -> tuple[Index, Ind
     paths: list[Sequence[int]] = [] if start is None else [start]
     if instance.fixed is not None:
         paths += [*instance.fixed.tolist(), mended(instance, range(n))]
-    # Missing edges are dear in the plain instance, and so no one's nearest.
-    distances = instance.distances if instance.edges is None else instance.plain.distances
+    # Missing edges are dear to searches, and so no one's nearest.
+    distances = instance.distances if instance.edges is None else instance.search_distances
     tail, head, exact = arcs(distances, paths, hub=False)
     if instance.edges is None:
         return tail, head, exact

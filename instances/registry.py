@@ -21,14 +21,15 @@ from nco.instances.core import InputError, MissingExtraError
 
 
 @cache
-def _entry_points() -> EntryPoints:
+def _entry_points() -> Any:
     # Every look reads the metadata of all packages there are.
     return entry_points()
 
 
 def plugins(group: str, **only: str) -> EntryPoints:
     """What other packages add to an entry-point group; looked up once per process."""
-    return _entry_points().select(group=group, **only)
+    found: EntryPoints = _entry_points().select(group=group, **only)
+    return found
 
 
 @cache

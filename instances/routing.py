@@ -159,7 +159,7 @@ def tour_view(instance: TSP) -> RoutingView:
         return [[*tour[begin + 1 :], *tour[:begin]]]
 
     return RoutingView(
-        distances=instance.plain.distances,
+        distances=instance.search_distances,
         encode=encode,
         decode=lambda routes: mended(instance, [0, *(k for route in routes for k in route)]),
     )

@@ -1,4 +1,4 @@
-"""Edges that a tour must use, and edges that are missing: checks, and plain equivalents.
+"""Edges that a tour must use, and edges that are missing: checks, and costs for searches.
 
 Pairs of nodes are edges, or arcs from the first to the second where direction matters.
 """
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nco.instances.core import MAX_MATRIX_NODES, UnsupportedError, frozen_array
+from nco.instances.core import MAX_MATRIX_NODES, Distances, UnsupportedError, frozen_array
 
 if TYPE_CHECKING:
     from nco.instances.tsp import TSP
 
 Indices = NDArray[np.int64]
 
-#: Larger costs are no valid matrix.
+#: Larger costs are not summed exactly.
 LARGEST_COST = 1e12
 #: A missing edge costs so many times the most that any other one does.
 MISSING = 100.0
@@ -246,7 +246,7 @@ def mended(instance: TSP, tour: Sequence[int]) -> list[int]:
     return out
 
 
-def plain_matrix(instance: TSP) -> tuple[NDArray[np.float64], float]:
+def search_distances(instance: TSP) -> tuple[Distances, float]:
     """Costs whose shortest tours are those of an instance with fixed or missing edges.
 
     A fixed edge costs nothing and any other one 3 c more than it did, c the largest cost. A
@@ -257,8 +257,8 @@ def plain_matrix(instance: TSP) -> tuple[NDArray[np.float64], float]:
 
     Returns
     -------
-    The costs [n, n], and by how much they make every feasible tour longer; nan where they
-    were scaled.
+    The costs, and by how much they make every feasible tour longer; nan where they were
+    scaled.
 
     Raises
     ------
@@ -268,32 +268,37 @@ def plain_matrix(instance: TSP) -> tuple[NDArray[np.float64], float]:
     n, distances = instance.n, instance.distances
     if n > MAX_MATRIX_NODES:
         raise UnsupportedError(f"needs n <= {MAX_MATRIX_NODES:,} where edges are fixed")
-    costs = np.empty((n, n))
-    for i in range(n):
-        costs[i] = distances.row(i)
-    np.fill_diagonal(costs, 0.0)
+    costs = np.zeros((n, n))
 
-    def put(edges: Indices, values: Any) -> None:
+    def put(array: NDArray[Any], edges: Indices, values: Any) -> None:
         i, j = edges.T
-        costs[i, j] = values
+        array[i, j] = values
         if not instance.directed:
-            costs[j, i] = values
+            array[j, i] = values
 
-    surplus = 0.0
+    if instance.edges is None:
+        for i in range(n):
+            costs[i] = distances.row(i)
+        np.fill_diagonal(costs, 0.0)
+    else:
+        put(costs, instance.edges, distances.pairs(*instance.edges.T))
+    top, extra, surplus = float(costs.max()), 0.0, 0.0
     if instance.fixed is not None:
-        i, j = instance.fixed.T
-        extra = 3.0 * float(costs.max()) or 1.0
-        surplus = (n - len(i)) * extra - math.fsum(costs[i, j])
+        extra = 3.0 * top or 1.0
+        lengths = distances.pairs(*instance.fixed.T)
+        surplus = (n - len(lengths)) * extra - math.fsum(lengths)
         costs += extra
-        put(instance.fixed, 0.0)
-        np.fill_diagonal(costs, 0.0)
+        put(costs, instance.fixed, 0.0)
+    top += extra
     if instance.edges is not None:
-        kept = instance.edges
-        values = costs[kept[:, 0], kept[:, 1]]
-        costs[:] = MISSING * (float(values.max(initial=0.0)) or 1.0)
-        put(kept, values)
-        np.fill_diagonal(costs, 0.0)
-    top = float(costs.max())
+        missing = np.ones((n, n), dtype=bool)
+        put(missing, instance.edges, False)
+        top = MISSING * (top or 1.0)
+        costs[missing] = top
+    np.fill_diagonal(costs, 0.0)
+    integral = distances.integral
     if top > LARGEST_COST:
-        return costs * (LARGEST_COST / top), math.nan
-    return costs, surplus
+        costs *= LARGEST_COST / top
+        integral, surplus = False, math.nan
+    costs.setflags(write=False)
+    return Distances(matrix=costs, symmetric=not instance.directed, integral=integral), surplus

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances import tour_edges
-from nco.instances.core import Instance, SpatialInstance, as_number
+from nco.instances.core import Distances, Instance, SpatialInstance, as_number
 
 if TYPE_CHECKING:
     from nco.instances.mip import MipView
@@ -100,29 +100,27 @@ class TSP(SpatialInstance[list[int]]):
         return not self.distances.symmetric
 
     @cached_property
-    def _plain(self) -> tuple[TSP, float]:
-        matrix, surplus = tour_edges.plain_matrix(self)
-        return type(self)(matrix=matrix, name=self.name), surplus
+    def _search(self) -> tuple[Distances, float]:
+        return tour_edges.search_distances(self)
 
     @property
-    def plain(self) -> TSP:
-        """An instance without fixed and missing edges for searches, itself if there are none.
+    def search_distances(self) -> Distances:
+        """Costs for searches that know neither fixed nor missing edges.
 
-        Its shortest tours are the shortest with all fixed edges, see
-        `nco.instances.tour_edges.plain_matrix`; tours with missing edges are longer, but
-        may be found.
+        The shortest tours with all fixed edges are shortest; tours with missing edges are
+        longer, but may be found. See `nco.instances.tour_edges.search_distances`.
 
         Raises
         ------
         UnsupportedError
             When edges are fixed among more than 10,000 nodes.
         """
-        return self._plain[0] if self.restricted else self
+        return self._search[0] if self.restricted else self.distances
 
     @property
     def surplus(self) -> float:
-        """By how much every feasible tour is longer in the plain instance; nan if unknown."""
-        return self._plain[1] if self.restricted else 0.0
+        """By how much these costs make every feasible tour longer; nan if unknown."""
+        return self._search[1] if self.restricted else 0.0
 
     def objective(self, solution: list[int]) -> float:
         """Length of the tour."""

@@ -657,7 +657,7 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
 
 def _present(instance: TSP) -> Distances:
     """Costs in which missing edges are dear."""
-    return instance.distances if instance.edges is None else instance.plain.distances
+    return instance.distances if instance.edges is None else instance.search_distances
 
 
 def _nearest_tour(instance: TSP, budget: Budget | None = None) -> list[int]:

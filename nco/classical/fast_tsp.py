@@ -67,7 +67,7 @@ class FastTSP:
         tracker.offer(initial_tour(instance, budget), by="constructive")
         if instance.n > 3 and not tracker.done():
             deadline = deadline_of(budget) or time.monotonic() + DEFAULT_SECONDS
-            tours = search(instance.plain.distances, deadline, self.threads)
+            tours = search(instance.search_distances, deadline, self.threads)
             for tour in run_thread(tours, budget, grace=0.25):
                 tracker.offer(tour)
                 if tracker.done():

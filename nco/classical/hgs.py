@@ -79,7 +79,7 @@ class HGS:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         if start is not None:
             tracker.offer(start, by="start")
-        arrays = space_arrays(instance) | {"demands": instance.demands}
+        arrays = space_arrays(instance.distances) | {"demands": instance.demands}
         if instance.coords is not None:
             # Polar angles around the depot serve its SWAP* neighbourhood.
             arrays["points"] = instance.coords

@@ -91,7 +91,7 @@ class LKH:
                 ended = self._search(instance, tracker, {"seed": seed, "runs": runs}, folder)
             if ended:
                 stopped = Stop.ITERATIONS if limited else Stop.FINISHED
-            if ended and runs is None and instance.plain.directed:
+            if ended and runs is None and instance.directed:
                 stopped = Stop.TIME  # too little of it for one more run
         return tracker.result(
             tracker.done() or stopped, params={"runs": self.runs}, versions=version("elkai")
@@ -116,7 +116,7 @@ class LKH:
 
         with Worker(
             "nco.classical.lkh:search",
-            space_arrays(instance.plain),
+            space_arrays(instance.search_distances),
             params | {"folder": folder},
             tracker.budget,
             poll=poll,

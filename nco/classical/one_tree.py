@@ -48,10 +48,8 @@ def bound(instance: TSP, budget: Budget, iterations: int = 1000) -> float | None
     n = instance.n
     if n < 3 or n > LARGEST_NODES or instance.directed:
         return None
-    if instance.restricted:
-        value = bound(instance.plain, budget, iterations)
-        return None if value is None else value - instance.surplus
-    distances = instance.distances
+    # With fixed edges tours are longer; so is a bound, by as much.
+    distances = instance.search_distances
     # The closing 1-tree takes about so long, measured on one core.
     ascent = _Ascent(distances, budget.reserve(3e-5 * n + 1.5e-8 * n * n), iterations)
     best, pi = -math.inf, np.zeros(n)
@@ -62,7 +60,7 @@ def bound(instance: TSP, budget: Budget, iterations: int = 1000) -> float | None
         # Sums of n rounded numbers: far more slack than their errors can reach.
         best = max(best, value - 1e-9 * (abs(value) + float(np.abs(pi).sum())))
         if not ascent.ready() or not ascent.add(i, j):
-            return math.ceil(best) if distances.integral else best
+            return (math.ceil(best) if distances.integral else best) - instance.surplus
 
 
 def one_tree(distances: Distances, pi: Floats) -> tuple[float, Indices, Indices]:

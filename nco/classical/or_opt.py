@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import curve_tour, initial_tour
 from nco.classical.routing import check_start, refuse_tour
-from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
+from nco.instances.core import (
+    Budget,
+    Distances,
+    Instance,
+    Listener,
+    Result,
+    Stop,
+    Tracker,
+)
 from nco.instances.tsp import TSP
 
 if TYPE_CHECKING:
@@ -96,7 +104,7 @@ class OrOpt:
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
-        few = 2 if instance.plain.directed else 3
+        few = 2 if instance.directed else 3
         if instance.n <= few or tracker.done():
             tracker.offer(initial_tour(instance, budget), by="constructive")
             return self._result(tracker, tracker.done() or Stop.FINISHED)
@@ -117,7 +125,7 @@ class OrOpt:
 
         budget = tracker.budget
         assert isinstance(tracker.instance, TSP)
-        costs = _costs(tracker.instance.plain)
+        costs = _costs(tracker.instance.search_distances)
 
         def stop() -> bool:
             return budget.interrupted() or _left(budget, costs.n) <= 0.0
@@ -156,13 +164,13 @@ def _left(budget: Budget, n: int) -> float:
     return budget.left() - WAY_BACK * n
 
 
-def _costs(instance: Any) -> Costs:
+def _costs(distances: Distances) -> Costs:
     from nco.classical.local_search import Costs
 
-    distances = instance.distances
     # Great circles take many times as long to compute as to look up.
     if distances.explicit or (distances.metric == "GEO" and distances.n <= LOOK_UP):
         return Costs.of_matrix(distances.matrix)
+    assert distances.coords is not None
     return Costs.of_coords(distances.coords, distances.metric)
 
 

@@ -15,7 +15,6 @@ from nco.instances.core import (
     METRICS,
     Distances,
     Instance,
-    SpatialInstance,
 )
 from nco.instances.cvrp import CVRP
 from nco.instances.tsp import TSP
@@ -24,12 +23,11 @@ from nco.instances.tsp import TSP
 _PLANAR = frozenset(METRICS) - {"GEO", "XRAY1", "XRAY2"}
 
 
-def space_arrays(instance: SpatialInstance[Any]) -> dict[str, NDArray[Any]]:
-    """Coordinates or matrix of an instance, for a worker process."""
-    if instance.matrix is not None:
-        return {"matrix": instance.matrix}
-    assert instance.coords is not None
-    return {"coords": instance.coords, "metric": np.array(instance.metric)}
+def space_arrays(distances: Distances) -> dict[str, NDArray[Any]]:
+    """Coordinates or matrix, for a worker process."""
+    if distances.coords is None:
+        return {"matrix": distances.matrix}
+    return {"coords": distances.coords, "metric": np.array(distances.metric)}
 
 
 def distances_of(arrays: dict[str, NDArray[Any]]) -> Distances:

@@ -67,6 +67,8 @@ def cannot_route(
     compatible
         The library's own objections.
     """
+    if hasattr(instance, "to_routing") and instance.n > most:
+        return f"needs n <= {most}"
     try:
         view = routing_view(instance)
     except UnsupportedError as error:

@@ -53,7 +53,11 @@ def _distances(coords: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def fast_tsp(fields: Fields, seconds: float, seed: int) -> Arrays:
-    """Or-opt local search for so many seconds. It has no seed."""
+    """Or-opt local search for so many seconds.
+
+    It has no seed and follows the clock: its labels are not made again exactly. Those of the
+    expert ``or-opt``, by kicks and seed, are.
+    """
     import fast_tsp
 
     d = _distances(fields["coords"])
@@ -109,7 +113,7 @@ def lkh(fields: Fields, runs: float, seed: int) -> Arrays:
 
     instance = ATSP(matrix=fields["matrix"])
     with tempfile.TemporaryDirectory(prefix="nco-lkh-") as folder:
-        tours = list(search(space_arrays(instance), None, seed, int(runs), folder))
+        tours = list(search(space_arrays(instance.distances), None, seed, int(runs), folder))
     return {"tour": np.asarray(min(tours, key=instance.objective))}
 
 
@@ -145,6 +149,7 @@ def _search(problem: str, solver: str, iterations: float, recipe: str) -> Expert
 
 _EXPERTS = (
     ("fast-tsp", Expert("tsp", fast_tsp, 0.01, "seconds", "tsp-uniform", least=2)),
+    ("or-opt", Expert("tsp", partial(classical, "tsp", "or-opt"), 1000, "kicks", "tsp-uniform", 3)),
     ("lkh", Expert("atsp", lkh, 1, "runs", "atsp-tmat", least=3)),
     ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed", 2)),
     ("pyvrp", _search("ovrp", "pyvrp", 1000, "ovrp-mixed")),

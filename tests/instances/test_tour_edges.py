@@ -1,4 +1,4 @@
-"""Tours with fixed and missing edges: checks, refusals, plain equivalents, files."""
+"""Tours with fixed and missing edges: checks, refusals, costs for searches, files."""
 
 import itertools
 
@@ -63,23 +63,25 @@ def test_checks_say_what_sets_of_edges_say(instance):
 
 @settings(max_examples=60)
 @given(instances())
-def test_shortest_tours_of_the_plain_instance_have_all_fixed_edges(instance):
-    """Its optimum is the optimum, longer by the surplus."""
-    plain = instance.plain
+def test_the_shortest_tours_of_searches_have_all_fixed_edges(instance):
+    """Their optimum is the optimum, longer by the surplus."""
+    plain = instance.search_distances
     if not instance.restricted:
-        assert plain is instance
+        assert plain is instance.distances
         return
-    assert not plain.restricted
+    assert plain.symmetric is not instance.directed
+    assert plain.symmetric in (False, bool((plain.matrix == plain.matrix.T).all()))
     for tour in tours(instance.n):
         if instance.admits(tour):
             length = instance.objective(tour) + instance.surplus
-            assert plain.objective(tour) == pytest.approx(length, rel=1e-12, abs=1e-9)
+            assert plain.tour_length(tour) == pytest.approx(length, rel=1e-12, abs=1e-9)
     if instance.edges is None:
-        best = min(tours(instance.n), key=plain.objective)
+        best = min(tours(instance.n), key=plain.tour_length)
         shortest = min(instance.objective(t) for t in tours(instance.n) if instance.admits(t))
         assert instance.admits(best)
         assert instance.objective(best) == pytest.approx(shortest)
-    assert plain.distances.integral == instance.distances.integral
+    assert plain.integral == instance.distances.integral
+    assert not plain.integral or (plain.matrix == np.rint(plain.matrix)).all()
 
 
 @given(instances(), st.randoms())
@@ -192,10 +194,10 @@ def test_tiny_tours():
 
 
 def test_many_nodes_need_a_matrix():
-    """Above 10,000 nodes there is no plain instance."""
+    """Above 10,000 nodes there are no costs for searches."""
     many = TSP(coords=np.zeros((10_001, 2)), fixed=[[0, 1]])
     with pytest.raises(UnsupportedError, match="needs n <= 10,000 where edges are fixed"):
-        _ = many.plain
+        _ = many.search_distances
     with pytest.raises(ValueError, match="too many nodes for missing edges"):
         many.replace(edges=[[0, 1]])
 
@@ -204,7 +206,7 @@ def test_huge_costs_are_scaled():
     """Costs near the largest that are valid."""
     points = [[0, 0], [4e11, 0], [4e11, 4e11], [0, 4e11], [1e11, 2e11]]
     instance = TSP(coords=points, fixed=[[0, 2]])
-    best = min(tours(5), key=instance.plain.objective)
+    best = min(tours(5), key=instance.search_distances.tour_length)
     assert instance.admits(best)
     assert np.isnan(instance.surplus)
 
