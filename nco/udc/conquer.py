@@ -228,11 +228,13 @@ class SolverConqueror(ClassicalConqueror):
         if self.piece is None:
             return self._path(cut, row)
         whole = self.wholes[int(cut.owner[row])]
-        index = cut.state.index[row].numpy()
-        piece = self.piece(whole, index[index >= 0], cut.state.scalar[row].double().numpy())
         assert cut.old is not None
-        now = cut.old[row]
-        start = piece.solution(now[now >= 0].tolist())
+        index, now = cut.state.index[row].numpy(), cut.old[row]
+        index, now = index[index >= 0], now[now >= 0].tolist()
+        if len(index) <= self.policy.markers:
+            return now  # there is nothing to choose from
+        piece = self.piece(whole, index, cut.state.scalar[row].double().numpy())
+        start = piece.solution(now)
         solution = self._solve(piece.instance, start, int(cut.place[row].sum()))
         return None if solution is None else piece.actions(solution)
 

@@ -292,7 +292,7 @@ class UDC(BatchSolver):
     ) -> list[Result]:
         import torch
 
-        from nco.bq.decoding import Model, improve
+        from nco.bq.decoding import Model, improve, out_of_memory
 
         trackers = self.trackers(instances, budget, seed, starts, on_event)
         stages = self.stages
@@ -328,16 +328,16 @@ class UDC(BatchSolver):
         everything = [solution for own in solutions for solution in own]
         rows = [side.actions(one(fields, i), s) for i, s in enumerate(everything)]
         actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-        best = side.cost(fields, actions)
-        turn = 0
+        best, latest = side.cost(fields, actions), actions
+        turn = done = 0
 
         def stop() -> bool:
             return budget.interrupted() or budget.left() <= 0.0
 
         def on_stage(number: int, now: torch.Tensor) -> None:
-            nonlocal best, turn
-            turn = number
-            now = now.cpu()
+            nonlocal best, latest, turn
+            turn = done + number
+            latest = now = now.cpu()
             cost = side.cost(fields, now)
             # Of an instance's samples, only the best of this stage is looked at.
             order = np.lexsort((cost.numpy(), owner))
@@ -347,17 +347,40 @@ class UDC(BatchSolver):
             best = torch.minimum(cost, best)
 
         rounds = min((r for r in (stages, budget.iterations) if r), default=None)
-        if budget.iterations != 0:
-            improve(
-                conqueror,
-                fields,
-                actions,
-                sizes=(size, size),
-                rounds=rounds,
-                seed=seed,
-                stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
-                on_round=on_stage,
-            )
+        told = False
+        while budget.iterations != 0 and (rounds is None or done < rounds):
+            try:
+                improve(
+                    conqueror,
+                    fields,
+                    latest,
+                    sizes=(size, size),
+                    rounds=None if rounds is None else rounds - done,
+                    seed=seed + done,
+                    stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
+                    on_round=on_stage,
+                )
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            # The better half of every instance's samples goes on.
+            order = np.lexsort((best.numpy(), owner))
+            place = np.arange(len(owner)) - np.searchsorted(owner, owner)
+            keep = np.sort(order[place < -(-np.bincount(owner)[owner] // 2)])
+            if not told:
+                logger.warning("out of memory: going on with fewer samples")
+                told = True
+            if len(keep) == len(owner):
+                logger.warning("out of memory: what there is by now is kept")
+                break
+            done, owner = turn, owner[keep]
+            owners = owner.tolist()
+            which = torch.as_tensor(keep)
+            fields = {k: v[which] for k, v in fields.items()}
+            latest, best = latest[which], best[which]
+            if hasattr(conqueror, "wholes"):
+                conqueror = dataclasses.replace(conqueror, wholes=[instances[i] for i in owners])
         return results(all_done(trackers, budget, turn) or Stop.FINISHED)
 
     def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:

@@ -206,7 +206,7 @@ def test_interruption_returns_the_best_so_far(weights: str) -> None:
 def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stages = -1"):
         UDC(stages=-1)
-    with pytest.raises(ValueError, match="conquer 'magic' not understood; known: .*lkh"):
+    with pytest.raises(ValueError, match=r"conquer 'magic' not understood; known: .*lkh"):
         UDC(conquer="magic")
     with pytest.raises(ValueError, match=r"regions = 1.5 not understood"):
         UDC(regions=1.5)

@@ -1,0 +1,153 @@
+"""What bad input, missing memory and interruption get."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nco
+from nco.classical.or_opt import OrOpt
+from nco.instances.core import Budget, Stop
+from nco.instances.mis import MIS
+from nco.instances.tsp import TSP
+from nco.udc import divide
+from nco.udc.conquer import OrOptConqueror
+from nco.udc.dividers import load_divider, tsp
+from nco.udc.solver import UDC
+
+
+@pytest.mark.parametrize(
+    ("problem", "name"),
+    [("cvrp", "ruin-recreate"), ("op", "prize-tour"), ("pctsp", "prize-tour"), ("tsp", "or-opt")],
+)
+def test_within_one_part_the_conqueror_solves_alone(
+    problem: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = nco.generate(problem, 12, seed=0)
+    with caplog.at_level(logging.WARNING, "nco"):
+        result = UDC(conquer=name).solve(made, Budget(iterations=200))
+    assert f"n = 12 is within one part: solved by {name} alone" in caplog.text
+    assert result.feasible
+
+
+def test_graphs_that_do_not_hang_together() -> None:
+    """Sets in three cliques and ten lone nodes; tours through far clusters by sparse heat."""
+    cliques = [[k + i, k + j] for k in (0, 30, 60) for i in range(30) for j in range(i)]
+    graph = MIS(edges=np.array(cliques), weights=np.ones(100, dtype=np.int64))
+    result = UDC(conquer="mis-tabu", size=20, stages=3).solve(graph, Budget())
+    assert len(result.solution) == 13
+    empty = MIS(edges=np.empty((0, 2), dtype=np.int64), weights=np.ones(50, dtype=np.int64))
+    assert len(UDC(conquer="mis-tabu", size=20, stages=2).solve(empty, Budget()).solution) == 50
+    near = np.random.default_rng(0).random((60, 2))
+    far = TSP(coords=np.concatenate([near, near + 1e6, near - 1e6]))
+    for kind in ("uniform", "distance"):
+        solver = UDC(divide=kind, conquer="or-opt", size=20, neighbors=5, stages=3, samples=2)
+        assert solver.solve(far, Budget(), seed=1).feasible
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp", "op", "pctsp", "mtsp"])
+def test_equal_coordinates(problem: str) -> None:
+    made = nco.generate(problem, 40, seed=0)
+    flat = made.replace(coords=np.ones_like(made.coords))
+    name = "prize-tour" if problem in ("op", "pctsp") else "ruin-recreate"
+    assert UDC(conquer=name, size=12, stages=2).solve(flat, Budget()).feasible
+
+
+def test_regions_of_equal_coordinates() -> None:
+    flat = TSP(coords=np.ones((150, 2)))
+    solver = UDC(conquer="or-opt", size=10, stages=4, regions=1.0)
+    assert solver.solve(flat, Budget()).objective == 0.0
+
+
+def test_infeasible_prizes_and_lengths(caplog: pytest.LogCaptureFixture) -> None:
+    op = nco.generate("op", 40, seed=0)
+    still = UDC(conquer="prize-tour", size=12, stages=2).solve(op.replace(max_length=0.0), Budget())
+    assert still.solution == []
+    assert "failed" not in caplog.text
+    pctsp = nco.generate("pctsp", 40, seed=0)
+    with pytest.raises(ValueError, match=r"all prizes give .* < min_prize"):
+        pctsp.replace(min_prize=float(pctsp.prizes.sum()) * 2)
+
+
+def test_a_start_that_breaks_rules_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    pctsp = nco.generate("pctsp", 40, seed=0)
+    monkeypatch.setitem(load_divider("pctsp").starts, "insertion", lambda *_: None)  # type: ignore[union-attr]
+    result = UDC(conquer="prize-tour", size=12, stages=1).solve(pctsp, Budget())
+    assert result.trajectory[0].by == "plain start"
+
+
+def test_without_memory_fewer_samples_then_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = TSP.generate(60, seed=0)
+    conquer = OrOptConqueror.conquer
+
+    def small_memory(self: OrOptConqueror, cut: Any, *rest: Any) -> Any:
+        if len(cut.owner.unique()) > 2:
+            raise torch.OutOfMemoryError
+        return conquer(self, cut, *rest)
+
+    monkeypatch.setattr(OrOptConqueror, "conquer", small_memory)
+    solver = UDC(conquer="or-opt", size=12, samples=8, stages=4)
+    with caplog.at_level(logging.WARNING, "nco"):
+        result = solver.solve(made, Budget())
+    assert result.trajectory[-1].by == "reunion"
+    assert result.stopped is Stop.FINISHED
+    assert [r.message for r in caplog.records if "memory" in r.message] == [
+        "out of memory: going on with fewer samples"
+    ]
+
+    def no_memory(self: OrOptConqueror, *_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(OrOptConqueror, "conquer", no_memory)
+    kept = solver.solve(made, Budget())
+    assert "what there is by now is kept" in caplog.text
+    assert kept.feasible
+    assert kept.trajectory[-1].by == "insertion"
+
+
+def test_errors_that_are_not_of_memory_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: OrOptConqueror, *_: Any) -> Any:
+        raise RuntimeError("sizes do not match")
+
+    monkeypatch.setattr(OrOptConqueror, "conquer", broken)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        UDC(conquer="or-opt", size=12).solve(TSP.generate(60, seed=0), Budget(iterations=2))
+
+
+@pytest.mark.parametrize("stage", ["start", "later start", "heat", "first part", "alone"])
+def test_interruption_at_any_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, budget = TSP.generate(60, seed=0), Budget(time_limit=60.0)
+    calls = 0
+
+    def then(value: Any, when: int = 1) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            budget.interrupt()
+        return value
+
+    solver = UDC(conquer="or-opt", size=12, samples=3)
+    if stage in ("start", "later start"):
+        start, when = tsp.insertion, 1 if stage == "start" else 2
+        monkeypatch.setitem(tsp.DIVIDER.starts, "insertion", lambda *a: then(start(*a), when))
+    elif stage == "heat":
+        sample = divide.sample_tours
+        solver = UDC(conquer="or-opt", size=12, samples=3, divide="distance")
+        monkeypatch.setattr(divide, "sample_tours", lambda *a: (then(None), sample(*a))[1])
+    elif stage == "first part":
+        part = OrOptConqueror.part
+        monkeypatch.setattr(OrOptConqueror, "part", lambda *a: then(part(*a)))
+    else:
+        made = TSP.generate(8, seed=0)
+        solve = OrOpt.solve
+        monkeypatch.setattr(OrOpt, "solve", lambda *a, **o: (then(None), solve(*a, **o))[1])
+    result = solver.solve(made, budget)
+    assert result.stopped is Stop.INTERRUPTED
+    assert result.feasible
+    assert calls >= 1
