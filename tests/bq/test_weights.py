@@ -18,6 +18,7 @@ from nco.instances.atsp import ATSP
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
+from nco.instances.op import OP
 from nco.instances.tsp import TSP
 from nco.weights import WeightsError
 
@@ -150,3 +151,10 @@ def test_other_shipped_policies_are_far_better_than_nearest_neighbor(
     plain = sum(nco.solve(i, "nearest-neighbor").objective for i in instances)
     decoded = BQ(reconstruct=False).solve_batch(instances, Budget())
     assert sum(r.objective for r in decoded) < 0.88 * plain
+
+
+def test_the_shipped_op_policy_collects_more_than_insertion() -> None:
+    instances = [OP.generate(60, seed=seed) for seed in range(6)]
+    plain = sum(nco.solve(i, "insertion").objective for i in instances)
+    decoded = BQ(reconstruct=False).solve_batch(instances, Budget())
+    assert sum(r.objective for r in decoded) > plain
