@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import signal
 from collections.abc import Mapping
@@ -10,21 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nco.cli.options import Quiet, Verbose, check_writable, complete_problem, start_logging
+from nco.cli.options import (
+    Quiet,
+    Verbose,
+    check_limit,
+    check_writable,
+    complete_problem,
+    start_logging,
+)
 
 if TYPE_CHECKING:
     from nco.training.config import TrainConfig
 
 
-#: Before a problem's name: train its divider, and the policy as its conqueror.
-UDC = "udc-"
+#: Before a problem's name: module, settings and trainer of what else is trained for it.
+OTHERS = {
+    # Its divider, and the policy as its conqueror.
+    "udc-": ("nco.udc.train", "UDCConfig", "UDCTrainer"),
+    # The policy, from solutions of large instances that it improves itself.
+    "self-": ("nco.udc.self_improve", "SelfConfig", "SelfTrainer"),
+}
 
 
 def train(
     problem: Annotated[
         str,
         typer.Argument(
-            help="Problem with a policy; udc-PROBLEM for a divider with its conqueror.",
+            help="Problem with a policy; udc-PROBLEM for a divider with its conqueror, "
+            "self-PROBLEM for self-improvement on large instances.",
             autocompletion=complete_problem,
             show_default=False,
         ),
@@ -71,6 +85,7 @@ def train(
     from nco.training.train import Trainer, TrainingError
 
     start_logging(verbose, quiet)
+    check_limit(minutes)
     check_writable(out, folder=True)
     found = checkpoints(out)
     if found and not resume:
@@ -80,10 +95,12 @@ def train(
     if resume and config is None and (out / "config.toml").is_file():
         config = out / "config.toml"
     kind, make = TrainConfig, Trainer
-    if problem.startswith(UDC):
-        from nco.udc.train import UDCConfig, UDCTrainer
-
-        kind, make, problem = UDCConfig, UDCTrainer, problem.removeprefix(UDC)
+    for prefix, (module, settings_of, trainer_of) in OTHERS.items():
+        if problem.startswith(prefix):
+            found_there = importlib.import_module(module)
+            kind, make = getattr(found_there, settings_of), getattr(found_there, trainer_of)
+            problem = problem.removeprefix(prefix)
+            break
     changes = [*(change or ())]
     if config is None:
         changes.append(f"problem={problem!r}")

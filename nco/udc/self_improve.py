@@ -1,0 +1,197 @@
+"""Self-improvement of a conqueror on parts of large instances, without labels.
+
+F. Luo et al., Self-improved learning for scalable neural combinatorial optimization (2024):
+whole solutions of large instances begin as cheap starts; the conqueror improves their parts,
+learns by imitation from parts of what came of it, improves them further, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nco.bq.decoding import Model, improve
+from nco.bq.solver import stack_fields
+from nco.bq.state import Fields
+from nco.instances.core import Budget
+from nco.instances.registry import problems
+from nco.training.config import TrainConfig
+from nco.training.experts import expert_for
+from nco.training.labels import SOLUTIONS, draw
+from nco.training.train import Source, Trainer
+from nco.udc.dividers import load_divider
+from nco.udc.regions import with_regions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfConfig(TrainConfig):
+    """Settings of a training run; `TrainConfig`'s, and these.
+
+    Parameters
+    ----------
+    recipe
+        Recipe of the instances, "" for the problem's default; see `nco.training.labels`.
+    n, pool
+        Size and number of the instances whose solutions are improved.
+    every, rounds
+        Optimiser steps between improvements of the pool, and rounds of each.
+    part
+        Largest number of nodes in a part that is improved.
+    regions
+        Share of the rounds whose parts of tours are regions.
+    held_out
+        Instances for validation.
+
+    Raises
+    ------
+    ValueError
+        When a setting makes no sense.
+    """
+
+    recipe: str = ""
+    n: int = 1000
+    pool: int = 64
+    every: int = 100
+    rounds: int = 20
+    part: int = 100
+    regions: float = 0.5
+    held_out: int = 8
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        least = {"n": 8, "pool": 1, "every": 1, "rounds": 1, "part": 4}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} not understood; at least {value}."
+                )
+        if not 0.0 <= self.regions <= 1.0:
+            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
+
+
+class Pool(nn.Module):
+    """Recorded actions of the solutions so far [pool, steps], kept in checkpoints.
+
+    Parameters
+    ----------
+    actions
+        Of the starts.
+    """
+
+    actions: Tensor
+
+    def __init__(self, actions: Tensor):
+        super().__init__()
+        self.register_buffer("actions", actions)
+
+
+class SelfTrainer(Trainer):
+    """A training run on a pool of solutions that its own policy improves; the loop is `Trainer`'s.
+
+    Parameters
+    ----------
+    config
+        Its settings.
+    out, on_row
+        As for `Trainer`.
+
+    Raises
+    ------
+    ValueError
+        Also when the problem has no divider, or prizes show at visits only.
+    """
+
+    config: SelfConfig
+
+    def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
+        assert isinstance(config, SelfConfig)
+        side = load_divider(config.problem)
+        if side is None:
+            raise ValueError(f"there is no divider for {config.problem}.")
+        if self.policy.online:
+            raise ValueError(f"{config.problem} shows prizes at visits: train a plan's policy.")
+        if config.data:
+            raise ValueError("data is for labels; self-improvement needs none.")
+        recipe = config.recipe or expert_for(config.problem)[1].recipe
+        count = config.pool + config.held_out
+        arrays = draw(recipe, config.seed, 0, count, config.n)
+        kind = problems.load(config.problem)
+        made = [
+            kind(**{k: v[i] for k, v in arrays.items() if k not in SOLUTIONS}) for i in range(count)
+        ]
+        start = next(iter(side.starts.values()))
+        fields = stack_fields(self.policy.fields, made)
+        rows = []
+        for i, instance in enumerate(made):
+            solution = start(instance, config.seed + i, Budget())
+            if solution is None:
+                raise ValueError(f"{recipe}: instance {i} has no start.")
+            rows.append(self.policy.actions({k: v[i : i + 1] for k, v in fields.items()}, solution))
+        actions = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        # Solutions may grow to all nodes.
+        room = max(config.n - actions.shape[1], 0)
+        actions = nn.functional.pad(actions, (0, room), value=-1).to(self.device)
+        given = {k: torch.as_tensor(v) for k, v in arrays.items()}
+        self.given = {k: v.to(self.device) for k, v in {**given, **fields}.items()}
+        self.pool = Pool(actions[: config.pool])
+        self.held_out = actions[config.pool :]
+        return [self._source()], f"{recipe}:{config.seed}:{config.n}:{count}"
+
+    def _part(self, part: slice) -> dict[str, Tensor]:
+        return {k: v[part] for k, v in self.given.items()}
+
+    @staticmethod
+    def _short(actions: Tensor) -> Tensor:
+        """Without the columns that no solution fills."""
+        return actions[:, : int((actions >= 0).sum(1).max())]
+
+    def _source(self) -> Source:
+        """The pool as labels."""
+        some = self._part(slice(self.config.pool))
+        host = {k: v.cpu() for k, v in some.items()}
+        labels = self.teacher.labels(host, self._short(self.pool.actions).cpu())
+        fields = {**some, **{k: v.to(self.device) for k, v in labels.items()}}
+        return Source(dict(self.teacher.prepare(fields)), {})
+
+    def _resume(self, path: Any) -> None:
+        super()._resume(path)
+        self.sources = [self._source()]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The policy and the pool."""
+        return {"model": self.network, "pool": self.pool}
+
+    def _improved(self, fields: Fields, actions: Tensor, seed: int) -> Tensor:
+        config = self.config
+        policy = with_regions(self.policy, config.regions)
+        model = Model(self.network, policy, config.eval_k).on(self.device, bf16=config.bf16)
+        low = min(10, config.part)
+        return improve(
+            model, fields, self._short(actions), sizes=(low, config.part),
+            rounds=config.rounds, seed=seed,
+        )  # fmt: skip
+
+    def renew(self) -> None:
+        """Improve the pool's solutions by the policy as it is; what is not better stays."""
+        fields = {k: self.given[k][: self.config.pool] for k in self.policy.fields}
+        new = self._improved(fields, self.pool.actions, self._seed(self.step))
+        room = self.pool.actions.shape[1] - new.shape[1]
+        self.pool.actions.copy_(nn.functional.pad(new, (0, room), value=-1))
+        self.sources = [self._source()]
+
+    def update(self) -> tuple[Tensor, float, float]:
+        """As `Trainer.update`, from a pool that is improved every so many steps."""
+        if self.step % self.config.every == 0:
+            self.renew()
+        return super().update()
+
+    def validate(self) -> float:
+        """Change of the held-out starts' cost by as many rounds, in per cent; less is better."""
+        fields = {k: self.given[k][self.config.pool :] for k in self.policy.fields}
+        before = self.policy.cost(fields, self._short(self.held_out))
+        after = self.policy.cost(fields, self._improved(fields, self.held_out, self.config.seed))
+        return float(((after - before) / before.abs()).mean()) * 100.0
