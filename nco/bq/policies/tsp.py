@@ -351,8 +351,8 @@ class TSPRegions(TSPPolicy):
         # What is as it was may differ in the last digits.
         better = better & (gain > 1e-9 * cut.cost)
         tours = self.tour(actions).cpu().numpy()
-        parts = better.nonzero()[:, 0]
-        parts = parts[gain[parts].argsort(descending=True)].cpu().numpy()
+        chosen = better.nonzero()[:, 0]
+        parts = chosen[gain[chosen].argsort(descending=True)].cpu().numpy()
         owner, broken = cut.owner.cpu().numpy(), cut.place.cpu().numpy()
         begin, end = (ends.cpu().numpy() for ends in self.legs(cut, new))
         for i in np.unique(owner[parts]):
