@@ -78,6 +78,8 @@ def random_insertion(
     done = min(3, n)
     after[order[:done]], before[order[:done]] = np.roll(order[:done], -1), np.roll(order[:done], 1)
     xs, ys = points.T.copy()
+    # Large tours are compiled from the first batch on: lists of all nodes are not made again.
+    steps = float(NEAR * n)
     while done < n:
         if budget is not None and (budget.interrupted() or budget.left() <= 0.0):
             raise TimeoutError("out of time.")
@@ -87,7 +89,9 @@ def random_insertion(
         near: Indices = known[np.asarray(found).reshape(-1)]
         after, before = map(
             np.asarray,
-            run_kernel(_insert, 4.0 * len(near), xs, ys, new, near, count, after, before),
+            run_kernel(
+                _insert, max(steps, 4.0 * len(near)), xs, ys, new, near, count, after, before
+            ),
         )
         done += len(new)
     rank = np.empty(n, dtype=np.int64)
