@@ -518,8 +518,7 @@ class Search:
         hurry = not self.plan.deterministic and not self._loaded.is_set()
         return self.engines.choose(hurry=hurry)
 
-    def _engine(self, name: str | None = None) -> Backend:
-        name = name or self.engines.arms[0]
+    def _engine(self, name: str) -> Backend:
         if name not in self._subs:
             self._subs[name] = self._make_sub[name]()
         return self._subs[name]
@@ -540,16 +539,17 @@ class Search:
     ) -> Outcome:
         """One sub-solve; an engine that fails is replaced, and the sub-solve lost."""
         begin = time.monotonic()
+        name = name or self.engines.arms[0]
         engine = self._engine(name)
         watch = Watch(on_solution=lambda x: self.offer(x, by), stop=self._stop)
         try:
             outcome = engine.solve(limits, neighborhood, start, watch)
         except Exception as error:
             logger.warning("a sub-solve of %s failed: %s", by, error)
-            self._subs.pop(engine.name, None)
+            self._subs.pop(name, None)
             outcome = Outcome(stopped=Stop.ERROR, error=str(error))
         if engine.lost:
-            self._subs.pop(engine.name, None)
+            self._subs.pop(name, None)
         self.engine_seconds += time.monotonic() - begin
         return outcome
 

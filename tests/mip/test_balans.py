@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nco.instances.core import Budget, InputError, Sense, Status, Stop
 from nco.instances.mip import MIP
 from nco.instances.tsp import TSP
+from nco.mip.backend import Outcome
 from nco.mip.balans import ARMS, PRESETS, Balans
 from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
@@ -162,6 +163,40 @@ def test_a_failing_sub_solve_is_lost_alone(hard_mip, monkeypatch, caplog):
     assert result.feasible
     assert len(calls) >= 4
     assert "engine crashed" in caplog.text
+
+
+def test_a_lost_engine_is_replaced(hard_mip, monkeypatch):
+    whole = HighsEngine.solve
+    used = []
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        assert not self.lost
+        outcome = whole(self, limits, neighborhood, start, watch)
+        if neighborhood is not None:
+            used.append(self)
+            self.lost = True
+        return outcome
+
+    monkeypatch.setattr(HighsEngine, "solve", solve)
+    solver = Balans(deterministic=True, sub_nodes=5, sub="highs", arms="mutation+crossover")
+    assert solver.solve(hard_mip, Budget(60, iterations=5)).feasible
+    assert len({id(engine) for engine in used}) == len(used) >= 2
+
+
+def test_the_second_engine_joins_where_the_first_is_slow(hard_mip, monkeypatch):
+    def tries(slow):
+        def solve(self, limits, neighborhood=None, start=None, watch=None):
+            if neighborhood is None:
+                return whole(self, limits, neighborhood, start, watch)
+            return Outcome(stopped=Stop.TIME) if slow else Outcome(Status.INFEASIBLE)
+
+        monkeypatch.setattr(HighsEngine, "solve", solve)
+        solver = Balans(deterministic=True, sub_nodes=5, arms="mutation", sub="highs+scip")
+        return solver.solve(hard_mip, Budget(60, iterations=8)).extra["engines"]
+
+    whole = HighsEngine.solve
+    assert tries(slow=False)["scip"] == 0
+    assert tries(slow=True)["scip"] > 0
 
 
 def test_memory(hard_mip, tmp_path):

@@ -61,3 +61,13 @@ def test_infeasible_bounds():
     mip = MIP(c=[1.0], A=[[1.0]], row_lower=[2])
     outcome = solve_lp(Form(mip), 5, lower=np.zeros(1), upper=np.ones(1))
     assert outcome.status is Status.INFEASIBLE
+
+
+def test_rows_of_one_solve_are_gone_after_it():
+    mip = MIP(c=[-1.0, -1.0], A=[[1.0, 2.0]], row_upper=[4], upper=[3, 3])
+    program = LinearProgram(Form(mip))
+    free = program.solve(10).objective
+    rows = np.array([[1.0, 1.0]]), np.array([-math.inf]), np.array([1.0])
+    assert program.solve_with(rows, 10).objective == pytest.approx(-1.0)
+    assert program.solve(10).objective == pytest.approx(free) == pytest.approx(-3.5)
+    assert program.seconds > 0
