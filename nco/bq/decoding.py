@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -26,8 +28,13 @@ log = logging.getLogger("nco")
 CPU_TOKENS = 16_384
 #: Pairs of tokens per chunk on a CPU, where the network looks at pairs.
 CPU_PAIRS = 1_048_576
-#: Share of the free GPU memory that a chunk may take.
-GPU_SHARE = 0.5
+#: Share of the free GPU memory, and of the free main memory, that a chunk may take.
+GPU_SHARE = CPU_SHARE = 0.5
+#: Where control groups of versions 2 and 1 say their limit, use and file cache.
+CGROUPS = (
+    ("sys/fs/cgroup/memory.", "max", "current", "inactive_file"),
+    ("sys/fs/cgroup/memory/memory.", "limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
+)
 
 
 class Stopped(Exception):
@@ -350,20 +357,63 @@ def merge(key: Tensor, price: Tensor, score: Tensor, beam: int) -> tuple[Tensor,
 
 
 def chunk_size(model: Model, width: int, copies: int = 1) -> int:
-    """Instances of ``width`` rows, ``copies`` states each, that are decoded at a time."""
+    """Instances of ``width`` rows, ``copies`` states each, that are decoded at a time.
+
+    Raises
+    ------
+    MemoryError
+        When one alone surely needs more than the free main memory. Linux grants more than
+        there is, and kills the process that uses it.
+    """
     config = model.network.config
     looked_at = min(width, model.k + model.policy.markers) if model.k else width
     pairs = looked_at**2 if config.edge_dim else 0
-    if model.device.type != "cuda":
-        size = CPU_TOKENS // (looked_at * copies)
-        return max(1, min(size, CPU_PAIRS // (pairs * copies)) if pairs else size)
-    free, _ = torch.cuda.mem_get_info(model.device)
     size = model.network.key.weight.element_size() if config.head == "pointer" else 4
     token = size * (8 * config.width + 2 * config.ff)
     row = 8 * 12
     pair = size * (2 * config.edge_width + 2 * config.heads) + 4 * (2 * config.edge_dim + 4)
-    state = looked_at * token + width * row + pairs * pair
-    return max(1, int(GPU_SHARE * free / (copies * state)))
+    matrix = 4 * width**2 if config.edge_dim else 0
+    one = copies * (looked_at * token + width * row + pairs * pair) + matrix
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        return max(1, int(GPU_SHARE * free / one))
+    most = CPU_TOKENS // (looked_at * copies)
+    if pairs:
+        most = min(most, CPU_PAIRS // (pairs * copies))
+    left = free_memory()
+    if one > left:
+        raise MemoryError(
+            f"{width} nodes need {one / 2**30:.3g} GiB of memory, and {left / 2**30:.3g} GiB are "
+            "free; use a smaller k or beam"
+        )
+    return max(1, min(most, int(CPU_SHARE * left / one)) if math.isfinite(left) else most)
+
+
+def free_memory(root: str = "/") -> float:
+    """Bytes of main memory that are still to be had, or infinity where nobody says.
+
+    Parameters
+    ----------
+    root
+        Where the kernel's files are: what it says of the machine, and of the control group,
+        whose file cache makes room when it must.
+    """
+
+    def read(name: str) -> dict[str, str]:
+        try:
+            lines = (Path(root) / name).read_text(encoding="ascii").splitlines()
+        except OSError:
+            return {}
+        return {words[0].rstrip(":"): words[-1 if len(words) < 3 else 1]
+                for words in map(str.split, lines) if words}  # fmt: skip
+
+    known = [1024.0 * int(v) for k, v in read("proc/meminfo").items() if k == "MemAvailable"]
+    for group, limit, usage, cache in CGROUPS:
+        most, now = (next(iter(read(group + name)), "") for name in (limit, usage))
+        if most.isdecimal() and now.isdecimal():
+            cached = int(read(f"{group}stat").get(cache, 0))
+            known.append(max(0.0, float(int(most) - int(now) + cached)))
+    return min(known, default=math.inf)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from nco.bq import decoding
 from nco.bq.decoding import Model
 from nco.bq.solver import BQ
+from nco.bq.weights import read_model
+from nco.instances.atsp import ATSP
 from nco.instances.core import Budget, InputError
 from nco.instances.tsp import TSP
 
@@ -53,3 +57,50 @@ def test_errors_that_are_not_of_memory_are_not_hidden(
     monkeypatch.setattr(Model, "rates", broken)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         BQ(weights=weights).solve(TSP.generate(10, seed=0), Budget())
+
+
+@pytest.fixture
+def matrix_weights(tmp_path: Path) -> str:
+    return str(small("atsp", tmp_path))
+
+
+def test_more_than_the_free_memory_is_refused_before_it_is_taken(
+    matrix_weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_model(matrix_weights)
+    need = 30**2 * 4
+    monkeypatch.setattr(decoding, "free_memory", lambda: 40.0 * need)
+    monkeypatch.setattr(Model, "rates", lambda *_: pytest.fail("it was begun"))
+    with pytest.raises(MemoryError, match="GiB are free; use a smaller k or beam"):
+        decoding.chunk_size(replace(model, k=0), 31)
+    assert decoding.chunk_size(replace(model, k=2), 31) >= 1  # few pairs are looked at
+    with pytest.raises(InputError, match="n = 30 is beyond this machine's memory"):
+        BQ(weights=matrix_weights, k=0).solve(ATSP.generate(30, seed=0), Budget())
+
+
+def test_chunks_suit_the_free_memory(matrix_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(read_model(matrix_weights), k=0)
+    usual = decoding.chunk_size(model, 21)
+    sizes = []
+    for free in (1e6, 1e7, 1e8, 1e15):
+        monkeypatch.setattr(decoding, "free_memory", lambda free=free: free)
+        sizes.append(decoding.chunk_size(model, 21))
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1]
+    assert sizes[-1] == usual
+
+
+def test_the_least_of_what_machine_and_control_group_leave_is_free(tmp_path: Path) -> None:
+    assert decoding.free_memory(str(tmp_path)) == float("inf")
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    for folder in (group, tmp_path / "proc"):
+        folder.mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:  90 kB\nMemAvailable:   50 kB\n")
+    assert decoding.free_memory(str(tmp_path)) == 50 * 1024
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text("9000\n")
+    assert decoding.free_memory(str(tmp_path)) == 50 * 1024
+    (group / "memory.max").write_text("20000\n")
+    assert decoding.free_memory(str(tmp_path)) == 11000
+    (group / "memory.stat").write_text("anon 5000\ninactive_file 3000\n")
+    assert decoding.free_memory(str(tmp_path)) == 14000
