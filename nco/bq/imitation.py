@@ -118,12 +118,25 @@ def members(actions: Tensor, n: int) -> Tensor:
     return out.scatter_(1, torch.where(actions >= 0, actions, n), True)[:, :n]
 
 
+def deciding(fields: Fields, some: Tensor) -> Fields:
+    """The labels [N] for which ``some`` [N] says that they decide anything.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    if not bool(some.any()):
+        raise ValueError("its labels leave nothing to decide.")
+    return fields if bool(some.all()) else {k: v[some] for k, v in fields.items()}
+
+
 class TourTeacher:
     """What the teachers of closed tours through all nodes share."""
 
     def prepare(self, fields: Fields) -> Fields:
-        """Tours need nothing."""
-        return fields
+        """Tours of at least three nodes."""
+        return deciding(fields, (fields["tour"] > 1).any(1))
 
     def actions(self, fields: Fields) -> Tensor:
         """The tours from node 0 on, as recorded actions."""
@@ -331,6 +344,7 @@ class RoutesTeacher:
             ``coords`` [N, n + 1, 2], what else the policy reads, the customers in route
             order ``tour`` [N, n], and ``start`` [N, n], True where a route begins.
         """
+        fields = deciding(fields, (fields["tour"] > 1).any(1))
         tour, start = fields["tour"].long(), fields["start"].bool()
         route = start.long().cumsum(1) - 1
         size = self.sizes(fields, tour, start)
@@ -491,6 +505,10 @@ class SelectionTeacher:
     #: The field that holds what items are worth.
     worth: str
 
+    def prepare(self, fields: Fields) -> Fields:
+        """Labels that choose anything."""
+        return deciding(fields, fields["chosen"].bool().any(1))
+
     def actions(self, fields: Fields) -> Tensor:
         """The chosen items by number."""
         return listed(fields["chosen"].bool())
@@ -521,6 +539,7 @@ class KnapsackTeacher(SelectionTeacher):
         fields
             ``values`` [N, n], ``weights`` [N, n], ``capacity`` [N], and ``chosen`` [N, n].
         """
+        fields = super().prepare(fields)
         weights, capacity = whole_weights(fields["weights"], fields["capacity"])
         values = fields["values"].double()
         values = (values / values.amax(1, keepdim=True)).float()
@@ -629,8 +648,7 @@ class SubsetTeacher:
             ``coords`` [N, n + 1, 2], what else the policy reads, and the customers in
             visiting order ``tour`` [N, m], filled up with 0.
         """
-        some = (fields["tour"] > 0).any(1)
-        fields = {k: v[some] for k, v in fields.items()}
+        fields = deciding(fields, (fields["tour"] > 0).any(1))
         return {**fields, "path": F.pad(fields["tour"].long(), (1, 1))}
 
     def examples(

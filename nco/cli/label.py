@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from nco.cli.options import Quiet, Seed, Verbose, check_writable, complete_problem, start_logging
+from nco.cli.options import (
+    Quiet,
+    Seed,
+    Verbose,
+    check_limit,
+    check_writable,
+    complete_problem,
+    start_logging,
+)
 
 
 def label(
@@ -28,7 +36,7 @@ def label(
         typer.Option(
             "--expert",
             "-e",
-            help="Who solves them: fast-tsp, lkh, hgs, pyvrp, prize-tour, ruin-recreate, "
+            help="Who solves them: fast-tsp, or-opt, lkh, hgs, pyvrp, prize-tour, ruin-recreate, "
             "knapsack, mis-tabu, or bq, a policy itself.",
         ),
     ] = "",
@@ -65,8 +73,8 @@ def label(
 ) -> int:
     """Solve instances to train on; prints the file and how many labels it holds.
 
-    A call that was stopped or killed goes on when it is given again. The labels do not
-    depend on --jobs.
+    A call that was stopped or killed goes on when it is given again; one whose file is
+    finished has nothing left to do. The labels do not depend on --jobs.
     """
     from nco.cli.report import Line
     from nco.instances.core import InputError
@@ -74,6 +82,7 @@ def label(
     from nco.training.label import make
 
     start_logging(verbose, quiet)
+    check_limit(minutes)
     check_writable(out)
     if jobs < -1 or jobs == 0:
         raise InputError(None, None, f"--jobs {jobs} not understood", "give -1 or at least 1")

@@ -149,6 +149,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in values.items()}
 
 
+def check_limit(minutes: float | None) -> None:
+    """Refuse ``--minutes`` that are no time limit, before any work is done.
+
+    Raises
+    ------
+    InputError
+        When they are negative or not a number.
+    """
+    from nco.instances.core import InputError
+    from nco.training.config import check_minutes
+
+    try:
+        check_minutes(0.0 if minutes is None else minutes)
+    except ValueError as error:
+        raise InputError(None, None, str(error)) from None
+
+
 def check_writable(path: Path, folder: bool = False) -> None:
     """Refuse a target that surely cannot be written, before any work is done.
 

@@ -45,6 +45,18 @@ def settings(path: str | Path | None, changes: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def check_minutes(minutes: float) -> None:
+    """Refuse a time limit that is none.
+
+    Raises
+    ------
+    ValueError
+        When it is negative or not a number.
+    """
+    if not minutes >= 0.0:
+        raise ValueError(f"minutes = {minutes:g} not understood; at least 0.")
+
+
 def linear_rate(step: int, steps: int, warmup: int) -> float:
     """Factor of a peak rate: linear warm-up, then linear decay to zero at ``steps``."""
     if step < warmup:

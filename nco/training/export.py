@@ -74,7 +74,8 @@ def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
     folder, name
         The weights folder, and the file's name without suffix.
     card
-        Further entries of the model card, such as measured gaps.
+        Further entries of the model card, such as measured gaps. The range of ``sizes`` is
+        that of the labels unless another one is given.
     """
     model = read_run(run)
     meta = model.card
@@ -87,13 +88,15 @@ def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
         "data": meta["data"],
         "versions": meta["versions"],
     }
+    # Checkpoints of earlier versions do not say it.
+    known = {"sizes": meta["sizes"]} if "sizes" in meta else {}
     return write_weights(
         folder,
         name,
         model.network,
         config["problem"],
         config["policy"],
-        **{"k": config["eval_k"], "training": training, **card},
+        **{"k": config["eval_k"], "training": training, **known, **card},
     )
 
 

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.training.config import check_minutes
 from nco.training.experts import EXPERTS, expert_for
-from nco.training.labels import RECIPES, Arrays, draw, write_labels
+from nco.training.labels import RECIPES, Arrays, draw, same_labels, write_labels
 
 log = logging.getLogger("nco")
 
@@ -91,6 +92,11 @@ def _worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def parts_of(out: Path) -> Path:
+    """The folder of the finished chunks of a label file."""
+    return out.with_name(f"{out.name}.parts")
+
+
 class Parts:
     """The finished chunks of a label file that is being made, in a folder beside it.
 
@@ -113,7 +119,7 @@ class Parts:
 
     def __init__(self, out: Path, count: int, stamp: Mapping[str, Any], chunk: int):
         self.out, self.count, self.chunk = out, count, chunk
-        self.folder = out.with_name(f"{out.name}.parts")
+        self.folder = parts_of(out)
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**stamp, "count": count})
         path = self.folder / "meta.json"
@@ -217,6 +223,23 @@ def make_parts(
             pool.shutdown(cancel_futures=True)
 
 
+def finished(out: Path, problem: str, count: int, **meta: Any) -> bool:
+    """Whether the same call made the file before, and nothing is left to do; then logs so.
+
+    Parameters
+    ----------
+    out
+        The label file.
+    problem, count, meta
+        The problem's name, how many labels there are to be, and what else the file says.
+    """
+    # With parts beside it, it is partial or its call was killed at the very end.
+    if parts_of(out).exists() or not same_labels(str(out), problem, count, **meta):
+        return False
+    log.warning("%s holds these %d labels already; remove it to make them again", out, count)
+    return True
+
+
 Progress = Callable[[int, int], object]
 
 
@@ -271,6 +294,7 @@ def label(
     recipe = find_recipe(problem, recipe or maker.recipe)
     if min(n, count, jobs) < 1:
         raise ValueError(f"n = {n}, count = {count}, jobs = {jobs} not understood; at least 1.")
+    check_minutes(minutes)
     draw(recipe, seed, first, 1, n)
     if n < maker.least:
         raise ValueError(f"n = {n}: {name} needs at least {maker.least}.")
@@ -279,6 +303,8 @@ def label(
         raise ValueError(f"effort {effort} not understood; more than 0 {maker.unit}.")
     meta = {"recipe": recipe, "seed": seed, "first": first, "n": n, "expert": name,
             "effort": effort, "unit": maker.unit}  # fmt: skip
+    if finished(out, problem, count, **meta):
+        return count
     parts = Parts(out, count, meta, CHUNK)
     done = count - sum(map(parts.size, parts.missing()))
 

@@ -339,6 +339,29 @@ def read_labels(spec: str) -> Labels:
     return Labels(problem, fields, digest(problem, fields), source, stored)
 
 
+def same_labels(path: str, problem: str, count: int, **meta: Any) -> bool:
+    """Whether a file holds so many labels of the problem, and says just this of itself.
+
+    Parameters
+    ----------
+    path
+        A file that need not be there.
+    problem, count
+        The problem's name, and the number of labels.
+    meta
+        As for `write_labels`.
+    """
+    try:
+        fields = _load(path)
+        said = _meta(path, fields.pop("meta"))
+        made, _ = unpack(fields, said.get("n"))
+    except (LabelError, KeyError, IndexError, TypeError):
+        return False
+    # Numbers and lists as JSON has them.
+    wanted = json.loads(json.dumps({"format": 1, "problem": problem, **meta}))
+    return made == count and said == wanted
+
+
 def _load(path: str) -> Arrays:
     """All arrays of a file."""
     try:

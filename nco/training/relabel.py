@@ -11,9 +11,10 @@ import torch
 
 from nco.bq.decoding import Model, choose, construct, improve
 from nco.bq.policies import load_policy
+from nco.training.config import check_minutes
 from nco.training.experts import expert_for
 from nco.training.export import read_trained
-from nco.training.label import Parts, Progress, find_recipe, log_progress, pack
+from nco.training.label import Parts, Progress, find_recipe, finished, log_progress, pack
 from nco.training.labels import Arrays, draw, read_labels, write_labels
 from nco.training.train import pick_device
 from nco.weights import default_weights
@@ -69,6 +70,7 @@ def relabel(
     ValueError
         As `label`, and when the old labels are of another problem.
     """
+    check_minutes(minutes)
     out = Path(out)
     chunk = chunk or (1000 if model.device.type == "cuda" else 50)
     stored: Arrays = {}
@@ -95,6 +97,8 @@ def relabel(
     shape = {"expert": "bq", "effort": rounds, "unit": "rounds"}
     stamp = {**meta, **shape, "old": digest, "weights": fingerprint(model), "sizes": list(sizes),
              "views": views, "seed": seed, "chunk": chunk}  # fmt: skip
+    if finished(out, problem, count, **meta, **shape, call=stamp):
+        return count
     parts = Parts(out, count, stamp, chunk)
     started, todo = time.monotonic(), parts.missing()
     done = count - sum(map(parts.size, todo))
@@ -122,7 +126,7 @@ def relabel(
         write_labels(parts.path(begin), problem, pack({k: v.numpy() for k, v in new.items()}))
         done += size
         progress(done, count)
-    return parts.merge(problem, stored, **meta, **shape)
+    return parts.merge(problem, stored, **meta, **shape, call=stamp)
 
 
 def fingerprint(model: Model) -> str:

@@ -34,7 +34,7 @@ from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.weights import read_model
 from nco.training import checkpoints
-from nco.training.config import TrainConfig
+from nco.training.config import TrainConfig, check_minutes
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
 
@@ -183,6 +183,8 @@ class Trainer:
 
     #: What a batch is counted in.
     unit = "suffixes"
+    #: Smallest and largest n of the instances, where that is known.
+    sizes: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -237,7 +239,7 @@ class Trainer:
         self.network = Network(shape).to(self.device)
 
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
-        sources, digests = [], []
+        sources, digests, sizes = [], [], []
         for spec in config.data:
             labels: Labels = read_labels(spec)
             if labels.problem != config.problem:
@@ -250,10 +252,15 @@ class Trainer:
                 tensors = {k: torch.as_tensor(v).to(self.device) for k, v in fields.items()}
                 return dict(self.teacher.prepare(tensors))
 
-            sources.append(Source(move(labels.part(0, cut)), move(labels.part(cut, None))))
+            try:
+                sources.append(Source(move(labels.part(0, cut)), move(labels.part(cut, None))))
+            except ValueError as error:
+                raise ValueError(f"{spec}: {error}") from None
             digests.append(labels.digest)
+            sizes.append(int(labels.source["n"]))
         if not sources:
             raise ValueError("data is empty; name at least one label file.")
+        self.sizes = min(sizes), max(sizes)
         return sources, "-".join(d[:16] for d in digests)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -440,6 +447,7 @@ class Trainer:
                 "config": self.config.to_dict(),
                 **self.shapes(),
                 "data": self.data_digest,
+                **({"sizes": list(self.sizes)} if self.sizes else {}),
                 "best": None if math.isinf(self.best) else self.best,
                 "seconds": self.seconds,
                 "world": self.world,
@@ -479,7 +487,10 @@ class Trainer:
         TrainingError
             When the loss is not finite, or memory does not suffice; the last good
             checkpoint stays.
+        ValueError
+            When the time makes no sense.
         """
+        check_minutes(minutes)
         try:
             self._run(minutes)
         except (MemoryError, RuntimeError) as error:

@@ -214,6 +214,7 @@ class UDCTrainer(Trainer):
             raise ValueError("data is for labels; a divider and its conqueror need none.")
         self.side = side
         self.recipe = config.recipe or expert_for(config.problem)[1].recipe
+        self.sizes = config.n, config.n
         return [], f"{self.recipe}:{config.seed}:{config.n}"
 
     def _make_networks(self, config: TrainConfig) -> None:

@@ -174,6 +174,31 @@ def test_labels_that_violate_their_instance_are_refused(nco, problem, tmp_path, 
     assert one_error(done.err)
 
 
+@pytest.mark.parametrize("problem", ["op", "knapsack", "tsp", "cvrp"])
+def test_labels_that_leave_nothing_to_decide_are_one_line(problem, nco, tmp_path, one_error):
+    fields = {
+        "op": {
+            "tour": np.zeros((12, 8), dtype=int), "coords": np.random.rand(12, 9, 2),
+            "prizes": np.ones((12, 9)), "max_length": np.full(12, 1e-9),
+        },
+        "knapsack": {
+            "chosen": np.zeros((12, 8), dtype=bool), "values": np.ones((12, 8)),
+            "weights": np.ones((12, 8)), "capacity": np.zeros(12),
+        },
+        "tsp": {"tour": np.tile(np.arange(2), (12, 1)), "coords": np.random.rand(12, 2, 2)},
+        "cvrp": {
+            "tour": np.ones((12, 1), dtype=int), "start": np.ones((12, 1), dtype=bool),
+            "coords": np.random.rand(12, 2, 2), "demands": np.ones((12, 2)),
+            "capacity": np.full(12, 9),
+        },
+    }[problem]  # fmt: skip
+    write_labels(tmp_path / "x.npz", problem, fields)
+    done = nco("train", problem, "-d", tmp_path / "x.npz", "-o", tmp_path / "run", *settings())
+    assert done.code == 2
+    assert "x.npz: its labels leave nothing to decide" in done.err
+    assert one_error(done.err)
+
+
 def test_labels_of_another_problem_are_refused(nco, labels, tmp_path, one_error):
     done = nco("train", "atsp", "-d", labels, "-o", tmp_path / "run", *settings())
     assert done.code == 2
@@ -234,6 +259,12 @@ def test_outside_of_the_trained_range_it_warns_and_goes_on(nco, run, tmp_path):
     done = nco("solve", tmp_path / "x.json", "-s", "bq", "-p", f"weights={path}", "-t", 1)
     assert done.code == 0
     assert "n = 30 is outside of what the policy was trained for: 5..20" in done.err
+    # Runs, and what is exported without a range, have that of their labels.
+    plain = export(run, tmp_path / "plain", "tsp-v1", licence="MIT", gaps={})
+    for weights in (run, plain):
+        done = nco("solve", tmp_path / "x.json", "-s", "bq", "-p", f"weights={weights}", "-t", 1)
+        assert done.code == 0
+        assert "n = 30 is outside of what the policy was trained for: 10..10" in done.err
 
 
 @pytest.mark.parametrize(
@@ -250,6 +281,10 @@ def test_outside_of_the_trained_range_it_warns_and_goes_on(nco, run, tmp_path):
         (("label", "tsp", "-n", 5, "-c", 1, "--weights", "x"), "weights are for the expert bq"),
         (("label", "tsp", "-e", "fast-tsp", "--from", "x"), "improved by bq only, not by fast-tsp"),
         (("label", "tsp", "--from", "none.npz", "--weights", "none"), "none: no weights"),
+        (("label", "tsp", "-n", 5, "-c", 1, "--minutes", "nan"), "minutes = nan not understood"),
+        (("label", "tsp", "-n", 5, "-c", 1, "--minutes", "-1"), "minutes = -1 not understood"),
+        (("train", "tsp", "--minutes", "nan"), "minutes = nan not understood; at least 0"),
+        (("train", "tsp", "--minutes", "-1"), "minutes = -1 not understood; at least 0"),
         (("train", "tsp"), "data is empty"),
         (("train", "mip", "-d", "x"), "there is no policy for problem 'mip'"),
         (("train", "tsp", "-d", "none.npz"), "none.npz: no labels"),

@@ -94,4 +94,59 @@ def test_bad_arguments_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="belongs to a call with other arguments"):
         label("tsp", tmp_path / "a.npz", n=5, count=1, seed=0)
     with pytest.raises(ValueError, match="not one label was finished"):
-        label("tsp", tmp_path / "b.npz", n=5, count=1, seed=0, minutes=-1.0)
+        label("tsp", tmp_path / "b.npz", n=5, count=1, seed=0, minutes=0.0)
+    for minutes in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"minutes = .* not understood; at least 0"):
+            label("tsp", tmp_path / "c.npz", n=5, count=1, seed=0, minutes=minutes)
+    assert not (tmp_path / "c.npz.parts").exists()
+
+
+def test_a_finished_file_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "labels.npz"
+    options = {"n": 9, "count": 6, "seed": 1}
+    label("knapsack", out, **options)
+    before = out.read_bytes()
+
+    class Made(Exception):
+        pass
+
+    def make(*_: object, **__: object) -> None:
+        raise Made
+
+    monkeypatch.setattr(module, "make_parts", make)
+    assert label("knapsack", out, **options) == 6
+    assert "holds these 6 labels already" in caplog.text
+    assert out.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
+    for change in ({"n": 8}, {"count": 7}, {"count": 5}, {"seed": 2}, {"first": 1}):
+        other = tmp_path / f"{change}.npz"
+        other.write_bytes(before)
+        with pytest.raises(Made):
+            label("knapsack", other, **{**options, **change})
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(before[:-30])
+    with pytest.raises(Made):
+        label("knapsack", damaged, **options)
+
+
+def test_tours_by_kicks_repeat_after_a_stop(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
+    options = {"n": 12, "count": 6, "seed": 3, "expert": "or-opt", "effort": 20}
+    module.label("tsp", whole, **options)
+    stamp = {"recipe": "tsp-uniform", "seed": 3, "first": 0, "n": 12, "expert": "or-opt",
+             "effort": 20, "unit": "kicks"}  # fmt: skip
+    parts = module.Parts(out, 6, stamp, module.CHUNK)
+    module._write_part(parts.path(4), "or-opt", "tsp-uniform", 12, 3, 4, 2, 20)
+    assert module.label("tsp", out, **options) == 6
+    assert read_labels(str(out)).digest == read_labels(str(whole)).digest
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_the_smallest_tours_of_several_salesmen_are_labelled(n: int) -> None:
+    pytest.importorskip("numba")
+    for seed in range(5):
+        made = module.make_chunk("ruin-recreate", "mtsp-mixed", n, seed, 0, 2, 200)
+        assert (np.sort(made["tour"], 1) == np.arange(1, n + 1)).all()

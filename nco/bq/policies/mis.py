@@ -180,10 +180,6 @@ class MISTeacher(SelectionTeacher):
 
     worth = "weights"
 
-    def prepare(self, fields: Fields) -> Fields:
-        """Graphs need nothing."""
-        return fields
-
     def examples(
         self,
         fields: Fields,
