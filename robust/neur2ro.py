@@ -79,7 +79,9 @@ def load_model(problem: str, weights: str = "") -> Any:
     return _model(problem, str(path), path.stat().st_mtime if path.is_file() else 0.0)
 
 
-def outside_range(card: Mapping[str, Any], n: int, encoding: Encoding) -> str | None:
+def outside_range(
+    card: Mapping[str, Any], n: int, encoding: Encoding, bounds: tuple[Vector, Vector]
+) -> str | None:
     """What of an instance the network was not trained on, with the range; None if nothing.
 
     Parameters
@@ -90,24 +92,47 @@ def outside_range(card: Mapping[str, Any], n: int, encoding: Encoding) -> str | 
         Size of the instance.
     encoding
         The instance as the network sees it.
+    bounds
+        Smallest and largest scenarios [q].
     """
     ranges = card.get("ranges", {})
-    low, high = ranges.get("n", (n, n))
-    if not low <= n <= high:
-        return f"n = {n}, trained on {low} to {high}"
+    # Items that are no part of the size, such as an early loan.
+    more = len(encoding.features[0]) - n
+    for name, size, extra in (("n", n, more), ("entries", len(bounds[0]), 0)):
+        fewest, greatest = ranges.get(name, (size + extra, size + extra))
+        if not fewest <= size + extra <= greatest:
+            what = f"n = {n}" if name == "n" else f"{size} entries of a scenario"
+            return f"{what}, trained on {fewest - extra} to {greatest - extra}"
     for k, features in enumerate(encoding.features):
-        limits = next((v for name, v in ranges.items() if name.startswith(f"{k}:")), None)
-        if limits is None:
-            continue
-        small, large = (np.asarray(v) for v in limits)
-        spread = 1e-6 + 0.05 * (large - small)
-        bad = (features < small - spread) | (features > large + spread)
-        if bad.any():
-            i, j = (int(v[0]) for v in np.nonzero(bad))
-            return (
-                f"input {j} of item {i} is {features[i, j]:.4g}, "
-                f"trained on {small[j]:.4g} to {large[j]:.4g}"
-            )
+        seen = [("", features, features)]
+        base, slope = encoding.base[k], encoding.slope[k]
+        if base is not None and slope is not None:
+            plus, minus = np.maximum(slope, 0.0), np.minimum(slope, 0.0)
+            seen.append((
+                " in scenarios", base + plus @ bounds[0] + minus @ bounds[1],
+                base + plus @ bounds[1] + minus @ bounds[0],
+            ))  # fmt: skip
+        for kind, least, most in seen:
+            limits = next(
+                (v for name, v in ranges.items()
+                 if name.startswith(f"{k}:") and name.endswith(" in scenarios") == bool(kind)), None
+            )  # fmt: skip
+            if limits is None:
+                continue
+            small, large = (np.asarray(v) for v in limits)
+            spread = 1e-6 + 0.05 * (large - small)
+            low, high = small - spread, large + spread
+            if kind:
+                # Few of the scenarios that were seen are at their ends all over.
+                low, high = low - 0.2 * (large - small), high + 0.2 * (large - small)
+            bad = (least < low) | (most > high)
+            if bad.any():
+                i, j = (int(v[0]) for v in np.nonzero(bad))
+                value = least[i, j] if least[i, j] < low[j] else most[i, j]
+                return (
+                    f"input {j}{kind} of item {i} is {value:.4g}, "
+                    f"trained on {small[j]:.4g} to {large[j]:.4g}"
+                )
     return None
 
 
@@ -469,7 +494,12 @@ class Neur2RO:
                 f"the network sees no finite numbers in {instance.name or instance.problem}: "
                 "its values or its weights are all zero"
             )
-        strange = outside_range(model.card, len(encoding.features[0]), encoding)
+        strange = outside_range(
+            model.card,
+            instance.n,
+            encoding,
+            problem.uncertainty.bounds(),  # type: ignore[attr-defined]
+        )
         if strange is not None:
             log.warning("%s: outside what the network was trained on: %s.",
                         instance.name or instance.problem, strange)  # fmt: skip

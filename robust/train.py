@@ -271,12 +271,37 @@ def group_of(encoder: Encoder, network: ValueConfig, arrays: Mapping[str, Any]) 
     )
 
 
-def ranges(groups: Mapping[tuple[int, ...], Group], network: ValueConfig) -> dict[str, Any]:
-    """Smallest and largest network inputs; what the weights' card says they were trained on."""
-    out: dict[str, Any] = {"n": [min(groups)[0], max(groups)[0]]}
+def entries_of(xi: Any) -> tuple[int, int]:
+    """Smallest and largest number of entries of scenarios [g, b, q], which are filled up by 0."""
+    met = (np.asarray(xi) != 0.0).any(1)
+    count = met.shape[1] - met[:, ::-1].argmax(1)
+    count[~met.any(1)] = 0
+    return int(count.min()), int(count.max())
+
+
+def ranges(
+    groups: Mapping[tuple[int, ...], Group], network: ValueConfig, entries: tuple[int, int]
+) -> dict[str, Any]:
+    """Smallest and largest network inputs; what the weights' card says they were trained on.
+
+    Parameters
+    ----------
+    groups
+        The training instances.
+    network
+        Its streams see them.
+    entries
+        Smallest and largest number of entries of a scenario.
+    """
+    out: dict[str, Any] = {"n": [min(groups)[0], max(groups)[0]], "entries": list(entries)}
     for k, stream in enumerate(network.streams):
         flat = torch.cat([g.features[k].flatten(0, 1) for g in groups.values()])
         out[f"{k}:{stream.elements}"] = [flat.amin(0).tolist(), flat.amax(0).tolist()]
+        moved = [v.flatten(0, 2) for g in groups.values() if (v := g.u[k]) is not None]
+        if moved:
+            low = torch.stack([m.amin(0) for m in moved]).amin(0)
+            high = torch.stack([m.amax(0) for m in moved]).amax(0)
+            out[f"{k}:{stream.elements} in scenarios"] = [low.tolist(), high.tolist()]
     return out
 
 
@@ -333,6 +358,8 @@ class ValueTrainer:
         self.meta = meta
         self.digest = hashlib.sha256(Path(config.labels).read_bytes()).hexdigest()
         encoder = encoder_of(config.problem)
+        counts = np.array([entries_of(group["xi"]) for group in arrays.values()])
+        self.entries = (int(counts[:, 0].min()), int(counts[:, 1].max()))
         self.train: dict[tuple[int, ...], Group] = {}
         self.held_out: dict[tuple[int, ...], Group] = {}
         for n, group in sorted(arrays.items()):
@@ -472,7 +499,7 @@ class ValueTrainer:
             name,
             self.averaged(),
             self.config.problem,
-            ranges=ranges(self.train, self.config.network),
+            ranges=ranges(self.train, self.config.network, self.entries),
             training={
                 "command": "scripts/training/ROBUST.md",
                 "labels": self.meta,

@@ -1,13 +1,15 @@
 """The learned solver on tiny instances, with a network trained on the spot."""
 
+import dataclasses
 import itertools
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from nco.instances.capital_budgeting import CapitalBudgeting
+from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans
 from nco.instances.core import Budget, Status, Stop, UnsupportedError
 from nco.instances.facility_location import FacilityLocation
 from nco.instances.knapsack import Knapsack
@@ -21,7 +23,7 @@ from nco.robust.embedding import network_values
 from nco.robust.encoding import ENCODERS, encode
 from nco.robust.master import Memory, build_master, solve_master
 from nco.robust.network import ValueConfig, ValueNetwork
-from nco.robust.neur2ro import Neur2RO, neighbors
+from nco.robust.neur2ro import Neur2RO, load_model, neighbors, outside_range
 from nco.robust.train import SHAPES, ValueTrainer, ValueTraining
 from nco.robust.weights import write_value_weights
 from nco.weights import WeightsError
@@ -218,6 +220,33 @@ def test_inputs_outside_the_range_warn_with_the_range(weights, caplog):
     with caplog.at_level(logging.WARNING, logger="nco"):
         Neur2RO(weights=weights, patience=1).solve(larger, Budget(20, iterations=1))
     assert "n = 9, trained on 6 to 6" in caplog.text
+
+
+@pytest.mark.parametrize(("instance", "what"), [
+    (CapitalBudgetingLoans.generate(20, seed=0, factors=1), "1 entries of a scenario, .* 4 to 8"),
+    (CapitalBudgetingLoans.generate(20, seed=0, factors=12), "12 entries of a scenario"),
+    (CapitalBudgetingLoans.generate(9, seed=0, factors=4), "^n = 9, trained on 10 to 100"),
+    (CapitalBudgetingLoans.generate(10, seed=0, factors=4), None),
+    (CapitalBudgeting.generate(20, seed=0, factors=9), "9 entries of a scenario, .* 4 to 4"),
+    (CapitalBudgeting.generate(20, seed=0), None),
+])  # fmt: skip
+def test_scenarios_have_a_range_too_and_an_early_loan_is_no_project(instance, what):
+    model, problem = load_model(instance.problem), instance.two_stage
+    q = problem.uncertainty.dimension
+    encoding = encode(ENCODERS[instance.problem], model.network.config.streams, instance, q)
+    found = outside_range(model.card, instance.n, encoding, problem.uncertainty.bounds())
+    assert (found is None) if what is None else re.search(what, found)
+
+
+def test_what_scenarios_do_has_a_range(weights, instance):
+    model, problem = load_model("two-stage-knapsack", weights), instance.two_stage
+    assert model.card["ranges"]["entries"] == [N, N]
+    encoding = encode(ENCODERS[instance.problem], model.network.config.streams, instance, N)
+    bounds = problem.uncertainty.bounds()
+    ranges = {k: v for k, v in model.card["ranges"].items() if k.endswith(" in scenarios")}
+    worse = dataclasses.replace(encoding, slope=(50 * encoding.slope[0],))
+    found = outside_range({"ranges": ranges}, N, worse, bounds)
+    assert re.match("input 0 in scenarios of item .* trained on", found)
 
 
 def test_other_problems_are_not_supported():
