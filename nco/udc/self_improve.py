@@ -137,6 +137,7 @@ class SelfTrainer(Trainer):
         actions = nn.functional.pad(actions, (0, room), value=-1).to(self.device)
         given = {k: torch.as_tensor(v) for k, v in arrays.items()}
         self.given = {k: v.to(self.device) for k, v in {**given, **fields}.items()}
+        self.sizes = config.n, config.n
         self.pool = Pool(actions[: config.pool])
         self.held_out = actions[config.pool :]
         return [self._source()], f"{recipe}:{config.seed}:{config.n}:{count}"
