@@ -498,7 +498,7 @@ class Neur2RO:
             model.card,
             instance.n,
             encoding,
-            problem.uncertainty.bounds(),  # type: ignore[attr-defined]
+            problem.uncertainty.bounds(),
         )
         if strange is not None:
             log.warning("%s: outside what the network was trained on: %s.",

@@ -228,13 +228,13 @@ def _first_stages(
     if not known:
         raise ValueError("the first stage has no solution that is found in a few seconds.")
     while len(known) < a:
-        x = known[int(rng.integers(len(known)))]
-        options = np.repeat(x[None], 20, axis=0)
-        change = rng.random(options.shape) < rng.uniform(0.0, 0.6, (20, 1)) + 1.0 / len(x)
-        options = np.where(change, low + width * rng.random(options.shape), options)
+        point = known[int(rng.integers(len(known)))]
+        shape = (20, len(point))
+        change = rng.random(shape) < rng.uniform(0.0, 0.6, (20, 1)) + 1.0 / len(point)
+        options = np.where(change, low + width * rng.random(shape), point[None])
         options = np.where(first.whole, np.rint(options), options)
         good = options[feasible_rows(problem, options)]
-        known.append(good[0] if len(good) else x)
+        known.append(good[0] if len(good) else point)
     return np.array(known[:a])
 
 

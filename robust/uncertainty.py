@@ -872,7 +872,7 @@ class FactorModel(UncertaintySet):
         found = linprog(
             cost, np.vstack([rows[high], -rows[low]]),
             np.concatenate([mip.row_upper[high], -mip.row_lower[low]]),
-            bounds=np.stack([mip.lower, mip.upper], 1),
+            bounds=list(zip(mip.lower, mip.upper, strict=True)),
         )  # fmt: skip
         # What a unit of xi adds to the distance.
         price = np.zeros(mip.m)

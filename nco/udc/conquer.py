@@ -229,8 +229,9 @@ class SolverConqueror(ClassicalConqueror):
             return self._path(cut, row)
         whole = self.wholes[int(cut.owner[row])]
         assert cut.old is not None
-        index, now = cut.state.index[row].numpy(), cut.old[row]
-        index, now = index[index >= 0], now[now >= 0].tolist()
+        index, actions = cut.state.index[row].numpy(), cut.old[row]
+        index = index[index >= 0]
+        now: list[int] = actions[actions >= 0].tolist()
         if len(index) <= self.policy.markers:
             return now  # there is nothing to choose from
         piece = self.piece(whole, index, cut.state.scalar[row].double().numpy())

@@ -319,8 +319,7 @@ class UDC(BatchSolver):
         copies = [len(s) for s in solutions]
         owner = np.repeat(np.arange(len(instances)), copies)
         owners: list[int] = owner.tolist()
-        if hasattr(conqueror, "wholes"):
-            conqueror = dataclasses.replace(conqueror, wholes=[instances[i] for i in owners])
+        conqueror = _for_instances(conqueror, [instances[i] for i in owners])
         side = conqueror.policy
         names = [name for name in side.fields if name != "owner"]
         fields = stack_fields(names, [instances[i] for i in owners])
@@ -379,8 +378,7 @@ class UDC(BatchSolver):
             which = torch.as_tensor(keep)
             fields = {k: v[which] for k, v in fields.items()}
             latest, best = latest[which], best[which]
-            if hasattr(conqueror, "wholes"):
-                conqueror = dataclasses.replace(conqueror, wholes=[instances[i] for i in owners])
+            conqueror = _for_instances(conqueror, [instances[i] for i in owners])
         return results(all_done(trackers, budget, turn) or Stop.FINISHED)
 
     def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
@@ -448,3 +446,10 @@ class UDC(BatchSolver):
                 logger.warning("out of memory: going on with %d samples", samples)
         found = (divider.of_tour(instance, tour) for tour in tours.tolist())
         return [solution for solution in found if solution is not None]
+
+
+def _for_instances(conqueror: Any, wholes: Sequence[Instance[Any]]) -> Any:
+    """A conqueror of the copies of these instances; only some look at them."""
+    if not hasattr(conqueror, "wholes"):
+        return conqueror
+    return dataclasses.replace(conqueror, wholes=wholes)
