@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import itertools
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from nco.instances.core import better
 settings.register_profile("quick", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log():
+    """What a command does to the log ends with its test."""
+    logger = logging.getLogger("nco")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

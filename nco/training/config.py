@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -123,6 +123,9 @@ class TrainConfig:
         When a setting makes no sense.
     """
 
+    #: Smallest k that makes sense.
+    least_k: ClassVar[int] = 1
+
     problem: str
     policy: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
@@ -175,10 +178,10 @@ class TrainConfig:
             raise ValueError('edges > 0 needs head = "pointer".')
         if self.weights and len(self.weights) != len(self.data):
             raise ValueError(f"{len(self.weights)} weights for {len(self.data)} label sources.")
-        if not 0 <= self.k_min <= self.k or self.k < 1:
+        if not 0 <= self.k_min <= self.k or self.k < self.least_k:
             raise ValueError(
-                f"k_min = {self.k_min} and k = {self.k} not understood; k at least 1, k_min "
-                "between 0 and k."
+                f"k_min = {self.k_min} and k = {self.k} not understood; k at least "
+                f"{self.least_k}, k_min between 0 and k."
             )
         for name in ("warmup", "eval_k"):
             if getattr(self, name) < 0:

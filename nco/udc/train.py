@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -93,6 +93,8 @@ class UDCConfig(TrainConfig):
     n: int = 500
     batch: int = 1
     held_out: int = 8
+    least_k: ClassVar[int] = 0  # all candidates
+
     divider_layers: int = 12
     divider_width: int = 64
     neighbors: int = 50

@@ -8,10 +8,9 @@ an entry point of that name in the group ``nco.policies`` that gives such a modu
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import ModuleType
-
-from nco.instances.registry import plugins
 
 
 def load_policy(name: str) -> ModuleType:
@@ -25,6 +24,6 @@ def load_policy(name: str) -> ModuleType:
     module = f"{__name__}.{name}"
     if name.isidentifier() and find_spec(module) is not None:
         return importlib.import_module(module)
-    for point in plugins("nco.policies", name=name):
+    for point in entry_points(group="nco.policies", name=name):
         return point.load()
     raise ValueError(f"there is no policy for problem {name!r}.")
