@@ -142,7 +142,7 @@ class ScipEngine:
                     engine._hear(event.getType() == SCIP_EVENTTYPE.BESTSOLFOUND)
                 except BaseException as error:
                     self.failure = error
-                    self.model.interruptSolve()
+                    engine._interrupt()
 
         ears = Ears()
         self._model.includeEventhdlr(ears, "nco", "improvements, bounds and interruption")
@@ -163,7 +163,7 @@ class ScipEngine:
                     found = engine._take_advice()
                 except BaseException as error:
                     engine._events.failure = error
-                    self.model.interruptSolve()
+                    engine._interrupt()
                     found = False
                 self.taken += found
                 return {"result": SCIP_RESULT.FOUNDSOL if found else SCIP_RESULT.DIDNOTFIND}
@@ -215,7 +215,14 @@ class ScipEngine:
         if watch.pause is not None:
             watch.pause()
         if watch.stop():
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        # Between some of its stages SCIP refuses; whoever asks asks again.
+        try:
             self._model.interruptSolve()
+        except Exception as error:
+            logger.debug("SCIP cannot be interrupted at this moment: %s", error)
 
     def _values(self, solution: Any) -> Vector:
         value = self._model.getSolVal
@@ -348,7 +355,7 @@ class ScipEngine:
         ears.watch, ears.bound, ears.failure, ears.best = watch, -math.inf, None, None
         self._heuristic.taken = 0
         try:
-            self.lost = not run_interruptible(model.optimizeNogil, watch.stop, model.interruptSolve)
+            self.lost = not run_interruptible(model.optimizeNogil, watch.stop, self._interrupt)
         except Exception as error:
             # Asked to stop between two of its stages, SCIP may end with an error, which the
             # binding knows as a plain Exception; what it had found until then counts.

@@ -160,6 +160,32 @@ def test_events_and_stop(engine, hard_mip):
     assert one.solve(Limits(0.2)).stopped is Stop.TIME
 
 
+def test_scip_is_asked_again_where_it_cannot_be_interrupted(hard_mip):
+    class Refusing:
+        left = 3
+
+        def __init__(self, model):
+            self.model = model
+
+        def __getattr__(self, name):
+            return getattr(self.model, name)
+
+        def interruptSolve(self):
+            if self.left > 0:
+                self.left -= 1
+                raise Exception("cannot be called at this time")
+            self.model.interruptSolve()
+
+    engine, seen = ScipEngine(Form(hard_mip)), []
+    engine._model = Refusing(engine._model)
+    outcome = engine.solve(
+        Limits(30), watch=Watch(on_solution=seen.append, stop=lambda: bool(seen))
+    )
+    assert outcome.stopped is Stop.INTERRUPTED
+    assert engine._model.left == 0
+    assert not engine.lost
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_exception_of_a_listener_reaches_the_caller(engine):
     one = engine(Form(model()))
