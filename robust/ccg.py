@@ -27,9 +27,9 @@ def generate(
     """Add scenarios to a master until its bound meets the best evaluation.
 
     B. Zeng and L. Zhao, Operations Research Letters 41 (2013). The adversary is the problem's
-    own evaluation; for whole recourses with an uncertain objective that is an inner generation
-    of recourses (L. Zhao and B. Zeng, An exact algorithm for two-stage robust optimization
-    with mixed integer recourse problems, 2012).
+    own evaluation; for whole recourses that is an inner generation of recourses (L. Zhao and
+    B. Zeng, An exact algorithm for two-stage robust optimization with mixed integer recourse
+    problems, 2012).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The worst case of a first stage: four ways to find it, chosen by what depends on xi.
+"""The worst case of a first stage: five ways to find it, chosen by what depends on xi.
 
 All values here are maximised: the recourse maximises, the adversary minimises.
 """
@@ -19,6 +19,8 @@ from nco.mip.highs import HighsEngine, pass_model
 from nco.robust.duality import by_duality
 from nco.robust.linear import linear_optimum
 from nco.robust.model import Indices, Model
+from nco.robust.nested import by_plans
+from nco.robust.scenarios import ScenarioProgram
 from nco.robust.two_stage import (
     Evaluation,
     InfeasibleRecourseError,
@@ -145,7 +147,7 @@ def _linear_recourses(
 # ----------------------------------------------------------------------- cutting planes
 
 
-class CutProgram:
+class CutProgram(ScenarioProgram):
     """``min z, z >= linear xi + constant`` for some recourses, xi in the set.
 
     Parameters
@@ -195,19 +197,6 @@ class CutProgram:
         full = np.zeros(self.mip.n)
         full[self._columns] = row
         self._engine.add_rows(full[None], np.array([lower]), np.array([upper]))
-
-    def solve(self, budget: Budget) -> tuple[Vector, float] | None:
-        """A scenario, and a lower bound of the smallest z; None out of time."""
-        for _ in range(200):
-            found = self._optimum(budget)
-            if found is None:
-                return None
-            xi, z = found
-            cut = self.uncertainty.separate(xi)
-            if cut is None:
-                return xi, z
-            self._row(np.concatenate([cut[0], [0.0]]), -np.inf, cut[1])
-        return self.uncertainty.project(xi[None])[0], z
 
     def _optimum(self, budget: Budget) -> tuple[Vector, float] | None:
         if self._highs is not None:
@@ -347,9 +336,10 @@ def sampled_scenarios(problem: TwoStageProblem) -> Vector:
 def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vector) -> Evaluation:
     """The worst case of a first stage x [p].
 
-    Exact where the set is finite, only the objective depends on the scenario, or the
-    recourse is linear with a certain objective and the set has a binary form. Otherwise the
-    worst of the list ``general-v1``.
+    Exact where the set is finite, only the objective depends on the scenario, the recourse is
+    linear with a certain objective and the set has a binary form, or the recourse's columns in
+    rows that depend on the scenario are whole and few plans settle it. Otherwise the worst of
+    the list ``general-v1``.
 
     Parameters
     ----------
@@ -385,4 +375,7 @@ def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vecto
                 return by_listing(problem, x, budget, uncertainty.vertices(LISTED))
             except TooManyError:
                 logger.debug("too many vertices to list")
+    found = by_plans(problem, x, budget)
+    if found is not None:
+        return found
     return by_listing(problem, x, budget, sampled_scenarios(problem), "general-v1")

@@ -1,0 +1,232 @@
+"""Worst cases of whole recourses with uncertain rows, against dense lists of scenarios."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nco
+from nco.instances.core import Budget
+from nco.robust import evaluation, nested
+from nco.robust.evaluation import sampled_scenarios
+from nco.robust.nested import by_plans, suits
+from nco.robust.two_stage import FirstStage, InfeasibleRecourseError, Recourse, TwoStageProblem
+from nco.robust.uncertainty import Box, BudgetSet, Ellipsoid, Intersection, Polyhedron
+
+
+def thresholds(uncertainty=None, **changes):
+    """Two whole columns; the worst scenario is inside the box.
+
+    y0 = 1 needs xi0 <= 0.4 + x, y1 = 1 needs xi0 >= 0.6 + x.
+    """
+    values = {
+        "q": [5.0, 5.0], "W": [[0.6, 0.0], [0.0, 1.6]], "T": [[-1.0], [1.0]],
+        "row_upper": [1.0, 1.0], "h_xi": [[-1.0], [1.0]], "upper": [1.0, 1.0], "whole": True,
+    }  # fmt: skip
+    return TwoStageProblem(
+        first_stage=FirstStage(c=np.array([-1.0]), upper=np.array([0.0])),
+        recourse=Recourse(**(values | changes)),
+        uncertainty=uncertainty or Box(np.zeros(1), np.ones(1)),
+    )
+
+
+def general(seed, uncertainty, *, whole=3, free=0, uncertain=("h", "q", "T", "W")):
+    """Whole columns within uncertain rows; continuous ones, if any, within certain rows."""
+    rng = np.random.default_rng(seed)
+    k, m, r = uncertainty.dimension, whole + free, 2
+    inside = np.arange(m) < whole
+    W = rng.integers(1, 6, (r, m)) * inside.astype(float)
+    more = {}
+    if "h" in uncertain:
+        more["h_xi"] = np.vstack([rng.uniform(-3, 3, (r, k)), np.zeros((1, k))])
+    if "q" in uncertain:
+        more["q_xi"] = rng.uniform(-2, 2, (m, k))
+    if "T" in uncertain:
+        more["T_xi"] = {0: np.vstack([rng.uniform(-1, 1, (r, 2)), np.zeros((1, 2))])}
+    if "W" in uncertain:
+        moved = np.vstack([rng.uniform(-1, 1, (r, m)) * inside, np.zeros((1, m))])
+        more["W_xi"] = {k - 1: moved}
+    return TwoStageProblem(
+        first_stage=FirstStage(c=rng.uniform(-1, 1, 2)),
+        recourse=Recourse(
+            q=rng.uniform(0, 6, m), W=np.vstack([W, np.ones((1, m))]), offset=1.0,
+            T=np.vstack([rng.uniform(-1, 1, (r, 2)), np.zeros((1, 2))]),
+            row_upper=[9.0, 8.0, 4.0], upper=np.full(m, 2.0), whole=inside, **more,
+        ),
+        uncertainty=uncertainty,
+    )  # fmt: skip
+
+
+def values_on(problem, x, points):
+    """Values of both stages in scenarios, by all whole recourses; -inf without one."""
+    upper = problem.affine.upper.astype(int)
+    plans = np.array(list(itertools.product(*(range(u + 1) for u in upper))), dtype=float)
+    values = []
+    for xi in points:
+        stage = problem.stage(xi)
+        activity = plans @ stage.W.toarray().T + stage.T @ x
+        fits = (activity <= stage.row_upper + 1e-9).all(1)
+        brings = plans @ stage.q + stage.offset + stage.p @ x
+        values.append(np.where(fits, brings, -np.inf).max())
+    return problem.first.value(x) + np.array(values)
+
+
+def grid(count, dimension):
+    return np.array(list(itertools.product(np.linspace(0.0, 1.0, count), repeat=dimension)))
+
+
+def test_the_worst_scenario_is_no_vertex():
+    problem, x = thresholds(), np.zeros(1)
+    assert values_on(problem, x, problem.uncertainty.vertices()) == pytest.approx([5.0, 5.0])
+    found = problem.worst_case(x)
+    assert found.exact
+    assert not found.sampled
+    assert found.value == pytest.approx(0.0)
+    assert 0.4 < found.xi[0] < 0.6
+    result = nco.solve(problem, solver="ccg", time_limit=20)
+    assert result.evaluation == "exact"
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(0.0)
+
+
+def test_whole_boxes_of_recourse_leave_slivers_that_no_list_meets():
+    """Between 0.5 and 0.50005 nothing helps; the fixed list has no scenario there."""
+    problem = thresholds(W=[[0.5, 0.0], [0.0, 1.50005]])
+    x = np.zeros(1)
+    assert values_on(problem, x, sampled_scenarios(problem)).min() == pytest.approx(5.0)
+    found = problem.worst_case(x)
+    assert found.exact
+    assert found.value == pytest.approx(0.0)
+
+
+@settings(deadline=None, derandomize=True, max_examples=8)
+@given(st.integers(0, 10_000), st.sampled_from(["h", "hq", "hT", "hW", "hqTW"]))
+def test_one_entry_is_that_of_a_fine_list(seed, uncertain):
+    problem = general(seed, Box(np.zeros(1), np.ones(1)), uncertain=uncertain)
+    x = np.array([1.0, 0.0])
+    found = by_plans(problem, x, Budget())
+    assert found is not None
+    assert found.exact
+    assert values_on(problem, x, found.xi[None])[0] == pytest.approx(found.value)
+    listed = values_on(problem, x, grid(1001, 1)).min()
+    assert found.value <= listed + 1e-6
+    if "q" not in uncertain:
+        # Values change at few places only.
+        assert found.value == pytest.approx(listed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["box", "budget", "polyhedron", "ellipsoid", "both"])
+def test_two_entries_are_those_of_a_fine_list(kind, seed):
+    box = Box(np.zeros(2), np.ones(2))
+    ball = Ellipsoid(np.full(2, 0.5), 0.4 * np.eye(2))
+    row = Polyhedron([[1.0, 2.0]], [1.5], lower=np.zeros(2), upper=np.ones(2))
+    uncertainty = {
+        "box": box, "budget": BudgetSet(2, 1.3), "polyhedron": row, "ellipsoid": ball,
+        "both": Intersection([ball, row]),
+    }[kind]  # fmt: skip
+    problem = general(seed, uncertainty, uncertain="hq" if seed % 2 else "hTW")
+    x = np.array([0.0, 1.0])
+    found = problem.worst_case(x)
+    assert found.exact
+    assert not found.sampled
+    assert uncertainty.contains(found.xi)
+    points = grid(26, 2)
+    points = points[[uncertainty.contains(xi, 0.0) for xi in points]]
+    listed = values_on(problem, x, points).min()
+    assert found.value <= listed + 1e-6
+    assert values_on(problem, x, found.xi[None])[0] == pytest.approx(found.value)
+
+
+@settings(deadline=None, derandomize=True, max_examples=8)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_a_cardinality_set_is_that_of_its_scenarios(seed, gamma):
+    problem = general(seed, BudgetSet(5, gamma, cardinality=True), whole=3)
+    x = np.array([1.0, 1.0])
+    listed = values_on(problem, x, problem.uncertainty.vertices()).min()
+    if listed == -np.inf:
+        with pytest.raises(InfeasibleRecourseError):
+            by_plans(problem, x, Budget())
+        return
+    found = by_plans(problem, x, Budget())
+    assert found.exact
+    assert found.value == pytest.approx(listed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_continuous_columns_in_certain_rows_do_not_disturb(seed):
+    problem = general(seed, Box(np.zeros(2), np.ones(2)), whole=2, free=2)
+    x = np.zeros(2)
+    found = problem.worst_case(x)
+    assert found.exact
+    assert found.value <= problem.recourse_at(x, grid(4, 2))[0].min() + 1e-6
+
+
+def test_continuous_columns_in_uncertain_rows_are_left_to_the_list(monkeypatch):
+    monkeypatch.setattr(evaluation, "SAMPLED", 20)
+    problem = thresholds(whole=np.array([True, False]))
+    assert not suits(problem)
+    assert problem.worst_case(np.zeros(1)).sampled == "general-v1"
+
+
+def test_a_scenario_without_recourse_is_found_inside_the_box():
+    """y0 + y1 >= 1, and neither may be 1 between 0.4 and 0.6."""
+    problem = thresholds(
+        W=[[0.6, 0.0], [0.0, 1.6], [-1.0, -1.0]], T=[[0.0]] * 3,
+        row_upper=[1.0, 1.0, -1.0], h_xi=[[-1.0], [1.0], [0.0]],
+    )  # fmt: skip
+    with pytest.raises(InfeasibleRecourseError) as caught:
+        problem.worst_case(np.zeros(1))
+    assert 0.4 < caught.value.xi[0] < 0.6
+
+
+@pytest.mark.parametrize("limit", ["PLANS", "NODES"])
+def test_too_many_plans_or_nodes_leave_it_to_the_list(monkeypatch, limit):
+    monkeypatch.setattr(nested, limit, 1 if limit == "PLANS" else 0)
+    if limit == "NODES":
+        monkeypatch.setattr(nested.PlanProgram, "solve", _exhausted)
+    monkeypatch.setattr(evaluation, "SAMPLED", 20)
+    problem, x = thresholds(), np.zeros(1)
+    assert by_plans(problem, x, Budget()) is None
+    assert problem.worst_case(x).sampled == "general-v1"
+
+
+def _exhausted(self, budget):
+    self.exhausted = True
+
+
+def test_interrupted_what_serves_all_scenarios_is_the_guarantee(monkeypatch):
+    problem = general(7, Box(np.zeros(2), np.ones(2)), uncertain="hqTW")
+    x = np.array([1.0, 0.0])
+    true = problem.worst_case(x)
+    problem._known.clear()
+    budget = Budget(60.0)
+    solve, calls = nested.PlanProgram.solve, []
+
+    def interrupted(self, own):
+        calls.append(1)
+        if len(calls) == 2:
+            budget.interrupt()
+        return solve(self, own)
+
+    monkeypatch.setattr(nested.PlanProgram, "solve", interrupted)
+    found = problem.worst_case(x, budget)
+    assert not found.exact
+    assert not found.sampled
+    assert found.guaranteed <= true.value + 1e-6
+    assert found.value >= true.value - 1e-6
+    solution = problem.solution(found)
+    assert problem.evaluation(solution) == "interval"
+    assert problem.value(solution) == pytest.approx(found.guaranteed)
+    assert problem.check(solution) == []
+
+
+def test_without_time_and_without_one_recourse_for_all_there_is_none():
+    problem = thresholds(
+        W=[[0.6, 0.0], [0.0, 1.4], [-1.0, -1.0]], T=[[0.0]] * 3,
+        row_upper=[1.0, 1.0, -1.0], h_xi=[[-1.0], [1.0], [0.0]],
+    )  # fmt: skip
+    with pytest.raises(TimeoutError):
+        problem.worst_case(np.zeros(1), Budget(0.0))
