@@ -16,11 +16,8 @@ settings.load_profile("quick")
 
 @pytest.fixture(autouse=True)
 def level_of_the_log():
-    """What a command does to the log ends with its test."""
-    logger = logging.getLogger("nco")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+    """What a command has done to the log does not reach the next test."""
+    logging.getLogger("nco").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
