@@ -39,7 +39,7 @@ from nco.training.checkpoints import (
     restore_optimizer,
     write_checkpoint,
 )
-from nco.training.config import linear_rate, settings
+from nco.training.config import check_least, linear_rate, settings
 
 log = logging.getLogger("nco")
 
@@ -177,9 +177,7 @@ class ValueTraining:
 
     def __post_init__(self) -> None:
         """Validate."""
-        for name in ("steps", "groups", "pairs", "eval_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} not understood; at least 1.")
+        check_least(self, dict.fromkeys(("steps", "groups", "pairs", "eval_every", "log_every"), 1))
         if not 0.0 < self.held_out < 1.0:
             raise ValueError(f"held_out = {self.held_out} not understood; between 0 and 1.")
         if self.problem not in SHAPES:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order, initial_solution
 from nco.classical.routing import check_start
+from nco.classical.sequential import expected, follow
 from nco.classical.views import cannot_route
 from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import Routes, RoutingView
@@ -245,8 +246,6 @@ def _collect(
 def insertion(instance: Instance[Any], budget: Budget | None = None) -> Any:
     """A solution by greedy insertion, or None where none was found in time."""
     if isinstance(instance, SPCTSP):
-        from nco.classical.sequential import follow
-
         return follow(instance, insertion(instance.public(), budget))
     view: RoutingView = instance.to_routing()  # type: ignore[attr-defined]
     routes = insert_routes(view, budget=budget)
@@ -269,8 +268,7 @@ class Insertion:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Everything with a routing form, of up to 20,000 nodes."""
-        known = instance.public() if isinstance(instance, SPCTSP) else instance
-        return cannot_route(known, LARGEST_NODES, lambda view: None)
+        return cannot_route(expected(instance), LARGEST_NODES, lambda view: None)
 
     def solve(
         self,

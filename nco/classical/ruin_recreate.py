@@ -16,7 +16,7 @@ from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
 from nco.classical.routing import check_start
-from nco.classical.sequential import follow
+from nco.classical.sequential import expected, follow
 from nco.classical.views import cannot_route
 from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
@@ -55,9 +55,8 @@ class RuinRecreate:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Everything with a routing form without time windows, of up to 5,000 nodes."""
-        known = instance.public() if isinstance(instance, SPCTSP) else instance
         return cannot_route(
-            known,
+            expected(instance),
             LARGEST_NODES,
             lambda view: None if view.windows is None else "knows no time windows",
         )
@@ -85,7 +84,7 @@ class RuinRecreate:
         if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         stochastic = isinstance(instance, SPCTSP)
-        plans: Instance[Any] = instance.public() if isinstance(instance, SPCTSP) else instance
+        plans = expected(instance)
         plan: Any = None
 
         def offer(routes: list[list[int]]) -> None:
@@ -149,6 +148,5 @@ def _compile() -> None:
 
 
 def _view(instance: Any) -> RoutingView:
-    public = instance.public() if isinstance(instance, SPCTSP) else instance
-    view: RoutingView = public.to_routing()
+    view: RoutingView = expected(instance).to_routing()  # type: ignore[attr-defined]
     return view

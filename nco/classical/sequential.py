@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from nco.instances.core import Instance
 from nco.instances.pctsp import PCTSP
 from nco.instances.spctsp import SPCTSP
+
+
+def expected(instance: Instance[Any]) -> Instance[Any]:
+    """What a plan may rest on: with hidden prizes, the problem of the expected ones."""
+    return instance.public() if isinstance(instance, SPCTSP) else instance
 
 
 def next_customer(

@@ -45,6 +45,19 @@ def settings(path: str | Path | None, changes: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def check_least(config: Any, least: Mapping[str, int]) -> None:
+    """Refuse settings below their smallest values, given by name.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them.
+    """
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name} = {getattr(config, name)} not understood; at least {value}.")
+
+
 def check_minutes(minutes: float) -> None:
     """Refuse a time limit that is none.
 
@@ -165,9 +178,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Validate."""
-        for name in ("batch", "micro_batches", "steps", "log_every", "eval_every", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} not understood; at least 1.")
+        check_least(self, {"batch": 1, "micro_batches": 1, "steps": 1, "log_every": 1,
+                           "eval_every": 1, "held_out": 1, "warmup": 0, "eval_k": 0})  # fmt: skip
         if self.batch % self.micro_batches:
             raise ValueError(f"batch {self.batch} does not split into {self.micro_batches} parts.")
         if self.optimizer not in OPTIMIZERS:
@@ -183,9 +195,6 @@ class TrainConfig:
                 f"k_min = {self.k_min} and k = {self.k} not understood; k at least "
                 f"{self.least_k}, k_min between 0 and k."
             )
-        for name in ("warmup", "eval_k"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} not understood; at least 0.")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed = {self.seed} not understood; between 0 and 2^31 - 1.")
         if not (math.isfinite(self.lr) and self.lr > 0.0 and self.clip > 0.0):

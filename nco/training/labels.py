@@ -250,6 +250,21 @@ def draw(recipe: str, seed: int, first: int, count: int, n: int) -> Arrays:
     return RECIPES[recipe][1](seed, first, count, n)
 
 
+def instances_of(kind: Callable[..., Any], arrays: Arrays) -> list[Any]:
+    """The instances of arrays whose first axis counts them; solutions are left out.
+
+    Parameters
+    ----------
+    kind
+        The class of the instances.
+    arrays
+        Their fields, as `draw` gives them; one without axes is common to all.
+    """
+    fields = {k: v for k, v in arrays.items() if k not in SOLUTIONS}
+    count = max(len(v) for v in fields.values() if np.ndim(v))
+    return [kind(**{k: v[i] if np.ndim(v) else v for k, v in fields.items()}) for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Labels:
     """Solved instances of one size.

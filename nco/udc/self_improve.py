@@ -18,9 +18,9 @@ from nco.bq.solver import stack_fields
 from nco.bq.state import Fields
 from nco.instances.core import Budget
 from nco.instances.registry import problems
-from nco.training.config import TrainConfig
+from nco.training.config import TrainConfig, check_least
 from nco.training.experts import expert_for
-from nco.training.labels import SOLUTIONS, draw
+from nco.training.labels import draw, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.dividers import load_divider
 from nco.udc.regions import with_regions
@@ -63,12 +63,7 @@ class SelfConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        least = {"n": 8, "pool": 1, "every": 1, "rounds": 1, "part": 4}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)} not understood; at least {value}."
-                )
+        check_least(self, {"n": 8, "pool": 1, "every": 1, "rounds": 1, "part": 4})
         if not 0.0 <= self.regions <= 1.0:
             raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
 
@@ -119,10 +114,7 @@ class SelfTrainer(Trainer):
         recipe = config.recipe or expert_for(config.problem)[1].recipe
         count = config.pool + config.held_out
         arrays = draw(recipe, config.seed, 0, count, config.n)
-        kind = problems.load(config.problem)
-        made = [
-            kind(**{k: v[i] for k, v in arrays.items() if k not in SOLUTIONS}) for i in range(count)
-        ]
+        made = instances_of(problems.load(config.problem), arrays)
         start = next(iter(side.starts.values()))
         fields = stack_fields(self.policy.fields, made)
         rows = []

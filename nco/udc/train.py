@@ -24,9 +24,9 @@ from nco.bq.solver import stack_fields
 from nco.bq.state import Cut, Fields, State
 from nco.instances.core import Budget, Instance
 from nco.instances.registry import problems
-from nco.training.config import TrainConfig
+from nco.training.config import TrainConfig, check_least
 from nco.training.experts import expert_for
-from nco.training.labels import SOLUTIONS, draw
+from nco.training.labels import draw, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.divide import (
     DividerConfig,
@@ -113,13 +113,8 @@ class UDCConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        least = {"n": 8, "samples": 2, "copies": 2, "part": 4, "neighbors": 1,
-                 "divider_layers": 1, "divider_width": 1}  # fmt: skip
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)} not understood; at least {value}."
-                )
+        check_least(self, {"n": 8, "samples": 2, "copies": 2, "part": 4, "neighbors": 1,
+                           "divider_layers": 1, "divider_width": 1})  # fmt: skip
         if self.heat not in HEATS:
             raise ValueError(f"heat {self.heat!r} not understood; {', '.join(HEATS)}.")
         if self.frozen and self.heat != "network":
@@ -247,11 +242,7 @@ class UDCTrainer(Trainer):
     def instances(self, first: int, count: int) -> list[Instance[Any]]:
         """Instances ``first..first+count-1`` of the recipe."""
         arrays = draw(self.recipe, self.config.seed, first, count, self.config.n)
-        kind = problems.load(self.config.problem)
-        return [
-            kind(**{k: v[i] if np.ndim(v) else v for k, v in arrays.items() if k not in SOLUTIONS})
-            for i in range(count)
-        ]
+        return instances_of(problems.load(self.config.problem), arrays)
 
     def graphs(self, instances: list[Instance[Any]]) -> Graph:
         """Their graphs as one batch."""
