@@ -47,6 +47,34 @@ def test_a_set_is_made_and_never_made_worse(run):
     assert (second.ref_cost >= first.ref_cost).all()
 
 
+def test_a_set_grows_and_is_never_cut(run):
+    assert run("tsp100-clustered", "--count", "2", "--seconds", "0.1") == 0
+    assert run("tsp100-clustered", "--count", "1", "--seconds", "0.1") == 0
+    two = nco.read("references/tsp100-clustered.npz")
+    assert run("tsp100-clustered", "--count", "3", "--seconds", "0.1") == 0
+    three = nco.read("references/tsp100-clustered.npz")
+    assert (len(two), len(three)) == (2, 3)
+    assert [i.digest for i in three] == [
+        nco.generate("tsp", 100, seed=s, distribution="clustered").digest for s in range(1000, 1003)
+    ]
+    assert (three.ref_cost[:2] <= two.ref_cost).all()
+
+
+def test_a_kill_keeps_what_was_found(run, monkeypatch):
+    solve, calls = nco.solve, []
+
+    def stopping(*words, **options):
+        calls.append(words)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return solve(*words, **options)
+
+    monkeypatch.setattr(nco, "solve", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run("tsp100-rotation", "--seconds", "0.1")
+    assert len(nco.read("references/tsp100-rotation.npz")) == 2
+
+
 def test_sizes_that_differ_and_improvement_of_a_file(run):
     assert run("mis-er", "--count", "2", "--recipes") == 0
     files = sorted(Path("references/mis-er").iterdir())

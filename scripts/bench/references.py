@@ -4,9 +4,10 @@
 
 writes ``references/op500.npz`` with instances, objectives, solutions and, in ``ref_method``,
 the solvers and the time that gave them. Without names all sets are made. A set that exists is
-improved: its references are starts, and only better ones replace them. Any ``.npz`` batch can
-be named instead of a set. A set whose instances differ in size is a folder with a file for
-each. ``--recipes`` makes the instances alone, in a moment.
+improved: its references are starts, and only better ones replace them. It is written anew after
+every instance, so that whoever stops it keeps what there is; the same call goes on with the
+rest. Any ``.npz`` batch can be named instead of a set. A set whose instances differ in size is
+a folder with a file for each. ``--recipes`` makes the instances alone, in a moment.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Recipe:
 #: Sizes and definitions: BQ-NCO (NeurIPS 2023) and UDC (NeurIPS 2024).
 RECIPES = {
     "tsp2000": Recipe("tsp", 2000, 16, ("fast-tsp", "lkh")),
+    **{
+        f"tsp{n}-{kind}": Recipe("tsp", n, count, ("fast-tsp",), {"distribution": kind})
+        for kind in ("clustered", "explosion", "rotation")
+        for n, count in ((100, 32), (1000, 16))
+    },
     **{f"atsp{n}": Recipe("atsp", n, 16, ("lkh",)) for n in (200, 250, 500, 1000)},
     **{f"op{n}": Recipe("op", n, 16, ("prize-tour",)) for n in (200, 500, 1000, 2000)},
     **{
@@ -90,11 +96,11 @@ STRONG = (
 )  # fmt: skip
 
 
-def instances(recipe: Recipe) -> list[Instance[Any]]:
-    """The instances of a set, without references."""
+def instances(recipe: Recipe, first: int, end: int) -> list[Instance[Any]]:
+    """The instances ``first..end-1`` of a set, without references."""
     cls = problems.load(recipe.problem)
     made = []
-    for seed in range(1000, 1000 + recipe.count):
+    for seed in range(1000 + first, 1000 + end):
         n = recipe.n
         if not isinstance(n, int):
             n = int(np.random.default_rng(seed).integers(n[0], n[1] + 1))
@@ -128,6 +134,8 @@ def main() -> int:
     args = parser.parse_args()
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         parser.error("--seconds must be a number > 0")
+    if args.count is not None and args.count < 1:
+        parser.error("--count must be at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.sets or RECIPES:
         recipe = RECIPES.get(name)
@@ -135,30 +143,38 @@ def main() -> int:
             known = _known(name, recipe, args.out)
         except InputError as error:
             parser.error(str(error))
-        done = known[: args.count]
-        if not args.recipes:
-            names = fitting(done[0], recipe.names if recipe else STRONG)
-            method = f"best of {' '.join(names)}, {args.seconds:g} s each"
-            for k, instance in enumerate(done):
-                found = refer(instance, names, args.seconds)
-                if found is not instance:
-                    done[k] = found.replace(ref_method=method)
-                print(f"{name}[{k}]: {found.ref_cost}", file=sys.stderr, flush=True)
+        whole = recipe.count if recipe else len(known)
+        wanted = min(whole, args.count or whole)
+        if recipe:
+            known += instances(recipe, len(known), wanted)
+        if args.recipes:
+            _write(known, name, recipe, args.out)
+            continue
+        names = fitting(known[0], recipe.names if recipe else STRONG)
+        method = f"best of {' '.join(names)}, {args.seconds:g} s each"
+        for k, instance in enumerate(known[:wanted]):
+            found = refer(instance, names, args.seconds)
+            if found is not instance:
+                known[k] = found.replace(ref_method=method)
+            print(f"{name}[{k}]: {found.ref_cost}", file=sys.stderr, flush=True)
+            # What was found so far outlives a kill.
+            done = [i for i in known if i.ref_cost is not None or k + 1 == wanted]
             # A batch has one line for all of its references.
             methods = {m: None for i in done for m in i.ref_method.split("; ") if m}
             done = [i.replace(ref_method="; ".join(methods)) for i in done]
-        _write(done, name, recipe, args.out)
+            if done:
+                _write(done, name, recipe, args.out)
     return 0
 
 
 def _known(name: str, recipe: Recipe | None, out: Path) -> list[Instance[Any]]:
-    """The instances of a set as far as it exists, else by its recipe."""
+    """The instances of a set as far as it exists."""
     target = out / (name if recipe and not isinstance(recipe.n, int) else f"{name}.npz")
     if recipe is None:
         target = out / Path(name).name
         target = target if target.exists() else Path(name)
     if recipe and not target.exists():
-        return instances(recipe)
+        return []
     files = sorted(target.glob("*.npz")) if target.is_dir() else [target]
     known: list[Instance[Any]] = []
     for file in files:
