@@ -106,6 +106,9 @@ class Scenario(LearnedStart):
     scenarios
         How many, beside the network's: the first one is `even_scenario`, the others are drawn
         from the set.
+    grow
+        Whether one more is drawn after every master until the time is up: column-and-constraint
+        generation whose adversary is chance.
 
     Raises
     ------
@@ -115,6 +118,7 @@ class Scenario(LearnedStart):
 
     name: ClassVar[str] = "scenario"
     scenarios: int = 1
+    grow: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -123,15 +127,28 @@ class Scenario(LearnedStart):
             raise ValueError(f"scenarios = {self.scenarios} < 1 not understood.")
 
     def run(self, search: Search) -> Stop | None:
-        """Solve the MIP; its bound is valid, since the scenarios may occur."""
+        """Solve MIPs; their bounds are valid, since the scenarios may occur."""
         self.begin(search)
-        uncertainty = search.problem.uncertainty
+        uncertainty, budget = search.problem.uncertainty, search.budget
         for xi in (
             even_scenario(uncertainty),
             *uncertainty.sample(self.scenarios - 1, search.rng),
         ):
             search.keep(xi)
-        master = scenario_master(search.problem, search.scenarios)
-        search.solve(master, search.budget.share(0.8), by=self.name, bounds=True)
-        search.log(self.name, 0.0)
-        return None
+        # Not those which evaluations find to be bad.
+        chosen = [*search.scenarios]
+        count = 0
+        while True:
+            begun = budget.elapsed()
+            master = scenario_master(search.problem, chosen)
+            search.solve(master, budget.share(0.8), by=self.name, bounds=True)
+            search.log(self.name, begun)
+            if search.closed or search.infeasible:
+                return Stop.PROVED
+            if not self.grow:
+                return None
+            count += 1
+            stop = search.tracker.done(count)
+            if stop is not None:
+                return stop
+            chosen += [*uncertainty.sample(1, search.rng)]

@@ -242,6 +242,20 @@ def test_the_reformulation_is_exact_for_continuous_recourse():
     assert result.objective == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", INSTANCES)
+def test_chance_as_adversary_draws_one_scenario_after_another(name):
+    optimum = enumeration(name)[1].max()
+    few, many = (
+        Scenario(grow=True).solve(INSTANCES[name], Budget(600, iterations=k), seed=1)
+        for k in (1, 12)
+    )
+    sign = INSTANCES[name].two_stage.sign
+    assert sign * few.objective <= sign * many.objective + 1e-9
+    assert sign * many.objective <= optimum + 1e-6
+    assert sign * many.bound >= optimum - 1e-6
+    assert many.stopped is Stop.PROVED or len(many.extra["iterations"]) == 12
+
+
 # --------------------------------------------------------------------------- branching
 
 
