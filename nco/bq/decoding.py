@@ -78,6 +78,24 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+class Chunks:
+    """How much of the size that chunks should have fits into the memory.
+
+    Where it runs out once, chunks stay smaller from then on, and the log says so once.
+    """
+
+    def __init__(self) -> None:
+        self.share = 1.0
+
+    def halve(self, size: int, tried: int) -> int:
+        """The next size after one, of which so many were tried, ran out of memory."""
+        half = tried // 2
+        level = logging.WARNING if self.share == 1.0 else logging.DEBUG
+        log.log(level, "out of memory: going on with %d instances at a time, or fewer", half)
+        self.share *= half / size
+        return half
+
+
 @dataclass(frozen=True)
 class Model:
     """A policy with its network.
@@ -90,6 +108,8 @@ class Model:
         Candidates looked at in every step, the nearest first; 0 for all.
     card
         What is known of its origin.
+    chunks
+        What is known of the memory that it takes.
 
     Raises
     ------
@@ -101,6 +121,7 @@ class Model:
     policy: Policy
     k: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
+    chunks: Chunks = field(default_factory=Chunks, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -123,7 +144,7 @@ class Model:
             for name, module in network.named_modules():
                 if isinstance(module, torch.nn.Linear) and name != "embed":
                     module.bfloat16()
-        return replace(self, network=network)
+        return replace(self, network=network, chunks=Chunks())
 
     def of_regions(self) -> Model | None:
         """The same network deciding regions, where the policy can take them out of solutions."""
@@ -166,7 +187,7 @@ class Model:
             return done[-1]
 
         try:
-            return in_chunks(state.batch, chunk_size(self, state.width), run)
+            return in_chunks(state.batch, chunk_size(self, state.width), run, self.chunks)
         except Stopped:
             raise Stopped(stacked(done) if done else None) from None
 
@@ -376,6 +397,9 @@ def chunk_size(model: Model, width: int, copies: int = 1) -> int:
     one = copies * (looked_at * token + width * row + pairs * pair) + matrix
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
+        # What the allocator keeps for itself is free, too.
+        free += torch.cuda.memory_reserved(model.device)
+        free -= torch.cuda.memory_allocated(model.device)
         return max(1, int(GPU_SHARE * free / one))
     most = CPU_TOKENS // (looked_at * copies)
     if pairs:
@@ -423,7 +447,9 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
+def in_chunks(
+    total: int, size: int, run: Callable[[slice], Tensor], chunks: Chunks | None = None
+) -> Tensor:
     """Run slices of a batch one after the other; one that runs out of memory is halved.
 
     Parameters
@@ -435,12 +461,16 @@ def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
     run
         Gives the rows of one slice; rows of slices may differ in length and are filled
         up with -1.
+    chunks
+        What is known of the memory from earlier calls.
 
     Raises
     ------
     MemoryError, RuntimeError
         When even a single instance does not fit, see `out_of_memory`.
     """
+    chunks = Chunks() if chunks is None else chunks
+    size = max(1, int(size * chunks.share))
     out: list[Tensor] = []
     begin = 0
     while begin < total:
@@ -450,9 +480,8 @@ def in_chunks(total: int, size: int, run: Callable[[slice], Tensor]) -> Tensor:
         except (MemoryError, RuntimeError) as error:
             if part.stop - begin == 1 or not out_of_memory(error):
                 raise
-            size = (part.stop - begin) // 2
+            size = chunks.halve(size, part.stop - begin)
             torch.cuda.empty_cache()
-            log.warning("out of memory: going on with %d instances at a time", size)
             continue
         begin = part.stop
     if not out:
@@ -539,7 +568,8 @@ def construct(
         assert best is not None
         return best
 
-    return in_chunks(total, chunk_size(model, width, copies=2 * beam if beam > 1 else 1), run)
+    size = chunk_size(model, width, copies=2 * beam if beam > 1 else 1)
+    return in_chunks(total, size, run, model.chunks)
 
 
 def choose(policy: Policy, fields: Fields, a: Tensor, b: Tensor) -> Tensor:

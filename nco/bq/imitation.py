@@ -190,9 +190,8 @@ class TSPTeacher(TourTeacher):
         if augment:
             points = random_isometry(points, generator)
         # Current node first, destination second, as in the policy's states.
-        order = torch.cat(
-            [torch.tensor([0, node.shape[1] - 1]), torch.arange(1, node.shape[1] - 1)]
-        ).to(device)
+        order = torch.arange(-1, node.shape[1] - 1, device=device)
+        order[0], order[1] = 0, node.shape[1] - 1
         place = place[:, order]
         target = (place == 1).float()
         state = State(points[:, order], node[:, order], points.new_zeros(size, 0))
@@ -245,7 +244,8 @@ class ATSPTeacher(TourTeacher):
             node = node.gather(1, place)
         # Current node first, destination second, as in the policy's states.
         m = node.shape[1]
-        order = torch.tensor([0, m - 1, *range(1, m - 1)], device=device)
+        order = torch.arange(-1, m - 1, device=device)
+        order[0], order[1] = 0, m - 1
         place, node = place[:, order], node[:, order]
         dist = matrix[which[..., None], node[:, :, None], node[:, None, :]].float()
         dist = torch.where(flip[..., None] == 1, dist.transpose(1, 2), dist)
@@ -694,7 +694,7 @@ class SubsetTeacher:
 
         def away(node: Tensor) -> Tensor:
             return torch.linalg.vector_norm(
-                coords - coords[torch.arange(size), node[:, 0]][:, None], dim=2
+                coords - coords.gather(1, node[..., None].expand(-1, -1, 2)), dim=2
             )
 
         near = away(begin)

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -77,11 +78,13 @@ def evaluate(
     if rounds:
         other = model.of_regions()
         actions = improve(model, fields, actions, rounds=rounds, sizes=sizes, other=other)
-    cost = model.policy.cost({k: v.to(model.device) for k, v in fields.items()}, actions)
+    there = {k: v.to(model.device) for k, v in fields.items()}
+    # On the CPU again, everything has been waited for.
+    cost = model.policy.cost(there, actions).cpu()
     seconds = time.perf_counter() - begin
     # Costs of problems that are maximised are negative.
     known = torch.as_tensor(reference).abs()
-    gap = 100.0 * (cost.cpu() - known * cost.cpu().sign()) / known
+    gap = 100.0 * (cost - known * cost.sign()) / known
     gap = gap[torch.isfinite(gap)]
     return {
         "n": len(gap),
@@ -106,7 +109,7 @@ def rows(
             for views in options.views:
                 for beam in options.beam:
                     result = evaluate(
-                        Model(model.network, model.policy, k),
+                        replace(model, k=k),
                         fields,
                         reference,
                         beam=beam,

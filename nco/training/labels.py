@@ -385,7 +385,12 @@ def _load(path: str) -> Arrays:
             return {"tour": loaded}
         with loaded:
             return {k: loaded[k] for k in loaded.files}
-    except (OSError, ValueError, EOFError, BadZipFile, ZlibError) as error:
+    except OSError as error:
+        raise LabelError(f"{path}: no labels: {error.strerror or error}") from None
+    except ValueError:
+        # NumPy's words are about pickles, which nobody asked for.
+        raise LabelError(f"{path}: no labels: damaged, or neither .npz nor .npy") from None
+    except (EOFError, BadZipFile, ZlibError) as error:
         raise LabelError(f"{path}: no labels: {' '.join(str(error).split())}") from None
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -199,6 +200,8 @@ class Trainer:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.device = pick_device(config.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         module = load_policy(config.problem)
@@ -249,7 +252,12 @@ class Trainer:
             cut = len(labels) - config.held_out
 
             def move(fields: Mapping[str, Any]) -> dict[str, Tensor]:
-                tensors = {k: torch.as_tensor(v).to(self.device) for k, v in fields.items()}
+                # Wide unsigned integers have no kernels on some devices.
+                tensors = {
+                    k: torch.as_tensor(v.astype(np.int32) if v.dtype == np.uint16 else v)
+                    for k, v in fields.items()
+                }
+                tensors = {k: v.to(self.device) for k, v in tensors.items()}
                 return dict(self.teacher.prepare(tensors))
 
             try:

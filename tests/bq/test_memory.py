@@ -59,6 +59,28 @@ def test_errors_that_are_not_of_memory_are_not_hidden(
         BQ(weights=weights).solve(TSP.generate(10, seed=0), Budget())
 
 
+def test_chunks_that_were_too_large_stay_smaller_and_the_log_says_so_once(
+    weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rates, tried = Model.rates, []
+
+    def small_memory(self: Model, state: Any) -> Any:
+        tried.append(state.batch)
+        if state.batch > 4:
+            raise torch.OutOfMemoryError
+        return rates(self, state)
+
+    monkeypatch.setattr(Model, "rates", small_memory)
+    monkeypatch.setattr(decoding, "CPU_TOKENS", 8 * 7)  # eight instances of seven rows
+    batch = [TSP.generate(40, seed=seed) for seed in range(20)]
+    BQ(weights=weights, k=5, part=10).solve_batch(batch, Budget(iterations=4))
+    assert sum(count > 4 for count in tried) == 1
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert [text for text in said if "memory" in text] == [
+        "out of memory: going on with 4 instances at a time, or fewer"
+    ]
+
+
 @pytest.fixture
 def matrix_weights(tmp_path: Path) -> str:
     return str(small("atsp", tmp_path))
