@@ -631,6 +631,10 @@ class SubsetTeacher:
         """The scalar [size, 1] of parts from place t to place e of the paths [size, m]."""
         raise NotImplementedError
 
+    def scalars(self, left: Tensor, values: Tensor, free: Tensor) -> Tensor:
+        """Scalars [size, s] of states, from `limits`, `values` and who remains [size, n + 1]."""
+        return left
+
     def reach(self, near: Tensor, rest: Tensor, left: Tensor) -> Tensor | bool:
         """Which nodes [size, n + 1] a part can visit, by their distances from its ends."""
         return True
@@ -700,6 +704,7 @@ class SubsetTeacher:
         near = away(begin)
         free &= self.reach(near, away(end), left)
         values = torch.stack([fields[name][which].double() for name in self.values], 2)
+        scalars = self.scalars(left, values, free)
         order = self.priority(near, values, free).masked_fill(~free, -torch.inf)
         width = min(k, int(free.sum(1).max()))
         rows = order.topk(width, dim=1, sorted=False).indices
@@ -714,7 +719,9 @@ class SubsetTeacher:
         target = ((rows == goal) & kept).float() * (1.0 - stop)
         target = torch.cat([torch.zeros_like(stop), stop, target], 1)
         links = torch.cat([t, e, torch.where(kept, position.gather(1, rows), -9)], 1)
-        return Examples(State(data, index, left, dense=False), target, links, directed=self.ordered)
+        return Examples(
+            State(data, index, scalars, dense=False), target, links, directed=self.ordered
+        )
 
     def actions(self, fields: Fields) -> Tensor:
         """The customers in visiting order."""

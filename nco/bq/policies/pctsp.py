@@ -2,7 +2,9 @@
 
 A state is a path from the current node (row 0) to the destination (row 1), through
 whichever of the remaining customers, that must collect the prize still due. The
-destination is an action as soon as nothing is due, or no customer remains.
+destination is an action as soon as nothing is due, or no customer remains. Its scalars are
+what is due, the expected prizes of all who remain, and their number: of these the nearest,
+which may be all that is looked at, say little.
 """
 
 from __future__ import annotations
@@ -23,6 +25,12 @@ def prize_due(fields: Fields) -> Tensor:
     """Minimum prizes [b], less what rounding may take of a sum of prizes."""
     least = fields["min_prize"].double()
     return least - 5e-10 * least.clamp_min(1.0)
+
+
+def ahead(due: Tensor, prize: Tensor, inner: Tensor) -> Tensor:
+    """Scalars [b, 3] from what is due [b, 1], expected prizes [b, n] and who remains [b, n]."""
+    total = (prize * inner).sum(1, keepdim=True)
+    return torch.cat([due, total, inner.sum(1, keepdim=True).to(total.dtype)], 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,12 @@ class PCTSPPolicy(SubsetPolicy):
         total = prizes.cumsum(1)
         return total[owner, last - 1] - total[owner, first]
 
+    def _fitting(self, state: State) -> State:
+        """With what remains in all beside what is due."""
+        inner = state.index >= 0
+        inner[:, : self.markers] = False
+        return replace(state, scalar=ahead(state.scalar, state.nodes[..., 2], inner))
+
     def features(self, state: State) -> Tensor:
         """Coordinates in the frame of the ends; expected prizes, what is due, and penalties."""
         filled = state.index >= 0
@@ -63,19 +77,19 @@ class PCTSPPolicy(SubsetPolicy):
         prize, penalty = ((state.nodes[..., i] * inner).float() for i in (2, 3))
         radius = (near * inner).amax(1, keepdim=True).clamp_min(1e-30)
         count = inner.sum(1, keepdim=True).float()
-        due = state.scalar.float()
+        due, total, number = state.scalar.float()[..., None].unbind(1)
         penalty = penalty / radius
         detour = (near + rest - near[:, 1:2]) / radius
         extra = [
             prize / prize.amax(1, keepdim=True).clamp_min(1e-30),
             (prize / due.clamp_min(1e-30)).clamp_max(2.0) * (due > 0),
-            (due.clamp_min(0.0) / prize.sum(1, keepdim=True).clamp_min(1e-30)).clamp_max(2.0),
+            (due.clamp_min(0.0) / total.clamp_min(1e-30)).clamp_max(2.0),
             (due <= 0).float(),
             penalty.clamp_max(4.0),
             # Worth a leg to a neighbour or not.
             (penalty * count.sqrt()).clamp(1e-2, 1e2).log(),
             (penalty - detour).clamp(-2.0, 2.0),
-            count.clamp_min(1.0).log() / 5.0,
+            number.clamp_min(1.0).log() / 5.0,
         ]
         shown = torch.stack([e.expand_as(near) for e in extra], 2)
         return torch.cat([plane, shown * filled[..., None]], 2)
@@ -91,10 +105,12 @@ class PCTSPPolicy(SubsetPolicy):
     def step(self, state: State, action: Tensor) -> State:
         """Move to the chosen rows [b]; at the destination nothing remains."""
         column = 2 + self.values.index(self.collected)
-        due = state.scalar - state.nodes[..., column].gather(1, action[:, None])
+        at = action[:, None]
+        gone = [state.nodes[..., column].gather(1, at), state.nodes[..., 2].gather(1, at)]
+        left = state.scalar - torch.cat([*gone, torch.ones_like(gone[0])], 1)
         after = state.visit(action)
         rest = after.index[:, 1:].masked_fill((action == 1)[:, None], -1)
-        return replace(after, index=torch.cat([after.index[:, :1], rest], 1), scalar=due)
+        return replace(after, index=torch.cat([after.index[:, :1], rest], 1), scalar=left)
 
     def price(self, state: State, action: Tensor) -> Tensor:
         """Length of the moves [b]; at the end the penalties of those left out."""
@@ -138,6 +154,10 @@ class PCTSPTeacher(SubsetTeacher):
         prize = fields[self.collected][which].double().gather(1, path)
         outside = (path > 0) & ((place <= t) | (place >= e))
         return prize_due(fields)[which][:, None] - (prize * outside).sum(1, keepdim=True)
+
+    def scalars(self, left: Tensor, values: Tensor, free: Tensor) -> Tensor:
+        """As the policy's states have them."""
+        return ahead(left, values[..., 0], free)
 
     def cost(self, fields: Fields) -> Tensor:
         """Lengths plus penalties [N] of the labels, in float64."""
