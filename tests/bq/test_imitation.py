@@ -275,8 +275,12 @@ def test_mtsp_examples_know_the_routes_so_far() -> None:
             walk = walk if walk[-1] == current else [0, *walk[:0:-1]]
             done = [length([0, *r, 0]) for r in begun if r is not mine]
             left = int(fields["salesmen"][which]) - len(begun)
+            away = points[sorted(ahead)] - points[0]
+            far = away.norm(dim=1)
+            spread = torch.linalg.det(torch.cov(away.T, correction=0)).clamp_min(0.0)
             expected = [length(walk), max(done, default=0.0), left, len(ahead)]
-            assert state.scalar[row].tolist() == pytest.approx(expected, abs=1e-6)
+            expected += [float(far.max()), float(far.mean()), float(144 * spread) ** 0.25]
+            assert state.scalar[row].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_mis_examples_are_what_the_policy_comes_to() -> None:

@@ -2,7 +2,9 @@
 
 A state is what the current salesman and his successors still have to visit: row 0 is the
 current node, row 1 the depot. Its scalars are the length of the current route, the longest
-of the finished ones, the salesmen left, and the number of customers that remain.
+of the finished ones, the salesmen left, the number of customers that remain, and their
+`outlook`: the nearest, which may be all that is looked at, do not tell what is left to
+share.
 """
 
 from __future__ import annotations
@@ -43,6 +45,32 @@ def route_lengths(
     return torch.zeros_like(leg).scatter_add_(1, route, leg), route
 
 
+def outlook(points: Tensor, depot: Tensor, inner: Tensor) -> Tensor:
+    """How far away and how spread customers are, whatever the turn of the plane [b, 3].
+
+    Parameters
+    ----------
+    points, depot
+        Coordinates [b, n, 2] and [b, 1, 2].
+    inner
+        Which of the points count [b, n].
+
+    Returns
+    -------
+    The largest and the mean distance from the depot, and the root of the area: for points
+    uniform in a rectangle, of its own (12 times their standard deviations' product).
+    """
+    keep = inner.double()
+    count = keep.sum(1, keepdim=True).clamp_min(1.0)
+    x = (points - depot).double() * keep[..., None]
+    away = torch.linalg.vector_norm(x, dim=2)
+    x = (x - x.sum(1, keepdim=True) / count[..., None]) * keep[..., None]
+    second = x.transpose(1, 2) @ x / count[..., None]
+    flat = second[:, 0, 0] * second[:, 1, 1] - second[:, 0, 1] ** 2
+    side = (144.0 * flat.clamp_min(0.0)).pow(0.25)
+    return torch.stack([away.amax(1), away.sum(1) / count[:, 0], side], 1)
+
+
 def longest_of_others(own: Tensor, owner: Tensor, rest: Tensor) -> Tensor:
     """The longest route [parts] of a solution outside of each of its parts.
 
@@ -75,7 +103,7 @@ class MTSPPolicy(RoutesPolicy):
     @property
     def node_dim(self) -> int:
         """Features per row."""
-        return super().node_dim + 9
+        return super().node_dim + 12
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at the depot, with all salesmen there.
@@ -101,12 +129,15 @@ class MTSPPolicy(RoutesPolicy):
     def _state(self, points: Tensor, index: Tensor, longest: Tensor, salesmen: Tensor) -> State:
         inner = index[:, self.markers :] >= 0
         scalar = [torch.zeros_like(longest), longest, salesmen, inner.sum(1)]
-        return State(
-            points,
-            index,
-            torch.stack([x.double() for x in scalar], 1),
-            dense=bool(inner.all()),
-        )
+        known = torch.stack([x.double() for x in scalar], 1)
+        return self._look(State(points, index, known, dense=bool(inner.all())))
+
+    def _look(self, state: State) -> State:
+        """With the outlook after the first four scalars."""
+        inner = state.index >= 0
+        inner[:, : self.markers] = False
+        seen = outlook(state.nodes, state.nodes[:, 1:2], inner)
+        return replace(state, scalar=torch.cat([state.scalar[:, :4], seen], 1))
 
     def substate(
         self,
@@ -140,7 +171,8 @@ class MTSPPolicy(RoutesPolicy):
         """Coordinates in the frame of node and depot; lengths, and what is left for whom."""
         filled = state.index >= 0
         plane = self.see(state.nodes, filled)
-        length, longest, salesmen, count = state.scalar.float()[..., None].unbind(1)
+        scalar = state.scalar.float()[..., None].unbind(1)
+        length, longest, salesmen, count, far, mean, side = scalar
         inner = filled.clone()
         inner[:, : self.markers] = False
         near, rest = (
@@ -148,8 +180,12 @@ class MTSPPolicy(RoutesPolicy):
         )
         radius = (near * inner).amax(1, keepdim=True).clamp_min(1e-30)
         # No route can be shorter than to the farthest customer and back.
-        goal = torch.maximum(longest, 2.0 * (rest * inner).amax(1, keepdim=True)).clamp_min(1e-30)
+        goal = torch.maximum(longest, 2.0 * far).clamp_min(1e-30)
         home = near[:, 1:2]
+        # What every salesman gets if they share the rest alike; C. F. Daganzo (1984): ways
+        # out and back, and a tour through points of this density.
+        whole = length + home + 2.0 * salesmen * mean + 0.7 * count.sqrt() * side
+        fair = (whole / (salesmen + 1.0)).clamp_min(1e-30)
         extra = [
             (length + home) / goal,
             longest / goal,
@@ -160,6 +196,9 @@ class MTSPPolicy(RoutesPolicy):
             count.clamp_min(1.0).log() / 5.0,
             (count / (salesmen + 1.0)).clamp_min(0.1).log() / 3.0,
             (salesmen == 0).float(),
+            ((length + home) / fair).clamp_max(4.0),
+            ((length + near + rest) / fair).clamp_max(4.0),
+            (fair / goal).clamp(1e-2, 1e2).log(),
         ]
         shown = torch.stack([e.clamp_max(10.0).expand_as(near) for e in extra], 2)
         return torch.cat([plane, shown * filled[..., None]], 2)
@@ -192,7 +231,7 @@ class MTSPPolicy(RoutesPolicy):
         length, longest, _ = self._move(state, action)
         salesmen = state.scalar[:, 2] - (action % 2)
         scalar = torch.stack([length, longest, salesmen, state.scalar[:, 3] - 1], 1)
-        return replace(state.visit(action // 2), scalar=scalar)
+        return self._look(replace(state.visit(action // 2), scalar=scalar))
 
     def price(self, state: State, action: Tensor) -> Tensor:
         """What the actions [b] add to the longest route, if all salesmen went home after."""
@@ -255,7 +294,7 @@ class MTSPTeacher(RoutesTeacher):
         return lengths.gather(1, route)
 
     def scalars(self, fields: Fields, cut: RoutesCut) -> Tensor:
-        """Length of the current route, the longest finished one, salesmen left, customers."""
+        """Length of the current route, longest finished one, salesmen, customers, outlook."""
         begun, end = cut.served > 0, (cut.served - 1).clamp_min(0)
         home = torch.linalg.vector_norm(cut.points - cut.depot, dim=2)
         direct = torch.linalg.vector_norm(cut.points.diff(dim=1), dim=2)
@@ -270,11 +309,13 @@ class MTSPTeacher(RoutesTeacher):
         longest = whole.masked_fill(place >= current, 0.0).amax(1, keepdim=True)
         used = (cut.start & (place <= end)).sum(1, keepdim=True)
         salesmen = fields["salesmen"][cut.which][:, None]
+        rest = outlook(cut.points, cut.depot, place >= cut.served)
         scalar = [
             torch.where(begun, length.gather(1, end), 0.0),
             torch.where(begun, longest, 0.0),
             torch.where(begun, salesmen - used, salesmen),
             leg.shape[1] - cut.served,
+            rest,
         ]
         return torch.cat([x.double() for x in scalar], 1)
 
