@@ -337,9 +337,9 @@ def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vecto
     """The worst case of a first stage x [p].
 
     Exact where the set is finite, only the objective depends on the scenario, the recourse is
-    linear with a certain objective and the set has a binary form, or the recourse's columns in
-    rows that depend on the scenario are whole and few plans settle it. Otherwise the worst of
-    the list ``general-v1``.
+    linear with a certain objective and the set has a binary form, or few plans settle it: whole
+    parts whose continuous rest has certain entries, and a certain value where it moves.
+    Otherwise the worst of the list ``general-v1``.
 
     Parameters
     ----------

@@ -2,9 +2,12 @@
 
 The inner column-and-constraint generation of L. Zhao and B. Zeng (An exact algorithm for
 two-stage robust optimization with mixed integer recourse problems, 2012): the adversary answers
-the recourses met so far, the plans; the best recourse in its scenario is the next plan. A plan
-is worth nothing where it violates a row, so that binaries say which row each plan loses by, in
-place of the paper's dual of the continuous part. All values here are maximised.
+the recourses met so far, the plans; the best recourse in its scenario is the next plan. In
+place of the paper's dual of the continuous part, a plan is the whole part of that recourse with
+the basis of the rest, by which the continuous columns follow the scenario: for given whole
+columns, one of finitely many bases is optimal wherever there is a recourse. A plan is worth
+nothing where it violates a row or a bound, so that binaries say which one each plan loses by.
+All values here are maximised.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from nco.instances.core import Budget, Sense, Status, close
 from nco.mip.backend import Form, Limits, Neighborhood, Watch, settle
-from nco.mip.highs import HighsEngine
+from nco.mip.highs import HighsEngine, pass_model
+from nco.robust.linear import linear_optimum
 from nco.robust.masters import moved_rows, static_master
 from nco.robust.model import Model
 from nco.robust.scenarios import ScenarioProgram
@@ -41,6 +47,8 @@ LOST = 1e-5
 SERVES = 1e-9
 #: Relative width that an engine's tolerance of rows leaves between an adversary and its plans.
 ROUNDING = 2e-6
+#: HiGHS' number for a column or a row in a basis.
+BASIC = 1
 #: Share of the time for one recourse that serves all scenarios.
 STATIC = 0.3
 
@@ -48,24 +56,29 @@ STATIC = 0.3
 def suits(problem: TwoStageProblem) -> bool:
     """Whether finitely many plans settle a worst case.
 
-    They do if every column in a row that depends on the scenario is whole: the other columns
-    have, for given whole ones, the corners of one polyhedron to choose from.
+    They do if continuous columns have certain entries in rows, and a certain value where rows
+    that depend on the scenario can move them: such a plan is linear in the scenario.
     """
     affine = problem.affine
-    rows = moved_rows(affine)
     free = np.flatnonzero(~affine.whole)
-    parts = [affine.W, *affine.W_xi.values()]
-    return not any(part[rows][:, free].count_nonzero() for part in parts)
+    if any(part[:, free].count_nonzero() for part in affine.W_xi.values()):
+        return False
+    # Rows that share a continuous column move together.
+    shared = sparse.csr_array(abs(affine.W[:, free]))
+    _, label = csgraph.connected_components(shared @ shared.T, directed=False)
+    rows = np.isin(label, label[moved_rows(affine)])
+    moved = shared[rows].sum(0) > 0.0
+    return not affine.q_xi[free[moved]].count_nonzero()
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One recourse y [m] at a first stage.
+    """One recourse ``y + turn xi`` [m] at a first stage.
 
     Parameters
     ----------
-    y
-        The recourse.
+    y, turn
+        The recourse [m] and [m, k].
     slope, constant, most
         Its value ``slope xi + constant``, and the largest one in the set.
     rows, limits
@@ -77,6 +90,7 @@ class _Plan:
     """
 
     y: Vector
+    turn: Vector
     slope: Vector
     constant: float
     most: float
@@ -87,17 +101,21 @@ class _Plan:
     serves: bool
 
 
-def _plan(problem: TwoStageProblem, x: Vector, y: Vector) -> _Plan:
+def _plan(problem: TwoStageProblem, x: Vector, y: Vector, turn: Vector) -> _Plan:
     affine, uncertainty = problem.affine, problem.uncertainty
     slope, constant = affine.linear(x, y)
-    slopes, activity = affine.slopes(x, y), affine.T @ x + affine.W @ y
-    kept, serves = [], True
-    for i in moved_rows(affine):
-        for side, limit in ((1.0, affine.row_upper[i]), (-1.0, affine.row_lower[i])):
-            row = side * slopes[i]
-            if not (math.isfinite(limit) and row.any()):
+    slope = slope + turn.T @ affine.q
+    # Rows, then the bounds of columns that follow the scenario.
+    slopes = np.concatenate([affine.slopes(x, y) + affine.W @ turn, turn])
+    level = np.concatenate([affine.T @ x + affine.W @ y, y])
+    lower = np.concatenate([affine.row_lower, affine.lower])
+    upper = np.concatenate([affine.row_upper, affine.upper])
+    kept, serves = [], not turn.any()
+    for i in np.flatnonzero(slopes.any(1)):
+        for side, limit in ((1.0, upper[i]), (-1.0, lower[i])):
+            if not math.isfinite(limit):
                 continue
-            shift = side * (limit - activity[i])
+            row, shift = side * slopes[i], side * (limit - level[i])
             scale = max(1.0, abs(limit))
             most = -uncertainty.worst_case(-row)[1] - shift
             serves &= bool(most <= SERVES * scale)
@@ -106,9 +124,45 @@ def _plan(problem: TwoStageProblem, x: Vector, y: Vector) -> _Plan:
                 kept.append((row, shift, least, LOST * scale))
     rows, limits, least, lost = (np.array([k[j] for k in kept]) for j in range(4))
     return _Plan(
-        y, slope, constant, constant - uncertainty.worst_case(-slope)[1],
+        y, turn, slope, constant, constant - uncertainty.worst_case(-slope)[1],
         rows.reshape(-1, len(slope)), limits, least, lost, serves,
     )  # fmt: skip
+
+
+def _follow(
+    problem: TwoStageProblem, x: Vector, xi: Vector, y: Vector
+) -> tuple[Vector, Vector, bytes]:
+    """The best recourse y [m] in xi as ``base + turn xi``, and what tells two of them apart.
+
+    Any matrix would give a valid plan; with that of an optimal basis finitely many plans are
+    enough.
+    """
+    affine = problem.affine
+    turn = np.zeros((len(y), problem.uncertainty.dimension))
+    free = np.flatnonzero(~affine.whole)
+    moved = affine.slopes(x, y)
+    if not len(free) or not moved.any():
+        return y, turn, (y + 0.0).tobytes()
+    stage = problem.stage(xi)
+    fixed = np.where(affine.whole, y, 0.0)
+    shift = stage.T @ x + stage.W @ fixed
+    model = Model()
+    columns = model.add_columns(len(free), stage.lower[free], stage.upper[free], cost=stage.q[free])
+    W = sparse.csr_array(affine.W[:, free])
+    model.add_rows(W, columns, stage.row_lower - shift, stage.row_upper - shift)
+    highs = pass_model(Form(model.mip(Sense.MAXIMIZE)), relaxed=True)
+    status, found = linear_optimum(highs, Budget())
+    basis = highs.getBasis()
+    if found is None or status is not Status.OPTIMAL or not basis.valid:
+        return y, turn, (y + 0.0).tobytes()
+    fixed[free] = found
+    # The rows at a limit, which moves, determine the columns that are at none.
+    states = [bytes(map(int, part)) for part in (basis.col_status, basis.row_status)]
+    inside, tight = (np.frombuffer(part, dtype=np.uint8) for part in states)
+    inside, tight = inside == BASIC, tight != BASIC
+    if inside.any():
+        turn[free[inside]] = np.linalg.solve(W.toarray()[tight][:, inside], -moved[tight])
+    return fixed - turn @ xi, turn, np.where(affine.whole, y, 0.0).tobytes() + b"".join(states)
 
 
 class PlanProgram(ScenarioProgram):
@@ -129,12 +183,14 @@ class PlanProgram(ScenarioProgram):
         self.exhausted = False
         self._cuts: list[tuple[Vector, float, float]] = []
 
-    def add(self, y: Vector) -> bool:
-        """Add a plan y [m]; False if it is there already."""
-        key = (y + 0.0).tobytes()
+    def add(self, y: Vector, xi: Vector | None = None) -> bool:
+        """Add the plan y [m] that is best in xi, or of itself; False if it is there already."""
+        turn, key = np.zeros((len(y), self.uncertainty.dimension)), (y + 0.0).tobytes()
+        if xi is not None:
+            y, turn, key = _follow(self.problem, self.x, xi, y)
         if key in self.plans:
             return False
-        self.plans[key] = _plan(self.problem, self.x, y)
+        self.plans[key] = _plan(self.problem, self.x, y, turn)
         return True
 
     def _row(self, row: Vector, lower: float, upper: float) -> None:
@@ -227,7 +283,7 @@ def by_plans(problem: TwoStageProblem, x: Vector, budget: Budget) -> Evaluation 
             raise InfeasibleRecourseError(xi)
         if value < best[0]:
             best = (value, xi, ys[0, 0])
-        return program.add(ys[0, 0])
+        return program.add(ys[0, 0], xi)
 
     ask(problem.uncertainty.worst_case(np.zeros(problem.uncertainty.dimension))[0])
     static = _static(problem, x, budget.share(STATIC))

@@ -164,11 +164,73 @@ def test_continuous_columns_in_certain_rows_do_not_disturb(seed):
     assert found.value <= problem.recourse_at(x, grid(4, 2))[0].min() + 1e-6
 
 
-def test_continuous_columns_in_uncertain_rows_are_left_to_the_list(monkeypatch):
+def test_continuous_columns_follow_the_scenario():
+    """y0 = 1 needs xi <= 0.4, y1 is at most xi: the least is just beyond 0.4."""
+    problem = thresholds(
+        q=[1.0, 1.0], W=[[0.6, 0.0], [0.0, 1.0]], T=[[0.0]] * 2, row_upper=[1.0, 0.0],
+        whole=np.array([True, False]),
+    )  # fmt: skip
+    found = problem.worst_case(np.zeros(1))
+    assert found.exact
+    assert not found.sampled
+    assert found.value == pytest.approx(0.4, abs=1e-4)
+    assert found.xi[0] == pytest.approx(0.4, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["box", "budget", "polyhedron"])
+def test_mixed_recourses_are_those_of_a_fine_list(kind, seed):
+    uncertainty = {
+        "box": Box(np.zeros(2), np.ones(2)), "budget": BudgetSet(2, 1.3),
+        "polyhedron": Polyhedron([[1.0, 2.0]], [1.5], lower=np.zeros(2), upper=np.ones(2)),
+    }[kind]  # fmt: skip
+    rng = np.random.default_rng(seed)
+    whole, m = seed % 3, 3 + seed % 2
+    inside = np.arange(m) < whole
+    more = {"W_xi": {1: rng.uniform(-1, 1, (3, m)) * inside}} if seed % 2 else {}
+    problem = TwoStageProblem(
+        first_stage=FirstStage(c=rng.uniform(-1, 1, 2)),
+        recourse=Recourse(
+            q=rng.uniform(0, 6, m), W=rng.integers(-2, 6, (3, m)).astype(float),
+            T=rng.uniform(-1, 1, (3, 2)), row_upper=rng.uniform(6, 9, 3),
+            h_xi=rng.uniform(-4, 4, (3, 2)), upper=np.full(m, 2.0), whole=inside, **more,
+        ),
+        uncertainty=uncertainty,
+    )  # fmt: skip
+    x = np.array([1.0, 0.0])
+    found = by_plans(problem, x, Budget())
+    assert found is not None
+    assert found.exact
+    points = grid(9, 2)
+    points = points[[uncertainty.contains(xi, 0.0) for xi in points]]
+    first = problem.first.value(x)
+    assert found.value <= first + problem.recourse_at(x, points)[0].min() + 1e-6
+    assert first + problem.recourse_at(x, found.xi)[0][0, 0] == pytest.approx(found.value)
+
+
+@pytest.mark.parametrize("change", [{"q_xi": [[0.0], [1.0]]}, {"W_xi": {0: [[0, 0], [0, 1.0]]}}])
+def test_moving_columns_of_uncertain_value_or_entries_are_left_to_the_list(monkeypatch, change):
     monkeypatch.setattr(evaluation, "SAMPLED", 20)
-    problem = thresholds(whole=np.array([True, False]))
+    problem = thresholds(whole=np.array([True, False]), **change)
     assert not suits(problem)
     assert problem.worst_case(np.zeros(1)).sampled == "general-v1"
+
+
+def test_a_certain_row_hands_the_movement_on():
+    """y1 = 1 - y2, and y2 <= xi is worth more: y1, in no row that moves, follows."""
+    problem = thresholds(
+        q=[0.0, 1.0, 3.0], W=[[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]], T=[[0.0]] * 2,
+        row_lower=[-np.inf, 1.0], row_upper=[0.2, 1.0], h_xi=[[0.5], [0.0]], upper=np.ones(3),
+        whole=np.array([True, False, False]),
+    )  # fmt: skip
+    found = by_plans(problem, np.zeros(1), Budget())
+    assert found.exact
+    assert found.value == pytest.approx(1.4)
+    assert not suits(thresholds(
+        q=[0.0, 1.0, 3.0], W=[[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]], T=[[0.0]] * 2,
+        row_lower=[-np.inf, 1.0], row_upper=[0.2, 1.0], h_xi=[[0.5], [0.0]], upper=np.ones(3),
+        whole=np.array([True, False, False]), q_xi=[[0.0], [1.0], [0.0]],
+    ))  # fmt: skip
 
 
 def test_a_scenario_without_recourse_is_found_inside_the_box():
