@@ -23,9 +23,9 @@ from nco.instances.tsp import TSP
 from nco.weights import WeightsError
 
 
-def small(problem: str, folder: Path, name: str = "", **options: Any) -> Path:
+def small(problem: str, folder: Path, name: str = "", *, seed: int = 0, **options: Any) -> Path:
     policy = load_policy(problem).POLICY(**options)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = Network(
         NetworkConfig(
             policy.node_dim, policy.markers, policy.actions_per_node,
