@@ -146,11 +146,6 @@ class Model:
                     module.bfloat16()
         return replace(self, network=network, chunks=Chunks())
 
-    def of_regions(self) -> Model | None:
-        """The same network deciding regions, where the policy can take them out of solutions."""
-        policy = getattr(self.policy, "regions", None)
-        return None if policy is None else replace(self, policy=policy)
-
     def rates(self, state: State) -> tuple[Tensor | None, Tensor]:
         """Log-probabilities of the actions.
 
@@ -586,7 +581,6 @@ def improve(
     actions: Tensor,
     *,
     sizes: tuple[int, int] = (10, 100),
-    other: Conqueror | None = None,
     rounds: int | None = None,
     seed: int = 0,
     stop: Callable[[], bool] = never,
@@ -607,9 +601,6 @@ def improve(
         Recorded actions [b, steps] of solutions.
     sizes
         Smallest and largest number of nodes in a part; each round draws one.
-    other
-        What has every second round on average, where it can cut: another way to take parts
-        out and to decide them, of half as many nodes.
     rounds
         Largest number of rounds.
     seed
@@ -628,25 +619,19 @@ def improve(
         # Short parts are cheap and often improved; log-uniform sizes balance both.
         share = float(torch.rand((), generator=generator, device=conqueror.device))
         size = round(low * (high / low) ** share)
-        turn, cut = conqueror, None
-        if other is not None and bool(
-            torch.rand((), generator=generator, device=conqueror.device) < 0.5
-        ):
-            turn, cut = other, other.policy.cut(fields, actions, size // 2, generator)
-        if cut is None:
-            turn, cut = conqueror, conqueror.policy.cut(fields, actions, size, generator)
+        cut = conqueror.policy.cut(fields, actions, size, generator)
         if cut is None:
             break
         whole = True
         try:
-            new = turn.conquer(cut, stop)
+            new = conqueror.conquer(cut, stop)
         except Stopped as stopped:
             if stopped.parts is None:
                 break
             whole, new = False, stopped.parts
             cut = cut.first(len(new))
-        better = turn.policy.part_cost(fields, cut, new) <= cut.cost
-        actions = turn.policy.paste(fields, actions, cut, new, better)
+        better = conqueror.policy.part_cost(fields, cut, new) <= cut.cost
+        actions = conqueror.policy.paste(fields, actions, cut, new, better)
         number += whole
         if on_round is not None:
             on_round(number, actions)

@@ -316,6 +316,7 @@ class BQ(BatchSolver):
         import torch
 
         from nco.bq.decoding import Stopped, chunk_size, construct, improve
+        from nco.bq.regions import with_regions
 
         def stop() -> bool:
             return budget.interrupted() or budget.left() <= 0.0
@@ -362,14 +363,14 @@ class BQ(BatchSolver):
                 trackers[i].offer(policy.solution(now[i].tolist()), by="reconstruction")
             best_cost = torch.minimum(cost, best_cost)
 
-        # Regions win more than short paths, and have half as many nodes.
-        regions = model.of_regions()
+        regions = with_regions(model)
+        # Regions win more than short paths.
+        low = 10 if regions is model else 20
         improve(
-            model,
+            regions,
             fields,
             stacked,
-            sizes=(min(10 if regions is None else 20, self.part), self.part),
-            other=regions,
+            sizes=(min(low, self.part), self.part),
             rounds=budget.iterations,
             seed=seed,
             stop=lambda: stop() or bool(all_done(trackers, budget, turn)),

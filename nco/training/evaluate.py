@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from nco.bq.decoding import Model, construct, improve
+from nco.bq.regions import with_regions
 from nco.training.export import read_trained
 from nco.training.train import TrainingError, pick_device
 
@@ -76,8 +77,7 @@ def evaluate(
     begin = time.perf_counter()
     actions = construct(model, fields, **options)
     if rounds:
-        other = model.of_regions()
-        actions = improve(model, fields, actions, rounds=rounds, sizes=sizes, other=other)
+        actions = improve(with_regions(model), fields, actions, rounds=rounds, sizes=sizes)
     there = {k: v.to(model.device) for k, v in fields.items()}
     # On the CPU again, everything has been waited for.
     cost = model.policy.cost(there, actions).cpu()

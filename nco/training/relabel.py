@@ -11,6 +11,7 @@ import torch
 
 from nco.bq.decoding import Model, choose, construct, improve
 from nco.bq.policies import load_policy
+from nco.bq.regions import with_regions
 from nco.training.config import check_minutes
 from nco.training.experts import expert_for
 from nco.training.export import read_trained
@@ -114,11 +115,10 @@ def relabel(
             there = {k: v.to(model.device) for k, v in given.items()}
             actions = choose(model.policy, there, before, actions)
         actions = improve(
-            model,
+            with_regions(model),
             given,
             actions,
             sizes=sizes,
-            other=model.of_regions(),
             rounds=rounds,
             seed=seed * 1_000_003 + begin,
         )

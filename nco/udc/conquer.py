@@ -48,6 +48,16 @@ class CostPolicy(TourPolicy):
             out[mine] = torch.as_tensor(costs, dtype=torch.float64)
         return out
 
+    def places(self, fields: Fields, nodes: Tensor, owner: Tensor) -> Tensor | None:
+        """Coordinates, where all instances have them and as many of them."""
+        known = [d.coords for d in self.distances if d.coords is not None]
+        if len(known) < len(self.distances) or len({c.shape[1] for c in known}) > 1:
+            return None
+        rows = fields["owner"][owner].tolist()
+        return torch.stack(
+            [torch.as_tensor(known[row][own]) for row, own in zip(rows, nodes.numpy(), strict=True)]
+        )
+
     def substate(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> State:
         """Node numbers only; the search asks the instance for costs."""
         index = torch.cat([paths[:, :1], paths[:, -1:], paths[:, 1:-1]], 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nco.bq.decoding import Model, improve
+from nco.bq.regions import with_regions
 from nco.bq.solver import stack_fields
 from nco.bq.state import Fields
 from nco.instances.core import Budget
@@ -23,7 +24,6 @@ from nco.training.experts import expert_for
 from nco.training.labels import draw, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.dividers import load_divider
-from nco.udc.regions import with_regions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +160,8 @@ class SelfTrainer(Trainer):
 
     def _improved(self, fields: Fields, actions: Tensor, seed: int) -> Tensor:
         config = self.config
-        policy = with_regions(self.policy, config.regions)
-        model = Model(self.network, policy, config.eval_k).on(self.device, bf16=config.bf16)
+        model = Model(self.network, self.policy, config.eval_k)
+        model = with_regions(model.on(self.device, bf16=config.bf16), config.regions)
         low = min(10, config.part)
         return improve(
             model, fields, self._short(actions), sizes=(low, config.part),

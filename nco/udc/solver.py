@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -259,25 +259,28 @@ class UDC(BatchSolver):
 
     def _conqueror(
         self, divider: Divider, policy: str, instances: Sequence[Instance[Any]], budget: Budget
-    ) -> Conqueror:
-        from nco.udc.regions import with_regions
-
-        if self.conquer == "bq":
-            model = self._bq.model(policy)
-            return dataclasses.replace(model, policy=with_regions(model.policy, self.regions))
+    ) -> Callable[[Sequence[int]], Conqueror]:
+        """What conquers parts of solutions of the instances with these numbers."""
         from nco.bq.policies import load_policy
+        from nco.bq.regions import with_regions
         from nco.udc.conquer import CostPolicy, OrOptConqueror, SolverConqueror
 
+        if self.conquer == "bq":
+            model = with_regions(self._bq.model(policy), self.regions)
+            return lambda numbers: model
         effort = {"effort": self.effort} if self.effort else {}
-        side: Any
-        if divider.piece is None:
-            side = with_regions(CostPolicy(instances), self.regions)
-            if self.conquer == "or-opt":
-                return OrOptConqueror(side, **effort)
-        else:
-            side = load_policy(policy).POLICY()
+        side = CostPolicy(instances) if divider.piece is None else load_policy(policy).POLICY()
+        if self.conquer == "or-opt":
+            search = with_regions(OrOptConqueror(side, **effort), self.regions)
+            return lambda numbers: search
         solver = solvers.load(self.conquer)()
-        return SolverConqueror(side, [], solver, divider.piece, budget, **effort)
+
+        def of(numbers: Sequence[int]) -> Conqueror:
+            wholes = [instances[i] for i in numbers]
+            made = SolverConqueror(side, wholes, solver, divider.piece, budget, **effort)
+            return with_regions(made, self.regions)
+
+        return of
 
     def _large(
         self,
@@ -299,7 +302,8 @@ class UDC(BatchSolver):
         limited = budget.time_limit is not None or budget.iterations is not None
         if not (stages or limited):
             stages = STAGES
-        conqueror = self._conqueror(divider, policy, instances, budget)
+        conqueror_of = self._conqueror(divider, policy, instances, budget)
+        conqueror = conqueror_of([])
         versions = model_versions(conqueror) if isinstance(conqueror, Model) else {}
 
         def results(stopped: Stop) -> list[Result]:
@@ -319,7 +323,7 @@ class UDC(BatchSolver):
         copies = [len(s) for s in solutions]
         owner = np.repeat(np.arange(len(instances)), copies)
         owners: list[int] = owner.tolist()
-        conqueror = _for_instances(conqueror, [instances[i] for i in owners])
+        conqueror = conqueror_of(owners)
         side = conqueror.policy
         names = [name for name in side.fields if name != "owner"]
         fields = stack_fields(names, [instances[i] for i in owners])
@@ -378,7 +382,7 @@ class UDC(BatchSolver):
             which = torch.as_tensor(keep)
             fields = {k: v[which] for k, v in fields.items()}
             latest, best = latest[which], best[which]
-            conqueror = _for_instances(conqueror, [instances[i] for i in owners])
+            conqueror = conqueror_of(owners)
         return results(all_done(trackers, budget, turn) or Stop.FINISHED)
 
     def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
@@ -446,10 +450,3 @@ class UDC(BatchSolver):
                 logger.warning("out of memory: going on with %d samples", samples)
         found = (divider.of_tour(instance, tour) for tour in tours.tolist())
         return [solution for solution in found if solution is not None]
-
-
-def _for_instances(conqueror: Any, wholes: Sequence[Instance[Any]]) -> Any:
-    """A conqueror of the copies of these instances; only some look at them."""
-    if not hasattr(conqueror, "wholes"):
-        return conqueror
-    return dataclasses.replace(conqueror, wholes=wholes)

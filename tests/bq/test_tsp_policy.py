@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nco.bq.decoding import Model, choose, construct, decode, improve
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.plane import dihedral
 from nco.bq.policies.tsp import TSPPolicy
+from nco.bq.regions import with_regions
 from nco.bq.state import State
 from nco.instances.tsp import TSP
 
@@ -213,43 +213,13 @@ def test_sampling_repeats_from_its_seed() -> None:
     assert not torch.equal(a, c)
 
 
-@given(n=st.integers(40, 90), size=st.integers(4, 9), seed=st.integers(0, 999))
-@settings(max_examples=25, deadline=None)
-def test_regions_are_decided_again_into_one_tour(n: int, size: int, seed: int) -> None:
-    fields, regions = fields_of(n, 3, seed), POLICY.regions
-    actions = fields["coords"][:, 1:, 0].argsort(1) + 1
-    before = regions.cost(fields, actions)
-    cut = regions.cut(fields, actions, size, torch.Generator().manual_seed(seed))
-    if n < 10 * size:
-        assert cut is None
-        return
-    assert cut is not None
-    new = replace(model(), policy=regions).conquer(cut)
-    gain = cut.cost - regions.part_cost(fields, cut, new)
-    assume(bool((gain > 1e-6).any()))
-    # Alone, a region changes the length of its tour by what its own legs say.
-    alone = int(gain.argmax())
-    better = torch.arange(len(gain)) == alone
-    after = regions.paste(fields, actions, cut, new, better)
-    change = before - regions.cost(fields, after)
-    assert change[cut.owner[alone]] == pytest.approx(float(gain[alone]), rel=1e-5, abs=1e-9)
-    assert int((change != 0).sum()) == 1
-    # Together, those that leave one tour.
-    after = regions.paste(fields, actions, cut, new, gain > 0)
-    assert torch.equal(after.sort(1).values, torch.arange(1, n).expand(3, -1))
-    total = torch.zeros(3, dtype=torch.float64).scatter_add_(0, cut.owner, gain.clamp_min(0))
-    change = before - regions.cost(fields, after)
-    assert bool((change <= total + 1e-9).all())
-    assert bool((change > 0).any())
-
-
 def test_reconstruction_by_regions_never_raises_costs() -> None:
     fields = fields_of(60, 3, 5)
     actions = fields["coords"][:, 1:, 0].argsort(1) + 1
     costs = [POLICY.cost(fields, actions)]
     m = model(k=5)
     improve(
-        m, fields, actions, sizes=(4, 6), other=m.of_regions(), rounds=20,
+        with_regions(m), fields, actions, sizes=(4, 12), rounds=20,
         on_round=lambda _, now: costs.append(POLICY.cost(fields, now)),
     )  # fmt: skip
     assert all(bool((after <= before + 1e-9).all()) for before, after in pairwise(costs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,11 +12,11 @@ import nco
 from nco.bq.decoding import apply, finished
 from nco.bq.policies import load_policy
 from nco.bq.policies.mtsp import route_lengths
+from nco.bq.regions import RegionPolicy, rejoined
 from nco.bq.solver import stack_fields
 from nco.bq.state import gather_parts
 from nco.classical.insertion import insertion
 from nco.udc.dividers import load_divider
-from nco.udc.regions import RegionPolicy
 
 from .largest import Largest
 
@@ -80,7 +81,8 @@ def test_the_longest_of_the_other_routes() -> None:
 
 @pytest.mark.parametrize("problem", ["tsp", "cvrp", "ovrp", "mtsp", "op", "pctsp"])
 def test_memory_grows_with_the_nodes(problem: str) -> None:
-    n = 10_000
+    # A window's nodes times its regions are no more than this.
+    n = 60_000 if problem == "tsp" else 10_000
     policy, fields, actions = starts(problem, n, 1)
     if problem == "op":
         actions = torch.arange(1, n // 2)[None]
@@ -91,7 +93,7 @@ def test_memory_grows_with_the_nodes(problem: str) -> None:
         with Largest() as largest:
             cut = policy.cut(fields, actions, 100, torch.Generator().manual_seed(seed))
             if problem in ("tsp", "op", "pctsp"):
-                new = cut.state.index[:, 2:]
+                new = cut.state.index[:, 2:] if cut.state.dense else cut.old
             else:
                 new = actions[cut.owner[:, None], cut.place.clamp_min(0)]
             better = policy.part_cost(fields, cut, new) <= cut.cost
@@ -147,40 +149,68 @@ def test_paths_of_a_subset_keep_to_the_limit_together(problem: str, n: int) -> N
 
 
 @pytest.mark.parametrize("problem", ["tsp", "atsp"])
-def test_regions_are_free_nodes_between_fixed_ways(problem: str) -> None:
+@pytest.mark.parametrize("reach", [3.0, 200.0])
+def test_regions_are_free_nodes_between_fixed_ways(problem: str, reach: float) -> None:
     policy, fields, actions = starts(problem, 120, 3)
-    policy = RegionPolicy(policy, share=1.0)
+    policy = RegionPolicy(policy, share=1.0, reach=reach)
     generator = torch.Generator().manual_seed(0)
-    widths = set()
-    for turn in range(16):
-        cut = policy.cut(fields, actions, 15, generator)
-        ways = (cut.state.nodes[..., -1] != 0).sum(1)
-        assert ((cut.state.index >= 0).sum(1) >= 17).all()
-        assert (ways % 2 == 0).all()
+    together = apart = 0
+    for turn in range(12):
+        cut = policy.cut(fields, actions, 20, generator)
+        free = (cut.state.index[:, 2:] >= 0) & (cut.state.nodes[:, 2:, -1] == 0)
+        assert (free.sum(1) <= 20).all()  # at most 10, and lone nodes between them
+        assert ((cut.state.nodes[..., -1] != 0).sum(1) % 2 == 0).all()
+        before = policy.cost(fields, actions)
+        everything = torch.ones(len(cut.owner), dtype=torch.bool)
+        assert torch.equal(policy.paste(fields, actions, cut, cut.old, everything), actions)
         new = drawn(policy, cut.state, generator)
         change = policy.part_cost(fields, cut, new) - cut.cost
-        better = torch.rand(len(change), generator=generator) < 0.5
-        after = policy.paste(fields, actions, cut, new, better)
+        # Alone, a region leaves one tour, and changes its length by what its own legs say.
+        alone = turn % len(change)
+        after = policy.paste(fields, actions, cut, new, torch.arange(len(change)) == alone)
         assert torch.equal(after.sort(1).values, torch.arange(1, 120).expand(3, -1))
-        total = torch.zeros(3, dtype=torch.float64).index_add_(0, cut.owner, change * better)
-        assert torch.allclose(policy.cost(fields, after), policy.cost(fields, actions) + total)
-        widths.add(cut.place.shape[1])
+        gain = torch.zeros(3, dtype=torch.float64)
+        gain[cut.owner[alone]] = change[alone]
+        assert torch.allclose(policy.cost(fields, after), before + gain)
+        # Together, those that leave one tour.
+        after = policy.paste(fields, actions, cut, new, everything)
+        assert torch.equal(after.sort(1).values, torch.arange(1, 120).expand(3, -1))
+        total = torch.zeros(3, dtype=torch.float64).index_add_(0, cut.owner, change)
+        same = torch.isclose(policy.cost(fields, after), before + total)
+        together, apart = together + int(same.sum()), apart + int((~same).sum())
         actions = after if turn % 4 == 0 else actions
-    # Windows are of many lengths.
-    assert len(widths) > 8
+    assert apart > 0
+    assert together + apart == 36
 
 
-def test_a_region_is_what_is_near_a_place() -> None:
-    policy, fields, actions = starts("tsp", 2000, 1)
-    policy = RegionPolicy(policy, share=1.0)
-    cut = policy.cut(fields, actions, 20, torch.Generator().manual_seed(2))
+def test_pieces_are_joined_to_one_path_or_not_at_all() -> None:
+    # 0 1 (2) 3 4 5 (6) 7: node 2 moves between 6 and 7, which leaves one path.
+    free, begin, end = np.array([2, 6]), np.array([1, 5, 6, 2]), np.array([3, 6, 2, 7])
+    assert rejoined(8, free, begin, end).tolist() == [0, 1, 3, 4, 5, 6, 2, 7]  # type: ignore[union-attr]
+    # The piece between is turned round.
+    begin, end = np.array([1, 2, 3, 6]), np.array([2, 5, 6, 7])
+    assert rejoined(8, free, begin, end).tolist() == [0, 1, 2, 5, 4, 3, 6, 7]  # type: ignore[union-attr]
+    # The piece between is a cycle of its own.
+    assert rejoined(8, free, np.array([1, 2, 6, 5]), np.array([2, 6, 7, 3])) is None
+    assert rejoined(8, free, np.array([1, 2]), np.array([2, 7])) is None
+
+
+@pytest.mark.parametrize("reach", [10.0, 200.0])
+def test_a_region_is_what_is_near_a_place(reach: float) -> None:
+    policy, fields, _ = starts("tsp", 2000, 1)
+    actions = fields["coords"][:, 1:, 0].argsort(1) + 1
+    policy = RegionPolicy(policy, share=1.0, reach=reach)
+    cut = policy.cut(fields, actions, 40, torch.Generator().manual_seed(2))
     points = fields["coords"][0].double()
 
     def spread(nodes: torch.Tensor) -> float:
-        return float((points[nodes] - points[nodes].mean(0)).norm(dim=1).max())
+        return float((points[nodes] - points[nodes].mean(0)).norm(dim=1).mean())
 
+    inside, along = [], []
+    tour = policy.tour(actions)[0]
     for part in range(len(cut.owner)):
-        free = (cut.state.index[part, 2:] >= 0) & (cut.state.nodes[part, 2:, -1] == 0)
-        inside = cut.state.index[part, 2:][free]
-        window = actions[0, cut.place[part, 1:-1] - 1]
-        assert spread(inside) < spread(window)
+        place = cut.place[part, 2:]
+        place = place[place >= 0]
+        inside.append(spread(tour[place]))
+        along.append(spread(tour[(place[0] + torch.arange(len(place))) % 2000]))
+    assert np.mean(inside) < 0.4 * np.mean(along)

@@ -1,0 +1,339 @@
+"""Parts of tours that are regions of near nodes, rather than paths along the tour.
+
+A window of the tour is cut out, as consecutive parts are, and its nodes are shared out to
+centres, each to the nearest. The nodes of a region are free; what lies between them on the
+tour becomes fixed ways, entered at either end and left at the other. Destroying by distance
+after F. Luo et al., Learning to insert for constructive neural vehicle routing solver (2025);
+fixed ways as one action after K. Li, F. Liu, Z. Wang and Q. Zhang, Destroy and repair using
+hyper-graphs for routing (AAAI 2025), who train a network for it; here any policy of tours
+decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nco.bq.imitation import tour_actions
+from nco.bq.policies.tsp import TourPolicy
+from nco.bq.state import Cut, Fields, State, gather_parts
+
+C = TypeVar("C", bound=Any)
+
+
+@dataclass(frozen=True)
+class RegionPolicy:
+    """A policy of tours whose parts are sometimes regions; all else is the policy's own.
+
+    States of regions are not dense, and have one column more than the policy's: of an end
+    of a fixed way, one more than the number of its other end, negative where the way may
+    not be entered; 0 of all other nodes.
+
+    Parameters
+    ----------
+    inner
+        The policy, a `nco.bq.policies.tsp.TourPolicy`.
+    share
+        Share of the cuts that are regions.
+    reach
+        Nodes of a window, in sizes of a region, where a tour has so many.
+    """
+
+    inner: Any
+    share: float = 0.5
+    reach: float = 200.0
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not said here is the policy's own."""
+        return getattr(self.inner, name)
+
+    @staticmethod
+    def _plain(state: State) -> State:
+        """States as the policy knows them."""
+        return state if state.dense else replace(state, nodes=state.nodes[..., :-1])
+
+    def features(self, state: State) -> Tensor:
+        """As the policy sees the nodes; ends of fixed ways are nodes like others."""
+        out: Tensor = self.inner.features(self._plain(state))
+        return out
+
+    def edges(self, state: State) -> Tensor | None:
+        """As the policy's."""
+        out: Tensor | None = self.inner.edges(self._plain(state))
+        return out
+
+    def nearness(self, state: State) -> Tensor:
+        """As the policy's."""
+        out: Tensor = self.inner.nearness(self._plain(state))
+        return out
+
+    def mask(self, state: State) -> Tensor:
+        """Every node that remains, and every end by which a fixed way may be entered."""
+        allowed: Tensor = self.inner.mask(self._plain(state))
+        return allowed if state.dense else allowed & (state.nodes[..., -1] >= 0)
+
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """As the policy's; of regions not told, as beams never decide them."""
+        if state.dense:
+            out: Tensor = self.inner.price(state, action)
+            return out
+        return torch.zeros(state.batch, device=state.index.device)
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Move to the chosen rows [b], and from the end of a fixed way on to the other."""
+        if state.dense:
+            after: State = self.inner.step(state, action)
+            return after
+        other = state.nodes[..., -1].gather(1, action[:, None]).abs().long() - 1
+        after = state.visit(action)
+        row = (after.index[:, self.inner.markers :] == other).to(torch.int8).argmax(1)
+        return after.visit(row + self.inner.markers).where(other[:, 0] >= 0, after)
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """Regions of up to half of ``size`` free nodes, or consecutive parts as the policy's.
+
+        With the ends of ways, a region has about as many nodes as a path of that size.
+        """
+        tour = self.inner.tour(actions)
+        draw = float(torch.rand((), generator=generator, device=tour.device))
+        size, most = max(2, size // 2), tour.shape[1] - 2
+        cut: Cut | None = None
+        if draw < self.share and most > size:
+            width = min(most, round(self.reach * size))
+            owner, place = self.inner.windows(tour, width, generator)
+            paths = tour[owner[:, None], place]
+            label = self._cells(fields, paths[:, 1:-1], owner, size, generator)
+            cut = self._regions(fields, paths, place, label, owner)
+        return cut or self.inner.cut(fields, actions, 2 * size, generator)
+
+    def _cells(
+        self, fields: Fields, nodes: Tensor, owner: Tensor, size: int, generator: torch.Generator
+    ) -> Tensor:
+        """Regions [windows, m] of the windows' nodes, by number; -1 for those in none."""
+        windows, m = nodes.shape
+        device = nodes.device
+        count = max(1, m // size)
+        middle = torch.randint(0, m, (windows, count), generator=generator, device=device)
+        points = self.inner.places(fields, nodes, owner)
+        if points is None:
+            centres = nodes.gather(1, middle)[..., None].expand(-1, -1, m)
+            far = torch.stack(
+                [self._lengths(fields, centres[:, i], nodes, owner) for i in range(count)], 2
+            )
+            least, label = far.min(2)
+        else:
+            rows = [
+                torch.cdist(own[at][None], own[None])[0].min(0)
+                for own, at in zip((points - points[:, :1]).float(), middle, strict=True)
+            ]
+            least, label = (torch.stack([row[i] for row in rows]) for i in (0, 1))
+        # What is beyond a region's size is none of it, the farthest first.
+        order = least.argsort(1)
+        order = order.gather(1, label.gather(1, order).argsort(dim=1, stable=True))
+        own = label.gather(1, order)
+        late = torch.arange(m, device=device) - torch.searchsorted(own, own) >= size
+        label = label.scatter(1, order, own.masked_fill(late, -1))
+        # A leg between two regions would belong to both.
+        before = F.pad(label[:, :-1], (1, 0), value=-1)
+        return label.masked_fill((before >= 0) & (before != label), -1)
+
+    def _regions(
+        self, fields: Fields, paths: Tensor, place: Tensor, label: Tensor, owner: Tensor
+    ) -> Cut | None:
+        """Regions as parts; None where none has two nodes.
+
+        Parameters
+        ----------
+        fields
+            Arrays of the instances.
+        paths, place
+            Windows [windows, m + 2], and their places in the tours.
+        label
+            As `_cells` gives them.
+        owner
+            The tour of every window.
+        """
+        count = int(label.max()) + 1
+        part, at = gather_parts(label, max(1, count))
+        some = (at >= 0).sum(1) > 1
+        part, at = part[some], at[some] + 1
+        if not len(part):
+            return None
+        window = part // count
+        known = at > 0
+        many = known.sum(1, keepdim=True)
+        # Of every node, itself and both ends of the way to the next one.
+        follow = F.pad(at[:, 1:], (0, 1))
+        gap = torch.where(F.pad(known[:, 1:], (0, 1)), follow - at - 1, 0)
+        way = gap > 1
+        rows = torch.stack(
+            [at, torch.where(gap > 0, at + 1, 0), torch.where(way, follow - 1, 0)], 2
+        ).flatten(1)
+        other = torch.stack(
+            [torch.zeros_like(at), torch.where(way, follow - 1, 0), torch.where(way, at + 1, 0)], 2
+        ).flatten(1)
+        _, row = gather_parts(torch.where(rows > 0, 0, -1), 1)
+        filled, row = row >= 0, row.clamp_min(0)
+        rows, other = rows.gather(1, row), other.gather(1, row)
+        own = window[:, None]
+        nodes = paths[own, rows]
+        link = (paths[own, other] + 1) * (filled & (other > 0))
+        second = filled & (other > 0) & (other < rows)
+        if self.inner.directed:
+            link = torch.where(second, -link, link)
+        ends = paths[own, torch.cat([at[:, :1] - 1, at.gather(1, many - 1) + 1], 1)]
+        who = owner[window]
+        state = self.inner.substate(fields, torch.cat([ends[:, :1], nodes, ends[:, 1:]], 1), who)
+        column = F.pad(link, (2, 0))[..., None].to(state.nodes.dtype)
+        index = F.pad(torch.where(filled, nodes, -1), (2, 0))
+        index[:, :2] = ends
+        state = replace(state, nodes=torch.cat([state.nodes, column], 2), index=index, dense=False)
+        # As it is now, fixed ways are entered at their first end.
+        _, taken = gather_parts(torch.where(filled & ~second, 0, -1), 1)
+        old = nodes.gather(1, taken.clamp_min(0)).masked_fill(taken < 0, -1)
+        # Of windows, their first place along the tour, and how many they have.
+        forward = place[:, 1] - place[:, 0]
+        first = torch.where((forward == 1) | (forward < -1), place[:, 0], place[:, -1])[window]
+        where = place[own, at].masked_fill(~known, -1)
+        width = torch.full_like(first, place.shape[1])
+        where = torch.cat([torch.stack([first, width], 1), where], 1)
+        zero = torch.zeros(len(part), dtype=torch.float64, device=part.device)
+        cut = Cut(state, who, zero, where, old)
+        return replace(cut, cost=self.part_cost(fields, cut, old))
+
+    def _lengths(self, fields: Fields, begin: Tensor, end: Tensor, owner: Tensor) -> Tensor:
+        """Costs [parts, m] from nodes to nodes, both of that shape."""
+        pairs = torch.stack([begin.flatten(), end.flatten()], 1)
+        who = owner.repeat_interleave(begin.shape[1])
+        out: Tensor = self.inner.length(fields, pairs, who)
+        return out.view(begin.shape)
+
+    @staticmethod
+    def _legs(cut: Cut, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Begin and end [parts, steps + 1] of the legs of new ways, filled up with -1."""
+        ends, index = cut.state.index[:, :2], cut.state.index[:, 2:]
+        link = cut.state.nodes[:, 2:, -1].abs().long() - 1
+        order = index.argsort(1)
+        row = torch.searchsorted(index.gather(1, order), new.contiguous())
+        other = link.gather(1, order.gather(1, row.clamp_max(index.shape[1] - 1)))
+        left = torch.where(other >= 0, other, new).masked_fill(new < 0, -1)
+        count = (new >= 0).sum(1, keepdim=True)
+        step = torch.arange(new.shape[1] + 1, device=new.device)
+        end = torch.where(step == count, ends[:, 1:], F.pad(new, (0, 1), value=-1))
+        return torch.cat([ends[:, :1], left], 1), end
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Lengths [parts] of the new ways; of regions without what is fixed."""
+        if cut.state.dense:
+            out: Tensor = self.inner.part_cost(fields, cut, new)
+            return out
+        begin, end = self._legs(cut, new)
+        lengths = self._lengths(fields, begin.clamp_min(0), end.clamp_min(0), cut.owner)
+        return (lengths * (end >= 0)).sum(1)
+
+    def paste(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
+    ) -> Tensor:
+        """Tours with the better parts put in.
+
+        A region alone leaves one tour, but two of a window may not. Those of a window are put
+        in one after the other, what gains most first, where one tour is left.
+        """
+        if cut.state.dense:
+            out: Tensor = self.inner.paste(fields, actions, cut, new, better)
+            return out
+        assert cut.old is not None
+        width = max(new.shape[1], cut.old.shape[1])
+        now, old = (F.pad(x, (0, width - x.shape[1]), value=-1) for x in (new, cut.old))
+        chosen = (better & (now != old).any(1)).nonzero()[:, 0]
+        gain = cut.cost - self.part_cost(fields, cut, new)
+        chosen = chosen[gain[chosen].argsort(descending=True)]
+        tours = self.inner.tour(actions).cpu().numpy()
+        n = tours.shape[1]
+        owner, place = cut.owner[chosen].cpu().numpy(), cut.place[chosen].cpu().numpy()
+        begin, end = (x[chosen].cpu().numpy() for x in self._legs(cut, new))
+        window = owner * n + place[:, 0]
+        by_window = window.argsort(kind="stable")
+        where = np.empty(n, dtype=np.int64)
+        for some in np.split(by_window, np.flatnonzero(np.diff(window[by_window])) + 1):
+            if not len(some):
+                continue
+            tour, (first, length) = tours[owner[some[0]]], place[some[0], :2]
+            span = (first + np.arange(length)) % n
+            path = tour[span]
+            free = [tour[p[p >= 0]] for p in place[some, 2:]]
+            for row, nodes in zip(some, free, strict=True):
+                where[path] = np.arange(length)
+                legs = end[row] >= 0
+                order = rejoined(
+                    length, where[nodes], where[begin[row, legs]], where[end[row, legs]]
+                )
+                if order is not None:
+                    path = path[order]
+            tour[span] = path
+        return tour_actions(torch.as_tensor(tours, device=actions.device))
+
+
+def rejoined(
+    length: int, free: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]
+) -> NDArray[Any] | None:
+    """A path's places in a new order; None where its pieces would not make one path.
+
+    Parameters
+    ----------
+    length
+        Places of the path; the first and the last one stay.
+    free
+        Places whose legs are broken [m].
+    begin, end
+        Places between which there are legs instead [k].
+    """
+    bounds = np.unique(np.concatenate([[0, length], free, free + 1]))
+    pieces = len(bounds) - 1
+
+    def ends(places: NDArray[Any], alone: int) -> NDArray[Any]:
+        """Twice the number of the piece, and one more at its last place."""
+        piece = np.searchsorted(bounds, places, "right") - 1
+        first, last = bounds[piece] == places, bounds[piece + 1] == places + 1
+        return 2 * piece + np.where(first & last, alone, last)
+
+    tails, heads = ends(begin, 1), ends(end, 0)
+    leads = np.full(2 * pieces, -1)
+    leads[tails], leads[heads] = heads, tails
+    if (leads < 0).sum() != 2:  # the first and the last piece have one leg only
+        return None
+    link = leads.tolist()
+    path, now = [0], 1 if link[1] >= 0 else 0
+    while path[-1] < 2 * (pieces - 1):
+        path.append(link[now])
+        now = path[-1] ^ 1
+    if len(path) < pieces:
+        return None
+    # A piece that is entered at its last place is turned round.
+    return np.concatenate(
+        [np.arange(bounds[at // 2], bounds[at // 2 + 1])[:: -1 if at % 2 else 1] for at in path]
+    )
+
+
+def with_regions(conqueror: C, share: float = 0.5) -> C:
+    """The conqueror with that share of its cuts as regions, where its solutions are tours.
+
+    Parameters
+    ----------
+    conqueror
+        A `nco.bq.decoding.Conqueror` whose policy is its field ``policy``.
+    share
+        Share of the cuts.
+    """
+    policy = conqueror.policy
+    if not (share and isinstance(policy, TourPolicy)):
+        return conqueror
+    return replace(conqueror, policy=RegionPolicy(policy, share))
