@@ -20,6 +20,8 @@ Vector = NDArray[np.float64]
 #: Relative improvement below which two values are the same; with fractional weights, values
 #: as near as that are without number, and searching for the best of them never ends.
 _SAME, _NEAR = 1e-12, 1e-6
+#: What fits exactly but for rounding fits: 0.1 and 0.2 in 0.3. A share of the capacity.
+_HAIR = 1e-9
 #: With fractional weights, more states than this are thinned out; what is found stays feasible.
 _MOST = 1 << 14
 
@@ -317,12 +319,12 @@ def knapsack_recourse(
     """
     data = [np.ascontiguousarray(v, dtype=np.float64) for v in (f, d, c, t)]
     x, xi = np.atleast_2d(np.asarray(x, dtype=float)), np.atleast_2d(np.asarray(xi, dtype=float))
-    n = len(data[0])
+    n, room = len(data[0]), capacity * (1.0 + _HAIR)
     shape = (len(x), len(xi))
     values = np.empty(shape)
     y, r = np.empty((*shape, n), dtype=np.bool_), np.empty((*shape, n), dtype=np.bool_)
     first, scenarios = np.ascontiguousarray(x), np.ascontiguousarray(xi)
-    _knapsack(data[0], data[1], data[2], data[3], float(capacity), first, scenarios, values, y, r)
+    _knapsack(data[0], data[1], data[2], data[3], room, first, scenarios, values, y, r)
     return values, y, r
 
 
@@ -370,12 +372,13 @@ def cut_of_orders(
     value = np.where(on, np.maximum(0.0, f - d * xi), 0.0)
     second = np.where(on & (xi > 0.0), f, value)
     choice = np.empty(len(d), dtype=np.int64)
-    limit = _solve(value, c, second, c + t, float(capacity), choice, _SAME, np.inf)
+    room = capacity * (1.0 + _HAIR)
+    limit = _solve(value, c, second, c + t, room, choice, _SAME, np.inf)
     if limit <= 0.0:
         return None
     out = np.flatnonzero(~on)
     order = out[np.argsort(c[out], kind="stable")]
-    _lift(value, c, second, c + t, float(capacity), order, limit)
+    _lift(value, c, second, c + t, room, order, limit)
     return np.concatenate([value, second - value]), limit
 
 

@@ -541,6 +541,11 @@ class Polyhedron(UncertaintySet):
         matrix, limit = matrix[keep], limit[keep]
         if math.comb(len(limit), q) > 40 * most:
             raise TooManyError(f"the polyhedron may have more than {most} vertices.")
+        # Whether rows are independent does not depend on their scale.
+        length = np.linalg.norm(matrix, axis=1)
+        matrix, limit = matrix[length > 0.0], limit[length > 0.0]
+        length = length[length > 0.0]
+        matrix, limit = matrix / length[:, None], limit / length
         found: dict[tuple[float, ...], Vector] = {}
         for chosen in itertools.combinations(range(len(limit)), q):
             square = matrix[list(chosen)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nco.robust.recourse import (
     budget_recourse,
     choose_options,
+    cut_of_orders,
     knapsack_recourse,
     loans_recourse,
 )
@@ -27,6 +28,19 @@ def enumerate_options(v1, w1, v2, w2, capacity):
 numbers = st.integers(0, 12)
 items = st.lists(st.tuples(st.integers(-3, 20), numbers, st.integers(-3, 25), numbers),
                  min_size=1, max_size=6)  # fmt: skip
+
+
+def test_what_fits_but_for_rounding_fits():
+    """0.1 + 0.2 > 0.3, and 0.6 - 0.1 - 0.3 < 0.2."""
+    f, d = np.full(3, 12.0), np.full(3, 4.0)
+    c, t = np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, 0.1])
+    values, y, _ = knapsack_recourse(f, d, c, t, 0.3, [1, 1, 0], np.zeros(3))
+    assert values[0, 0] == 24
+    assert y[0, 0].tolist() == [True, True, False]
+    cut = cut_of_orders([d, t, c, f], 0.6, np.array([1.0, 0.0, 1.0]), np.zeros(3))
+    assert cut is not None
+    # All three can be produced.
+    assert cut[0][:3].sum() <= cut[1] + 1e-6
 
 
 @given(items, st.integers(0, 40))

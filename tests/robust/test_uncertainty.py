@@ -249,3 +249,12 @@ def test_tangents_of_round_factors_hold_in_the_set():
         if cut is not None:
             assert cut[0] @ xi > cut[1]
             assert (uncertainty.sample(200, rng) @ cut[0] <= cut[1] + 1e-6).all()
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_vertices_do_not_depend_on_the_scale_of_rows(scale):
+    rows = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [0.0, 0.0, 0.0]])
+    polyhedron = Polyhedron(
+        scale * rows, scale * np.array([2.0, 0.5, 0.5, 1.0]), lower=np.zeros(3), upper=np.full(3, 5)
+    )
+    assert len(polyhedron.vertices()) == 8
