@@ -520,12 +520,12 @@ def construct(
     seed
         Seed of the samples.
     stop
-        Asked before every step.
+        Asked before every step; views and samples that are not whole by then do not count.
 
     Raises
     ------
     Stopped
-        When ``stop`` says so.
+        When ``stop`` says so before every instance has a solution.
     ValueError
         When an online policy is asked for more than one solution.
     """
@@ -548,17 +548,20 @@ def construct(
             number = turn if turn < views else 0
             first, view = divmod(number, policy.views) if policy.views else (0, number)
             start = policy.start(some, view)
-            new = policy.record(
-                start,
-                decode(
+            try:
+                decoded = decode(
                     model,
                     start,
                     beam=beam if turn < views else 1,
                     sample=generator if turn >= views else None,
                     first=first,
                     stop=stop,
-                ),
-            )
+                )
+            except Stopped:
+                if best is None:
+                    raise
+                break
+            new = policy.record(start, decoded)
             best = new if best is None else choose(policy, some, best, new)
         assert best is not None
         return best

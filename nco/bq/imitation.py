@@ -275,8 +275,8 @@ class RoutesCut:
         Customers in route order, and where routes begin [size, n].
     first, last
         Places of the ends of the route around every place [size, n].
-    points, depot
-        Coordinates of the customers in that order [size, n, 2] and of the depot [size, 1, 2].
+    flip
+        Whether the route around every place is turned round [size, n].
     served
         Customers already served [size, 1].
     """
@@ -286,9 +286,13 @@ class RoutesCut:
     start: Tensor
     first: Tensor
     last: Tensor
-    points: Tensor
-    depot: Tensor
+    flip: Tensor
     served: Tensor
+
+
+def visits(fields: Fields, cut: RoutesCut) -> Tensor:
+    """Coordinates [size, n, 2] of the customers of examples in the order of their routes."""
+    return fields["coords"][cut.which].gather(1, cut.tour[..., None].expand(-1, -1, 2))
 
 
 @dataclass(frozen=True)
@@ -315,8 +319,8 @@ class RoutesTeacher:
 
     #: Fields of one number per node that states hold beside the coordinates.
     values: ClassVar[tuple[str, ...]]
-    #: Whether the way back to the depot costs nothing, which gives routes a direction.
-    open = False
+    #: Whether routes may not be turned round.
+    directed = False
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -335,13 +339,40 @@ class RoutesTeacher:
     def cost(self, fields: Fields) -> Tensor:
         """As `Teacher.cost`."""
 
+    def flips(self, route: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
+        """Which routes to turn round, at the places of their customers [size, n]."""
+        drawn = torch.rand(route.shape, generator=generator, device=route.device)
+        return (drawn.gather(1, route) < 0.5) & (not self.directed)
+
+    def away(self, fields: Fields, cut: RoutesCut, current: Tensor) -> Tensor:
+        """Distances [size, n] of the customers in route order from the nodes [size, 1]."""
+        here = fields["coords"][cut.which].gather(1, current[..., None].expand(-1, -1, 2))
+        return torch.linalg.vector_norm(visits(fields, cut) - here, dim=2)
+
+    def state(
+        self,
+        fields: Fields,
+        cut: RoutesCut,
+        index: Tensor,
+        augment: bool,
+        generator: torch.Generator,
+    ) -> State:
+        """The states with the nodes [size, m] as their rows."""
+        points = fields["coords"][cut.which]
+        if augment:
+            points = random_isometry(points, generator)
+        columns = [points, *(fields[name][cut.which][..., None] for name in self.values)]
+        nodes = torch.cat([column.float() for column in columns], 2)
+        nodes = nodes.gather(1, index[..., None].expand(-1, -1, nodes.shape[2]))
+        return State(nodes, index, self.scalars(fields, cut))
+
     def prepare(self, fields: Fields) -> dict[str, Tensor]:
         """Labels put in the order in which they are taught.
 
         Parameters
         ----------
         fields
-            ``coords`` [N, n + 1, 2], what else the policy reads, the customers in route
+            What the policy reads, such as ``coords`` [N, n + 1, 2], the customers in route
             order ``tour`` [N, n], and ``start`` [N, n], True where a route begins.
         """
         fields = deciding(fields, (fields["tour"] > 1).any(1))
@@ -372,9 +403,9 @@ class RoutesTeacher:
         host: torch.Generator,
     ) -> Examples:
         """As `Teacher.examples`, from the fields that `prepare` gave."""
-        coords, tour = fields["coords"], fields["tour"]
+        tour = fields["tour"]
         count, n = tour.shape
-        device = coords.device
+        device = tour.device
         which = uniform_int(0, count - 1, size, generator)
         tour, start = tour[which], fields["start"][which]
         place = torch.arange(n, device=device).expand(size, -1)
@@ -383,8 +414,7 @@ class RoutesTeacher:
         route = start.long().cumsum(1) - 1
         length = torch.zeros_like(place).scatter_add_(1, route, torch.ones_like(place))
         last = first + length.gather(1, route) - 1
-        flip = torch.rand(size, n, generator=generator, device=device).gather(1, route) < 0.5
-        flip &= not self.open
+        flip = self.flips(route, augment, generator)
         tour = tour.gather(1, torch.where(flip, first + last - place, place))
         # Customers already served; as for the TSP, one number per micro-batch where it
         # decides the shape, else one per example.
@@ -394,23 +424,14 @@ class RoutesTeacher:
             place = place[:, :remain] + served
         else:
             served = n - uniform_int(k + 1, n, size, generator)[:, None]
-        points = coords[which]
-        visits = points.gather(1, tour[..., None].expand(-1, -1, 2))
-        cut = RoutesCut(which, tour, start, first, last, visits, points[:, :1], served)
+        cut = RoutesCut(which, tour, start, first, last, flip, served)
         current = torch.where(served == 0, 0, tour.gather(1, (served - 1).clamp_min(0)))
         if remain > k:
-            here = points.gather(1, current[..., None].expand(-1, -1, 2))
-            d = torch.linalg.vector_norm(visits - here, dim=2)
-            d = d.masked_fill(place < served, torch.inf)
+            d = self.away(fields, cut, current).masked_fill(place < served, torch.inf)
             place = d.topk(k, dim=1, largest=False, sorted=False).indices.sort(1).values
         node = tour.gather(1, place)
         index = torch.cat([current, torch.zeros_like(current), node], 1)
-        if augment:
-            points = random_isometry(points, generator)
-        columns = [points, *(fields[name][which][..., None] for name in self.values)]
-        nodes = torch.cat([column.float() for column in columns], 2)
-        nodes = nodes.gather(1, index[..., None].expand(-1, -1, nodes.shape[2]))
-        state = State(nodes, index, self.scalars(fields, cut))
+        state = self.state(fields, cut, index, augment, generator)
         next_one = (place == served).float()
         new_route = start.gather(1, place).float()
         target = torch.stack([next_one * (1 - new_route), next_one * new_route], 2)
@@ -423,7 +444,7 @@ class RoutesTeacher:
         before = torch.where(inside, spaced.gather(1, at) - 1, far)
         spaced = spaced.gather(1, place)
         position = torch.cat([before, far, spaced], 1)
-        return Examples(state, target, position, directed=self.open)
+        return Examples(state, target, position, directed=self.directed)
 
     def actions(self, fields: Fields) -> Tensor:
         """The customers in their order, with where routes begin."""
@@ -431,7 +452,7 @@ class RoutesTeacher:
 
     def labels(self, fields: Fields, actions: Tensor) -> dict[str, Tensor]:
         """Customers in route order, and where routes begin."""
-        n = fields["coords"].shape[1] - 1
+        n = next(fields[k] for k in ("coords", "matrix") if k in fields).shape[1] - 1
         order = (actions < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :n]
         actions = actions.gather(1, order)
         return {"tour": actions // 2, "start": actions % 2 == 1}
@@ -442,6 +463,8 @@ class CVRPTeacher(RoutesTeacher):
     """What remains of a set of routes, with the load left of the current one."""
 
     values: ClassVar[tuple[str, ...]] = ("demands",)
+    #: Whether the way back to the depot costs nothing.
+    open = False
 
     def sizes(self, fields: Fields, tour: Tensor, start: Tensor) -> Tensor:
         """Load of the route of every customer [N, n]."""

@@ -29,6 +29,7 @@ FALLBACK = {
     "tsp": "space-filling-curve",
     "atsp": "nearest-neighbor",
     "cvrp": "savings",
+    "acvrp": "savings",
     "ovrp": "savings",
     "op": "insertion",
     "pctsp": "insertion",
@@ -38,7 +39,7 @@ FALLBACK = {
     "mis": "greedy",
 }
 #: Problem -> policy for its instances with a cost matrix.
-MATRIX_POLICIES = {"tsp": "atsp", "atsp": "atsp"}
+MATRIX_POLICIES = {"tsp": "atsp", "atsp": "atsp", "cvrp": "acvrp"}
 
 
 def policy_of(instance: Instance[Any]) -> str:

@@ -143,8 +143,9 @@ def classical(problem: str, solver: str, fields: Fields, iterations: float, seed
     return {"tour": np.concatenate(routes), "start": start}
 
 
-def _search(problem: str, solver: str, iterations: float, recipe: str) -> Expert:
-    return Expert(problem, partial(classical, problem, solver), iterations, "iterations", recipe)
+def _search(problem: str, solver: str, iterations: float, recipe: str, policy: str = "") -> Expert:
+    solve = partial(classical, problem, solver)
+    return Expert(policy or problem, solve, iterations, "iterations", recipe)
 
 
 _EXPERTS = (
@@ -152,6 +153,7 @@ _EXPERTS = (
     ("or-opt", Expert("tsp", partial(classical, "tsp", "or-opt"), 1000, "kicks", "tsp-uniform", 3)),
     ("lkh", Expert("atsp", lkh, 1, "runs", "atsp-tmat", least=3)),
     ("hgs", Expert("cvrp", hgs, 1000, "iterations without improvement", "cvrp-mixed", 2)),
+    ("pyvrp", _search("cvrp", "pyvrp", 500, "acvrp-tmat", "acvrp")),
     ("pyvrp", _search("ovrp", "pyvrp", 1000, "ovrp-mixed")),
     ("ruin-recreate", _search("ovrp", "ruin-recreate", 20_000, "ovrp-mixed")),
     ("prize-tour", _search("op", "prize-tour", 5000, "op-mixed")),

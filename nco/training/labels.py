@@ -140,6 +140,13 @@ def tmat_atsp(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"matrix": matrix}
 
 
+def tmat_acvrp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: costs of n + 1 nodes as `tmat_atsp`, demands and capacity as `mixed_cvrp`."""
+    loads = mixed_cvrp(seed, first, count, n)
+    del loads["coords"]
+    return {**tmat_atsp(seed, first, count, n + 1), **loads}
+
+
 def mixed_op(seed: int, first: int, count: int, n: int) -> Arrays:
     """Instance i: points as `uniform_cvrp`, prizes by distance, and a length limit.
 
@@ -219,6 +226,7 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "atsp-tmat": ("atsp", tmat_atsp),
     "cvrp-uniform": ("cvrp", uniform_cvrp),
     "cvrp-mixed": ("cvrp", mixed_cvrp),
+    "acvrp-tmat": ("acvrp", tmat_acvrp),
     "knapsack-mixed": ("knapsack", mixed_knapsack),
     "knapsack-rest": ("knapsack", rest_knapsack),
     "op-mixed": ("op", mixed_op),
@@ -240,7 +248,7 @@ def draw(recipe: str, seed: int, first: int, count: int, n: int) -> Arrays:
     LabelError
         When they do not fit this machine's memory.
     """
-    each = 4.0 * n * n if RECIPES[recipe][0] == "atsp" else 24.0 * n
+    each = 4.0 * n * n if RECIPES[recipe][0] in ("atsp", "acvrp") else 24.0 * n
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if count * each > 0.8 * memory:
         raise LabelError(
@@ -495,7 +503,7 @@ def _checks(problem: str, fields: Arrays) -> Iterator[tuple[NDArray[np.bool_], s
         yield start[:, 0], "does not begin with a route"
     if problem == "mtsp":
         yield start.sum(1) <= fields["salesmen"], "has more routes than salesmen"
-    if problem in ("cvrp", "ovrp"):
+    if problem in ("cvrp", "acvrp", "ovrp"):
         demand = np.take_along_axis(fields["demands"], fields["tour"].astype(np.int64), 1)
         route = start.cumsum(1) - 1
         load = np.zeros(demand.shape)

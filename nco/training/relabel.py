@@ -120,7 +120,7 @@ def relabel(
             actions,
             sizes=sizes,
             rounds=rounds,
-            seed=seed * 1_000_003 + begin,
+            seed=(seed * 1_000_003 + begin) % 2**63,
         )
         new = teacher.labels(some, actions.cpu())
         write_labels(parts.path(begin), problem, pack({k: v.numpy() for k, v in new.items()}))

@@ -25,8 +25,9 @@ if [ -n "${FROM:-}" ]; then cp -r "$FROM"/step-* "$run/"; fi
 labels=
 if [ -n "${LABELS:-}" ]; then
     # One part of the cores stays with the training.
+    cores=$(nproc)
     # shellcheck disable=SC2086
-    "$python" -m nco.training.label $LABELS --out "$OUT/labels.npz" --jobs $(($(nproc) - 2)) \
+    "$python" -m nco.training.label $LABELS --out "$OUT/labels.npz" --jobs $((cores > 3 ? cores - 2 : 1)) \
         --minutes "$(awk "BEGIN { print $minutes - 0.5 }")" >"$OUT/labels.log" 2>&1 &
     labels=$!
 fi

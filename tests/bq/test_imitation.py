@@ -8,16 +8,17 @@ import torch
 
 from nco.bq.imitation import CVRPTeacher, Examples, KnapsackTeacher, TSPTeacher
 from nco.bq.policies import load_policy
+from nco.bq.policies.acvrp import ACVRPPolicy, ACVRPTeacher
 from nco.bq.policies.cvrp import CVRPPolicy
 from nco.bq.policies.knapsack import KnapsackPolicy
 from nco.bq.policies.tsp import TSPPolicy
 
 
-def draws(teacher: Any, fields: dict, k: int, times: int):  # type: ignore[no-untyped-def, type-arg]
+def draws(teacher: Any, fields: dict, k: int, times: int, augment: bool = False):  # type: ignore[no-untyped-def, type-arg]
     prepared = teacher.prepare(fields)
     for seed in range(times):
         generator, host = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-        yield teacher.examples(prepared, 16, k, False, generator, host)
+        yield teacher.examples(prepared, 16, k, augment, generator, host)
 
 
 def tsp_fields(n: int = 11) -> dict[str, torch.Tensor]:
@@ -177,6 +178,44 @@ def test_cvrp_examples_are_what_remains_of_a_label(k: int) -> None:
                 assert node in (routes[0][0], routes[0][-1])
     assert starts > 0
     assert kinds == {0, 1}
+
+
+@pytest.mark.parametrize("k", [4, 99])
+def test_examples_with_a_matrix_are_what_remains_of_a_label(k: int) -> None:
+    fields = cvrp_fields()
+    del fields["coords"]
+    costs = np.random.default_rng(1).permuted(np.arange(600).reshape(6, 100), axis=1) + 1
+    fields["matrix"] = matrix = torch.as_tensor(costs.reshape(6, 10, 10))
+    teacher, policy, seen = ACVRPTeacher(), ACVRPPolicy(), set()
+    prepared = teacher.prepare(fields)
+    for examples in draws(teacher, fields, k, 60, augment=True):
+        state = examples.state
+        assert not bool((examples.target.bool() & ~policy.mask(state)).any())
+        for row in range(16):
+            dist, number = state.dist[row].long(), state.index[row]
+            which = int((dist[0, 2] - 1) // 100)
+            flip = bool((matrix[which, 0] != dist[0, 2]).all())
+            own = matrix[which].T if flip else matrix[which]
+            # Nodes are known by the ways to them from the depot.
+            node = (dist[0][:, None] == own[0]).int().argmax(1)
+            assert torch.equal(dist, own[node[:, None], node])
+            routes = routes_of(prepared["tour"][which], prepared["start"][which])
+            routes = [route[::-1] for route in routes] if flip else routes
+            chosen = examples.target[row].nonzero()[:, 0].tolist()
+            if not chosen:
+                assert k == 4
+                continue
+            current, after = (int(node[number[i]]) for i in (0, chosen[0] // 2))
+            (at,) = [r for r in range(len(routes)) if after in routes[r]]
+            place = routes[at].index(after)
+            assert (place == 0) == chosen[0] % 2
+            before = routes[at][place - 1] if place else routes[at - 1][-1] if at else 0
+            assert current == before
+            served = routes[at][:place] if place else routes[at - 1] if at else []
+            load = int(fields["demands"][which][served].sum())
+            assert float(state.scalar[row, 0]) == 90 - load
+            seen.add((flip, chosen[0] % 2, current == 0))
+    assert len(seen) == 6
 
 
 def test_knapsack_targets_are_optimal_for_what_remains() -> None:

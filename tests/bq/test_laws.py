@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nco.bq.decoding import Model, construct, decode, improve, only
+from nco.bq.decoding import Model, Stopped, construct, decode, improve, only
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.solver import stack_fields
@@ -61,6 +61,14 @@ def knapsack(n: int, seed: int) -> Knapsack:
     return Knapsack(
         values=rng.integers(0, 99, n), weights=rng.integers(0, 99, n), capacity=int(20 * n)
     )
+
+
+def acvrp(n: int, seed: int) -> CVRP:
+    plane = cvrp(n, seed)
+    matrix = np.random.default_rng(seed).integers(0, 999, (n + 1, n + 1))
+    # The way from a node to itself is never taken, whatever it costs.
+    np.fill_diagonal(matrix, seed % 2 * 7)
+    return CVRP(matrix=matrix, demands=plane.demands, capacity=plane.capacity)
 
 
 def atsp(n: int, seed: int) -> ATSP:
@@ -115,6 +123,7 @@ CASES = {
         Case(load_policy("tsp").POLICY(), lambda n, seed: TSP.generate(n, seed=seed), box),
         Case(load_policy("atsp").POLICY(), atsp, lambda _: 1.0),
         Case(load_policy("cvrp").POLICY(), cvrp, box),
+        Case(load_policy("acvrp").POLICY(), acvrp, lambda _: 1.0),
         Case(load_policy("ovrp").POLICY(), partial(cvrp, kind=OVRP), box),
         Case(load_policy("op").POLICY(), op, lambda _: 1.0),
         Case(load_policy("pctsp").POLICY(), pctsp, lambda _: 1.0),
@@ -127,8 +136,8 @@ CASES = {
 each = pytest.mark.parametrize("name", CASES)
 
 
-def model(policy: Any, k: int = 0) -> Model:
-    torch.manual_seed(1)
+def model(policy: Any, k: int = 0, seed: int = 1) -> Model:
+    torch.manual_seed(seed)
     network = Network(
         NetworkConfig(
             policy.node_dim, policy.markers, policy.actions_per_node,
@@ -230,7 +239,7 @@ def remains(policy: Any, fields: dict[str, torch.Tensor], state: Any) -> Any:
     return policy.substate(fields, index[:, :1], index[:, 1:2], index[:, 2:], left[:, 0])
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"cvrp", "ovrp", "mtsp"}))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"cvrp", "acvrp", "ovrp", "mtsp"}))
 def test_steps_leave_the_subinstance_of_what_remains(name: str) -> None:
     # Sub-instances with routes begin at the depot, so no step within a route leaves one.
     case, policy = CASES[name], CASES[name].policy
@@ -365,11 +374,23 @@ def test_eight_views_are_eight_attempts(name: str) -> None:
     # Whatever the network sees in a frame of its own would be the same eight times.
     case, policy = CASES[name], CASES[name].policy
     _, fields = case.batch(20, range(6))
-    m = model(policy)
+    m = model(policy, seed=4)  # not one whose routes all have one customer
     costs = [policy.cost(fields, construct(m, fields, views=v)) for v in (1, 2, 4, 8)]
     for before, after in pairwise(costs):
         assert bool((after <= before + 1e-9).all())
     assert bool((costs[-1] < costs[0] - 1e-9).any())
+
+
+def test_a_stop_among_views_leaves_the_best_so_far() -> None:
+    case = CASES["tsp"]
+    _, fields = case.batch(10, range(3))
+    m = model(case.policy)
+    for views, steps in ((1, 15), (2, 25)):
+        asked = iter(range(steps))
+        stopped = construct(m, fields, views=4, stop=lambda asked=asked: next(asked, None) is None)
+        assert torch.equal(stopped, construct(m, fields, views=views))
+    with pytest.raises(Stopped):
+        construct(m, fields, views=4, stop=lambda: True)
 
 
 def test_only_the_action_of_a_rank_is_left() -> None:

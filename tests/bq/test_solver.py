@@ -33,7 +33,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
     # Of seed 0, one salesman goes everywhere, and there is nothing to cut.
     seeds = {"mtsp": 4}
-    return {name: str(small(name, folder, seed=seeds.get(name, 0))) for name in CLASSES}
+    return {name: str(small(name, folder, seed=seeds.get(name, 0))) for name in (*CLASSES, "acvrp")}
 
 
 CLASSES = {
@@ -143,6 +143,12 @@ def test_a_matrix_is_solved_by_the_policy_that_reads_one(weights: dict[str, str]
     for made in (TSP(matrix=costs + costs.T), ATSP(matrix=costs)):
         assert bq.supports(made) is None
         assert bq.solve(made, Budget(iterations=3)).feasible
+    routes = CVRP(matrix=costs, demands=np.r_[0, np.ones(11, dtype=int)], capacity=4)
+    assert "no weights are shipped for acvrp" in (BQ().supports(routes) or "")
+    assert "not a cost matrix" in (BQ(weights=weights["cvrp"]).supports(routes) or "")
+    bq = BQ(weights=weights["acvrp"])
+    assert bq.supports(routes) is None
+    assert bq.solve(routes, Budget(iterations=3)).feasible
 
 
 def _mip() -> Instance[Any]:

@@ -24,6 +24,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("knapsack", "numpy", 0),
         ("atsp", "elkai", 1),
         ("op", "pyvrp", 20),
+        ("acvrp", "pyvrp", 20),
         ("ovrp", "pyvrp", 20),
         ("pctsp", "numba", 20),
         ("spctsp", "numba", 20),

@@ -18,6 +18,7 @@ CASES: dict[str, tuple[str, float, dict[str, object]]] = {
     "tsp": ("fast_tsp", 0.001, {"head": "pointer", "edges": 0.5}),
     "atsp": ("elkai", 1, {"head": "pointer", "edges": 0.5}),
     "cvrp": ("hygese", 20, {"head": "pointer", "edges": 0.5}),
+    "acvrp": ("pyvrp", 20, {"head": "pointer", "edges": 0.5}),
     "op": ("pyvrp", 20, {"head": "pointer", "edges": 0.5}),
     "ovrp": ("pyvrp", 20, {"head": "pointer", "edges": 0.5}),
     "pctsp": ("numba", 20, {"head": "pointer", "edges": 0.5}),

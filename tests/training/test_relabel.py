@@ -16,7 +16,7 @@ from nco.training.labels import Labels, read_labels, write_labels
 from nco.training.relabel import find_model, relabel
 from nco.training.train import Trainer
 
-PROBLEMS = ("tsp", "atsp", "cvrp", "op", "knapsack")
+PROBLEMS = ("tsp", "atsp", "cvrp", "acvrp", "op", "knapsack")
 
 
 def untrained(problem: str) -> Model:
@@ -47,7 +47,9 @@ def test_labels_of_its_own_are_read_and_improved(problem: str, tmp_path: Path) -
     for key in old.fields.keys() - {"tour", "start", "chosen"}:
         assert np.array_equal(old.fields[key], new.fields[key])
     assert bool((costs(new) <= costs(old) + 1e-9).all())
-    if problem != "knapsack":  # whose features alone find a good packing at once
+    # Knapsack's features alone find a good packing at once, and this untrained policy of
+    # costs of pairs always goes home.
+    if problem not in ("knapsack", "acvrp"):
         assert bool((costs(new) < costs(old) - 1e-9).any())
 
 

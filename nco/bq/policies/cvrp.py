@@ -51,10 +51,11 @@ def along_strips(centre: Tensor, count: Tensor, size: int, turn: Tensor) -> Tens
     return strip + torch.where(strip % 2 == 1, 0.999 - share, share)
 
 
-class RoutesPolicy(PlaneFrame):
+class RoutesPolicy:
     """What policies of routes from one depot through all customers share.
 
-    Row 0 is the current node, row 1 the depot.
+    Row 0 is the current node, row 1 the depot. Unless another way is given, columns 0 and 1
+    of the nodes are coordinates.
     """
 
     markers = 2
@@ -100,10 +101,7 @@ class RoutesPolicy(PlaneFrame):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Groups of whole routes with about ``size`` customers together.
 
-        Routes are ranked around the depot from a random angle, and all of them are cut into
-        groups of neighbours. Else, where there would be few groups, they are ranked by their
-        distance from a random customer, and the nearest group is cut out; where there are
-        many, they are ranked along strips of the turned plane, to and fro.
+        Routes are in the order of `ranks`.
 
         Returns
         -------
@@ -113,13 +111,51 @@ class RoutesPolicy(PlaneFrame):
         b, steps = actions.shape
         device = actions.device
         known = actions >= 0
-        node = torch.where(known, actions // 2, 0)
         begins = known & (actions % 2 == 1)
         route = (begins.long().cumsum(1) - 1).clamp_min(0)
-        points = points_of(fields, node)
-        depot = points_of(fields, torch.zeros_like(node[:, :1]))
         count = torch.zeros(b, steps, device=device, dtype=torch.int64)
         count = count.scatter_add_(1, route, known.long())
+        rank, every = self.ranks(fields, actions, route, count, size, generator)
+        # Routes in that order, cut where the customers so far pass a multiple of the size.
+        order = rank.masked_fill(count == 0, torch.inf).argsort(1)
+        sizes = count.gather(1, order)
+        group = (sizes.cumsum(1) - sizes) // size
+        group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
+        group = group.masked_fill(~known, -1)
+        if not every:
+            group = group.masked_fill(group > 0, -1)
+        number, place = gather_parts(group, steps)
+        owner = number // steps
+        taken = actions[owner[:, None], place.clamp_min(0)].masked_fill(place < 0, -1)
+        return owner, taken, place
+
+    def ranks(
+        self,
+        fields: Fields,
+        actions: Tensor,
+        route: Tensor,
+        count: Tensor,
+        size: int,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, bool]:
+        """Ranks [b, steps] of routes, those of neighbours alike, and whether to cut all of them.
+
+        Routes are ranked around the depot from a random angle, and all of them are cut into
+        groups of neighbours. Else, where there would be few groups, they are ranked by their
+        distance from a random customer, and the nearest group is cut out; where there are
+        many, they are ranked along strips of the turned plane, to and fro.
+
+        Parameters
+        ----------
+        route, count
+            The route of every action, and the customers of every route [b, steps].
+        """
+        b, steps = actions.shape
+        device = actions.device
+        known = actions >= 0
+        node = torch.where(known, actions // 2, 0)
+        points = points_of(fields, node)
+        depot = points_of(fields, torch.zeros_like(node[:, :1]))
         around = bool(torch.rand((), generator=generator, device=device) < 0.5)
         few = steps <= FEW_GROUPS * size
         if around or not few:
@@ -134,23 +170,11 @@ class RoutesPolicy(PlaneFrame):
                 centre = centre / count.clamp_min(1)[..., None]
                 rank = along_strips(centre, count, size, turn)
         else:
-            chosen = (torch.rand(b, steps, generator=generator, device=device) * known).argmax(1)
-            here = points.gather(1, chosen[:, None, None].expand(-1, -1, 2))
+            chosen = random_step(known, generator)
+            here = points.gather(1, chosen[..., None].expand(-1, -1, 2))
             far = torch.linalg.vector_norm(points - here, dim=2)
-            far = far.masked_fill(~known, torch.inf)
-            rank = torch.full_like(far, torch.inf).scatter_reduce_(1, route, far, "amin")
-        # Routes in that order, cut where the customers so far pass a multiple of the size.
-        order = rank.masked_fill(count == 0, torch.inf).argsort(1)
-        sizes = count.gather(1, order)
-        group = (sizes.cumsum(1) - sizes) // size
-        group = torch.empty_like(group).scatter_(1, order, group).gather(1, route)
-        group = group.masked_fill(~known, -1)
-        if few and not around:
-            group = group.masked_fill(group > 0, -1)
-        number, place = gather_parts(group, steps)
-        owner = number // steps
-        taken = actions[owner[:, None], place.clamp_min(0)].masked_fill(place < 0, -1)
-        return owner, taken, place
+            rank = nearest_of_routes(far.masked_fill(~known, torch.inf), route)
+        return rank, around or not few
 
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
@@ -174,15 +198,126 @@ class RoutesPolicy(PlaneFrame):
         return together.gather(1, order)
 
 
+def random_step(known: Tensor, generator: torch.Generator) -> Tensor:
+    """One step [b, 1] of every solution, at random among those that are known [b, steps]."""
+    noise = torch.rand(known.shape, generator=generator, device=known.device)
+    return (noise * known).argmax(1, keepdim=True)
+
+
+def nearest_of_routes(far: Tensor, route: Tensor) -> Tensor:
+    """The least distance [b, steps] of every route's customers [b, steps]."""
+    return torch.full_like(far, torch.inf).scatter_reduce_(1, route, far, "amin")
+
+
+class LoadsPolicy(RoutesPolicy):
+    """What policies of the CVRP share, however its legs are measured.
+
+    The last column of the nodes is the demand; scalars are the load left and the capacity.
+    """
+
+    #: Whether the way back to the depot costs nothing.
+    open = False
+
+    @abstractmethod
+    def substate(self, fields: Fields, customers: Tensor, owner: Tensor | None = None) -> State:
+        """Sub-instances of some customers, from the depot with a full vehicle.
+
+        Parameters
+        ----------
+        fields
+            As for `start`.
+        customers
+            Their numbers [parts, m], filled up with -1.
+        owner
+            Instance of each part [parts]; None for one part per instance, in order.
+        """
+
+    @abstractmethod
+    def moves(self, state: State, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ways [b] from here to rows [b], from here home, out to the rows, and home from them."""
+
+    @abstractmethod
+    def legs(
+        self, fields: Fields, node: Tensor, owner: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Ways [b, m] from the depot to the nodes [b, m], back, and to each from the one before.
+
+        In float64; the depot is before the first one.
+        """
+
+    def loads(self, state: State) -> Tensor:
+        """Features [b, n, 3]: demand, load left, and whether it fits."""
+        left, capacity = state.scalar[:, None, :1], state.scalar[:, None, 1:].clamp_min(1.0)
+        demand = state.nodes[..., -1:]
+        return torch.cat(
+            [demand / capacity, (left / capacity).expand_as(demand), (demand <= left).float()], 2
+        )
+
+    def mask(self, state: State) -> Tensor:
+        """Via the depot always; directly where the demand fits and a route has begun."""
+        candidate = state.index >= 0
+        candidate[:, : self.markers] = False
+        begun = state.index[:, :1] != 0
+        direct = candidate & (state.nodes[..., -1] <= state.scalar[:, :1]) & begun
+        return torch.stack([direct, candidate], 2).flatten(1)
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Serve the chosen customers [b]."""
+        row, via = action // 2, action % 2 == 1
+        demand = state.nodes[..., -1].gather(1, row[:, None])
+        left, capacity = state.scalar[:, :1], state.scalar[:, 1:]
+        left = torch.where(via[:, None], capacity, left) - demand
+        return replace(state.visit(row), scalar=torch.cat([left, capacity], 1))
+
+    def price(self, state: State, action: Tensor) -> Tensor:
+        """Length of the moves [b]; the last one includes the way home."""
+        row, via = action // 2, action % 2 == 1
+        direct, back, out, home = self.moves(state, row)
+        if self.open:
+            return torch.where(via, out, direct)
+        length = torch.where(via, back + out, direct)
+        last = (state.index >= 0).sum(1) == self.markers + 1
+        return length + last * home
+
+    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
+        """Total route lengths [b]."""
+        return self._length(fields, actions, None)
+
+    def _length(self, fields: Fields, actions: Tensor, owner: Tensor | None) -> Tensor:
+        known = actions >= 0
+        via = known & (actions % 2 == 1)
+        out, home, direct = self.legs(fields, torch.where(known, actions // 2, 0), owner)
+        if self.open:
+            return (torch.where(via, out, direct) * known).sum(1)
+        before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
+        # What is filled up stands at the depot: the first such step is the way home.
+        return torch.where(via, before + out, direct).sum(1) + home[:, -1]
+
+    def sizes(self, fields: Fields, routes: Sequence[Sequence[int]]) -> list[float]:
+        """Their loads."""
+        demands = fields["demands"][0].double()
+        return [float(demands[route].sum()) for route in routes]
+
+    def cut(
+        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
+    ) -> Cut | None:
+        """As `RoutesPolicy.groups`."""
+        owner, taken, place = self.groups(fields, actions, size, generator)
+        state = self.substate(fields, torch.where(taken >= 0, taken // 2, -1), owner)
+        return Cut(state, owner, self._length(fields, taken, owner), place, taken)
+
+    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """Lengths [parts] of the new routes."""
+        return self._length(fields, new, cut.owner)
+
+
 @dataclass(frozen=True)
-class CVRPPolicy(RoutesPolicy):
+class CVRPPolicy(PlaneFrame, LoadsPolicy):
     """States, features and steps of the CVRP with coordinates."""
 
     name = "cvrp"
     #: What it reads of an instance.
     fields = ("coords", "demands", "capacity")
-    #: Whether the way back to the depot costs nothing.
-    open = False
 
     @property
     def node_dim(self) -> int:
@@ -214,56 +349,19 @@ class CVRPPolicy(RoutesPolicy):
         """Coordinates in the frame of vehicle and depot, demand, load left, and whether it fits."""
         filled = state.index >= 0
         plane = self.see(state.nodes[..., :2], filled)
-        left, capacity = state.scalar[:, None, :1], state.scalar[:, None, 1:].clamp_min(1.0)
-        demand = state.nodes[..., 2:]
-        extra = torch.cat(
-            [demand / capacity, (left / capacity).expand_as(demand), (demand <= left).float()], 2
-        )
-        return torch.cat([plane, extra * filled[..., None]], 2)
+        return torch.cat([plane, self.loads(state) * filled[..., None]], 2)
 
-    def mask(self, state: State) -> Tensor:
-        """Via the depot always; directly where the demand fits and a route has begun."""
-        candidate = state.index >= 0
-        candidate[:, : self.markers] = False
-        begun = state.index[:, :1] != 0
-        direct = candidate & (state.nodes[..., 2] <= state.scalar[:, :1]) & begun
-        return torch.stack([direct, candidate], 2).flatten(1)
-
-    def step(self, state: State, action: Tensor) -> State:
-        """Serve the chosen customers [b]."""
-        row, via = action // 2, action % 2 == 1
-        demand = state.nodes[..., 2].gather(1, row[:, None])
-        left, capacity = state.scalar[:, :1], state.scalar[:, 1:]
-        left = torch.where(via[:, None], capacity, left) - demand
-        return replace(state.visit(row), scalar=torch.cat([left, capacity], 1))
-
-    def price(self, state: State, action: Tensor) -> Tensor:
-        """Length of the moves [b]; the last one includes the way home."""
-        row, via = action // 2, action % 2 == 1
+    def moves(self, state: State, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `LoadsPolicy.moves`; the same there and back."""
         points = state.nodes[..., :2]
         chosen = points.gather(1, row[:, None, None].expand(-1, -1, 2))[:, 0]
         here, depot = points[:, 0], points[:, 1]
         norm = torch.linalg.vector_norm
         home = norm(chosen - depot, dim=1)
-        direct = norm(chosen - here, dim=1)
-        if self.open:
-            return torch.where(via, home, direct)
-        length = torch.where(via, norm(here - depot, dim=1) + home, direct)
-        last = (state.index >= 0).sum(1) == self.markers + 1
-        return length + last * home
+        return norm(chosen - here, dim=1), norm(here - depot, dim=1), home, home
 
     def substate(self, fields: Fields, customers: Tensor, owner: Tensor | None = None) -> State:
-        """Sub-instances of some customers, from the depot with a full vehicle.
-
-        Parameters
-        ----------
-        fields
-            As for `start`.
-        customers
-            Their numbers [parts, m], filled up with -1.
-        owner
-            Instance of each part [parts]; None for one part per instance, in order.
-        """
+        """As `LoadsPolicy.substate`."""
         owner = torch.arange(len(customers), device=customers.device) if owner is None else owner
         demands, capacity = whole_weights(fields["demands"], fields["capacity"])
         index = torch.nn.functional.pad(customers, (2, 0))
@@ -276,40 +374,15 @@ class CVRPPolicy(RoutesPolicy):
             nodes, index, capacity[owner, None].expand(-1, 2), dense=bool((customers >= 0).all())
         )
 
-    def cost(self, fields: Fields, actions: Tensor) -> Tensor:
-        """Total route lengths [b]."""
-        return self._length(fields, actions, None)
-
-    def _length(self, fields: Fields, actions: Tensor, owner: Tensor | None) -> Tensor:
-        known = actions >= 0
-        node = torch.where(known, actions // 2, 0)
-        via = known & (actions % 2 == 1)
+    def legs(
+        self, fields: Fields, node: Tensor, owner: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `LoadsPolicy.legs`; the same there and back."""
         points = points_of(fields, node, owner)
         depot = points_of(fields, torch.zeros_like(node[:, :1]), owner)
         home = torch.linalg.vector_norm(points - depot, dim=2)
         direct = torch.cat([home[:, :1], torch.linalg.vector_norm(points.diff(dim=1), dim=2)], 1)
-        if self.open:
-            return (torch.where(via, home, direct) * known).sum(1)
-        before = torch.cat([torch.zeros_like(home[:, :1]), home[:, :-1]], 1)
-        # What is filled up stands at the depot: the first such step is the way home.
-        return torch.where(via, before + home, direct).sum(1) + home[:, -1]
-
-    def sizes(self, fields: Fields, routes: Sequence[Sequence[int]]) -> list[float]:
-        """Their loads."""
-        demands = fields["demands"][0].double()
-        return [float(demands[route].sum()) for route in routes]
-
-    def cut(
-        self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
-    ) -> Cut | None:
-        """As `RoutesPolicy.groups`."""
-        owner, taken, place = self.groups(fields, actions, size, generator)
-        state = self.substate(fields, torch.where(taken >= 0, taken // 2, -1), owner)
-        return Cut(state, owner, self._length(fields, taken, owner), place, taken)
-
-    def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
-        """Lengths [parts] of the new routes."""
-        return self._length(fields, new, cut.owner)
+        return home, home, direct
 
 
 POLICY = CVRPPolicy

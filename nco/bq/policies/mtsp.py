@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nco.bq.imitation import RoutesCut, RoutesTeacher
-from nco.bq.plane import dihedral, points_of, unit_box
+from nco.bq.imitation import RoutesCut, RoutesTeacher, visits
+from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.policies.cvrp import RoutesPolicy
 from nco.bq.state import Cut, Fields, State
 
@@ -93,7 +93,7 @@ def longest_of_others(own: Tensor, owner: Tensor, rest: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MTSPPolicy(RoutesPolicy):
+class MTSPPolicy(PlaneFrame, RoutesPolicy):
     """States, features and steps of the min-max mTSP with coordinates."""
 
     name = "mtsp"
@@ -296,8 +296,10 @@ class MTSPTeacher(RoutesTeacher):
     def scalars(self, fields: Fields, cut: RoutesCut) -> Tensor:
         """Length of the current route, longest finished one, salesmen, customers, outlook."""
         begun, end = cut.served > 0, (cut.served - 1).clamp_min(0)
-        home = torch.linalg.vector_norm(cut.points - cut.depot, dim=2)
-        direct = torch.linalg.vector_norm(cut.points.diff(dim=1), dim=2)
+        points = visits(fields, cut)
+        depot = fields["coords"][cut.which, :1]
+        home = torch.linalg.vector_norm(points - depot, dim=2)
+        direct = torch.linalg.vector_norm(points.diff(dim=1), dim=2)
         leg = torch.where(cut.start, home, F.pad(direct, (1, 0)))
         total = leg.cumsum(1)
         before = total - leg
@@ -309,7 +311,7 @@ class MTSPTeacher(RoutesTeacher):
         longest = whole.masked_fill(place >= current, 0.0).amax(1, keepdim=True)
         used = (cut.start & (place <= end)).sum(1, keepdim=True)
         salesmen = fields["salesmen"][cut.which][:, None]
-        rest = outlook(cut.points, cut.depot, place >= cut.served)
+        rest = outlook(points, depot, place >= cut.served)
         scalar = [
             torch.where(begun, length.gather(1, end), 0.0),
             torch.where(begun, longest, 0.0),

@@ -24,7 +24,7 @@ class OVRPPolicy(CVRPPolicy):
 class OVRPTeacher(CVRPTeacher):
     """As `CVRPTeacher`, with routes in their own direction."""
 
-    open = True
+    open = directed = True
 
 
 POLICY = OVRPPolicy
