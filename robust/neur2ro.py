@@ -120,7 +120,9 @@ def outside_range(
             if limits is None:
                 continue
             small, large = (np.asarray(v) for v in limits)
-            spread = 1e-6 + 0.05 * (large - small)
+            # A twentieth of the range; where that is narrow or a point, of the numbers in it.
+            magnitude = np.maximum(np.abs(small), np.abs(large))
+            spread = 1e-6 + 0.05 * np.maximum(large - small, magnitude)
             low, high = small - spread, large + spread
             if kind:
                 # Few of the scenarios that were seen are at their ends all over.

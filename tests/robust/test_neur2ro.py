@@ -229,6 +229,11 @@ def test_inputs_outside_the_range_warn_with_the_range(weights, caplog):
     (CapitalBudgetingLoans.generate(10, seed=0, factors=4), None),
     (CapitalBudgeting.generate(20, seed=0, factors=9), "9 entries of a scenario, .* 4 to 4"),
     (CapitalBudgeting.generate(20, seed=0), None),
+    # The budget was half of all costs in the training, and is a little less when rounded down.
+    (CapitalBudgeting.generate(10, seed=0).truncated(), None),
+    (CapitalBudgeting.generate(20, seed=1).truncated(), None),
+    (dataclasses.replace(CapitalBudgeting.generate(20, seed=0), budget=30.0),
+     "is 0.2.*, trained on 0.5 to 0.5"),
 ])  # fmt: skip
 def test_scenarios_have_a_range_too_and_an_early_loan_is_no_project(instance, what):
     model, problem = load_model(instance.problem), instance.two_stage
