@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import nco
+from nco import weights as cards
 from nco.bq.decoding import Model
 from nco.bq.solver import BQ
 from nco.instances.atsp import ATSP
@@ -121,7 +122,9 @@ def test_a_target_stops_it(weights: dict[str, str]) -> None:
     assert result.stopped is Stop.TARGET
 
 
-def test_what_it_does_not_know_is_refused(weights: dict[str, str]) -> None:
+def test_what_it_does_not_know_is_refused(
+    weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bq = BQ(weights=weights["tsp"])
     rng = np.random.default_rng(0)
     assert "cost matrix" in (bq.supports(TSP(matrix=rng.integers(1, 9, (4, 4)))) or "")
@@ -131,10 +134,11 @@ def test_what_it_does_not_know_is_refused(weights: dict[str, str]) -> None:
     assert "not metric MAN_2D" in (bq.supports(flat) or "")
     once = BQ(weights=weights["spctsp"], samples=4)
     assert "decoded once" in (once.supports(instance("spctsp")) or "")
-    assert "no weights are shipped for mtsp" in (BQ().supports(instance("mtsp")) or "")
     routes = instance("cvrp")
     assert "knows no max_distance" in (bq.supports(routes.replace(max_distance=9.0)) or "")
     assert "no policy for mip" in (bq.supports(_mip()) or "")
+    monkeypatch.setattr(cards, "shipped_folder", lambda: tmp_path)
+    assert "no weights are shipped for mtsp" in (BQ().supports(instance("mtsp")) or "")
 
 
 def test_a_matrix_is_solved_by_the_policy_that_reads_one(weights: dict[str, str]) -> None:
