@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from nco.classical.compiling import kernel
 
 Vector = NDArray[np.float64]
 
@@ -26,7 +27,7 @@ _HAIR = 1e-9
 _MOST = 1 << 14
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _hull(v1, w1, v2, w2):
     """Increments of the items' upper hulls: slope, value, weight, item, option reached."""
     n = len(v1)
@@ -70,7 +71,7 @@ def _hull(v1, w1, v2, w2):
     return slope[:m], dv[:m], dw[:m], item[:m], option[:m]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
     """Merge two lists of states by weight; keep those worth more than any lighter one."""
     i = j = k = 0
@@ -91,7 +92,7 @@ def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
     return k
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _solve(v1, w1, v2, w2, capacity, choice, same, enough, floor=-np.inf):
     """Best value within the capacity; ``choice`` [n] becomes the options taken.
 
@@ -271,7 +272,7 @@ def choose_options(
     return float(value), choice
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _knapsack(f, d, c, t, capacity, x, xi, values, y, r):
     n = len(f)
     choice = np.empty(n, dtype=np.int64)
@@ -328,7 +329,7 @@ def knapsack_recourse(
     return values, y, r
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _lift(value, weight, value2, weight2, capacity, order, limit):
     """Raise the options of items that have none as far as ``limit`` stays an upper bound."""
     choice = np.empty(len(value), dtype=np.int64)
@@ -382,7 +383,7 @@ def cut_of_orders(
     return np.concatenate([value, second - value]), limit
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _budget(value, weight, capacity, x, same, values, y):
     """One knapsack per first stage and scenario over what is not in x; NaN: no room."""
     n = value.shape[1]
@@ -407,7 +408,7 @@ def _budget(value, weight, capacity, x, same, values, y):
                 y[a, b, i] = choice[i] > 0
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _screen(value, weight, capacity, x, same, least, values):
     """As `_budget` for one scenario, as far as it takes to tell whether they exceed ``least``."""
     n = len(value)
@@ -505,7 +506,7 @@ def budget_recourse(
     return values, y
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _worst(first, value, weight, capacity, x, same, worst, values, y):
     """As `_budget` for one first stage, exact for what joins the ``worst`` values only."""
     n = value.shape[1]
@@ -621,3 +622,5 @@ def warm_up() -> None:
     knapsack_recourse(one, one, one, one, 1.0, one, one)
     cut_of_orders([one] * 4, 1.0, one, 0.0 * one)
     budget_recourse(one, one, 1.0, one)
+    screen_budgets(one, one, 1.0, one[None], one)
+    worst_budgets(one, one[None], one[None], 1.0, one, one)

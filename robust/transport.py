@@ -9,13 +9,14 @@ Paths visit sites only, and few are open.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from nco.classical.compiling import kernel
 
 Vector = NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _ship(costs, room, demands, hair, flow):
     """Ship demands [m] from sites [k] at costs [k, m]; flow [k, m] becomes the shipments."""
     k, m = costs.shape
@@ -84,7 +85,7 @@ def _ship(costs, room, demands, hair, flow):
                 a = before[a]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _recourses(costs, capacities, demands, penalties, x, values, shipped, unmet):
     n, m = costs.shape
     for a in range(len(x)):
@@ -146,3 +147,9 @@ def transport_recourse(
     shipped, unmet = np.zeros((*shape, *c.shape)), np.zeros((*shape, len(p)))
     _recourses(c, s, d, p, first, values, shipped, unmet)
     return values, shipped, unmet
+
+
+def warm_up() -> None:
+    """Compile, so that timings and labels start at full speed."""
+    one = np.ones(1)
+    transport_recourse(one[None], one, one, one, one)

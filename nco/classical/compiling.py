@@ -16,8 +16,12 @@ logger = logging.getLogger("nco")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Solvers with kernels.
-SOLVERS = ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")
+#: Modules with kernels, and the functions that compile them.
+MODULES = {
+    **{f"nco.classical.{name}": "_compile"
+       for name in ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")},
+    **{f"nco.robust.{name}": "warm_up" for name in ("recourse", "transport")},
+}  # fmt: skip
 #: Seconds before a constructive solution is made while the compiler works.
 PATIENCE = 0.3
 #: Name of threads that compile, followed by module and function of what they run.
@@ -119,9 +123,9 @@ def finish_elsewhere() -> None:
 
 
 def compile_all() -> None:
-    """Compile the kernels of every solver, once per machine, so that no time limit pays for it."""
-    for name in SOLVERS:
-        compile_alone(f"nco.classical.{name}", "_compile", wait=True)
+    """Compile all kernels, once per machine, so that no time limit pays for it."""
+    for module, function in MODULES.items():
+        compile_alone(module, function, wait=True)
 
 
 def compile_alone(module: str, function: str, *, wait: bool = False) -> None:
