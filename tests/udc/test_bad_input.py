@@ -15,7 +15,7 @@ from nco.instances.core import Budget, Stop
 from nco.instances.mis import MIS
 from nco.instances.tsp import TSP
 from nco.udc import divide
-from nco.udc.conquer import OrOptConqueror
+from nco.udc.conquer import OrOptConqueror, SolverConqueror
 from nco.udc.dividers import load_divider, tsp
 from nco.udc.solver import UDC
 
@@ -109,6 +109,26 @@ def test_without_memory_fewer_samples_then_what_there_is(
     assert "what there is by now is kept" in caplog.text
     assert kept.feasible
     assert kept.trajectory[-1].by == "insertion"
+
+
+def test_with_fewer_samples_parts_are_still_of_their_instances(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [nco.generate("cvrp", 40, seed=seed) for seed in range(2)]
+    conquer, known = SolverConqueror.conquer, []
+
+    def small_memory(self: SolverConqueror, cut: Any, *rest: Any) -> Any:
+        known.append(list(self.wholes))
+        if len(self.wholes) > 2:
+            raise torch.OutOfMemoryError
+        return conquer(self, cut, *rest)
+
+    monkeypatch.setattr(SolverConqueror, "conquer", small_memory)
+    solver = UDC(conquer="ruin-recreate", size=12, samples=2, stages=2, effort=1.0)
+    results = solver.solve_batch(made, Budget())
+    assert all(result.feasible for result in results)
+    assert known[0] == [made[0], made[0], made[1], made[1]]
+    assert known[-1] == made
 
 
 def test_errors_that_are_not_of_memory_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
