@@ -18,11 +18,15 @@ from nco.robust.search import Search
 
 #: Kicks of the local search in one round, and its share of the time before branching.
 KICKS, LOCAL = 20, 0.05
+#: Seconds left, up to which uncertain rows are left to generation: its first master is rough.
+SHORT = 5.0
 
 
 @dataclass(frozen=True)
 class TwoStage(LearnedStart):
     """Reformulation and static recourse first, then local search, branching and generation.
+
+    Uncertain rows are left to generation where recourses are linear or there is little time.
 
     Anytime: it keeps the best first stage with its worst scenario, and the least bound.
 
@@ -44,6 +48,12 @@ class TwoStage(LearnedStart):
         begun = budget.elapsed()
         if branching.suits(problem):
             return _branch(search)
+        if not problem.affine.certain_rows and (
+            problem.affine.continuous or budget.left() <= SHORT
+        ):
+            # A handful of scenarios settles linear recourses; each more that local search meets
+            # is a large copy in the masters, and keeps them from ending.
+            return generate(search)
         if reason_against(problem) is None:
             search.solve(
                 relaxed_master(problem), budget.share(0.25), gap=1e-6, by="reformulation",

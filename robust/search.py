@@ -41,6 +41,8 @@ logger = logging.getLogger("nco")
 Vector = NDArray[np.float64]
 #: Solutions of a master that are evaluated, besides its last one.
 PROPOSALS = 3
+#: Share of the time for the worst case of doing nothing.
+NOTHING = 0.1
 
 
 class Search:
@@ -252,7 +254,8 @@ class Search:
         if (activity >= first.row_lower - 1e-9).all() and (
             activity <= first.row_upper + 1e-9
         ).all():
-            self.evaluate(x, "nothing")
+            # An interval does for a start; the time is for better ones.
+            self.evaluate(x, "nothing", self.budget.share(NOTHING))
 
 
 def feasible_rows(problem: TwoStageProblem, x: Vector) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import pytest
 import nco
 from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans
 from nco.instances.core import Budget, InputError, Sense, Status, Stop, Tracker, UnsupportedError
+from nco.instances.facility_location import FacilityLocation
 from nco.instances.knapsack import Knapsack
 from nco.instances.registry import solvers
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
@@ -514,6 +515,32 @@ def test_capital_budgeting_out_of_time_has_an_interval(looks, monkeypatch):
     assert instance.violations(solution) == []
     # A budget that lasts changes nothing.
     assert problem.worst_case(x, Budget(600)).value == full.value
+
+
+@pytest.mark.parametrize("method", [CCG, TwoStage])
+def test_doing_nothing_takes_a_share_of_the_time(method, monkeypatch):
+    asked, real = [], TwoStageProblem.worst_case
+
+    def worst_case(self, x, budget=None, hints=None):
+        if budget is not None:
+            asked.append(budget.time_limit)
+        return real(self, x, budget, hints)
+
+    monkeypatch.setattr(TwoStageProblem, "worst_case", worst_case)
+    method().solve(CapitalBudgeting.generate(6, seed=4), Budget(20, iterations=1))
+    assert asked[0] <= 2.0
+    assert max(asked[1:]) > 2.0
+
+
+def test_linear_recourses_with_uncertain_limits_are_left_to_generation():
+    """What local search meets made masters of facility location too large to end."""
+    sites = FacilityLocation.generate(5, seed=1)
+    found, expected = TwoStage().solve(sites, Budget(600)), CCG().solve(sites, Budget(600))
+    assert found.status is expected.status is Status.OPTIMAL
+    assert [row["by"] for row in found.extra["iterations"]] == ["ccg"] * len(
+        expected.extra["iterations"]
+    )
+    assert found.extra["scenarios"] == expected.extra["scenarios"]
 
 
 def test_without_time_capital_budgeting_has_an_interval():
