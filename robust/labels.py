@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from nco.robust import OWN
 from nco.robust.encoding import ENCODERS, encoder_of
 from nco.robust.recourse import budget_recourse, knapsack_recourse
-from nco.training.label import Parts, make_parts
+from nco.training.label import Parts, make_parts, parts_of
 
 log = logging.getLogger("nco")
 
@@ -402,6 +403,17 @@ def _write_part(
     write_labels(path, make_chunk(problem, seed, first, count, a, b, source), {})
 
 
+def _made_before(out: Path, meta: Mapping[str, Any]) -> bool:
+    """Whether the same call finished the file."""
+    # With parts beside it, a call goes on.
+    if parts_of(out).exists():
+        return False
+    try:
+        return read_labels(out)[1] == {"format": FORMAT, **meta}
+    except (ValueError, BadZipFile):
+        return False
+
+
 def label(
     problem: str,
     out: str | Path,
@@ -449,6 +461,12 @@ def label(
     meta = {"problem": problem, "instances": instances, "seed": seed, "a": a, "b": b}
     if problem == OWN:
         meta["source"] = Instances(source).stamp
+    if _made_before(out, meta):
+        log.warning(
+            "%s holds these %d labels already; remove it to make them again",
+            out, instances * a * b,
+        )  # fmt: skip
+        return instances * a * b
     parts = Parts(out, instances, meta, CHUNK)
     started, spent = time.monotonic(), 0
 

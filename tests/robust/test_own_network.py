@@ -254,6 +254,43 @@ def test_problems_of_ones_own_without_weights_say_how_to_train_them(tmp_path, ca
         label(OWN, tmp_path / "l.npz", instances=1, seed=0, source=str(tmp_path / "none.py"))
 
 
+MODEL = """NAME shop
+ROWS
+ N cost
+ G good
+COLUMNS
+ x cost 5 good 1
+ y cost 15 good 1
+RHS
+ RHS good 2
+BOUNDS
+BOUND_OF_X
+ENDATA
+"""
+
+
+@pytest.mark.parametrize(("bound", "why"), [
+    (" UP BND x 8", ""), (" FR BND x", "column 0 has no limits")
+])  # fmt: skip
+def test_labels_of_files_need_limits_of_first_stages(tmp_path, capsys, bound, why):
+    (tmp_path / "shop.mps").write_text(MODEL.replace("BOUND_OF_X", bound))
+    (tmp_path / "shop.toml").write_text(
+        'model = "shop.mps"\nsecond_stage = ["y"]\n'
+        'uncertainty = { type = "box", lower = [0.0], upper = [1.0], names = ["rise"] }\n'
+        "[uncertain.good]\nrhs = { rise = 3 }\n"
+    )
+    out = tmp_path / "labels.npz"
+    arguments = ["label", OWN, "--from", str(tmp_path / "shop.toml"), "--count", "256"]
+    assert main([*arguments, "--out", str(out)]) == (2 if why else 0)
+    said = capsys.readouterr()
+    if why:
+        assert why in said.err
+        assert "\n" not in said.err.strip()
+        assert not out.exists()
+    else:
+        assert (1, 1) in read_labels(out)[0]
+
+
 def test_labels_of_problems_without_recourse_are_refused(tmp_path):
     hopeless = TwoStageProblem(
         first_stage=FirstStage(c=[1.0]),

@@ -82,6 +82,22 @@ def test_a_label_run_goes_on_where_it_stopped(tmp_path):
             np.testing.assert_array_equal(value, two[n][key])
 
 
+def test_a_finished_label_file_is_not_made_again(tmp_path, monkeypatch, caplog):
+    out, arguments = tmp_path / "labels.npz", {"instances": 5, "seed": 1, "a": 4, "b": 8}
+    assert label("capital-budgeting", out, **arguments) == 160
+    made = out.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "make_chunk", None)
+        assert label("capital-budgeting", out, **arguments) == 160
+    assert "holds these 160 labels already" in caplog.text
+    # Another call makes others, and damage is mended.
+    assert label("capital-budgeting", out, **{**arguments, "seed": 2}) == 160
+    assert out.read_bytes() != made
+    out.write_bytes(made[:-30])
+    assert label("capital-budgeting", out, **arguments) == 160
+    assert read_labels(out)[1]["seed"] == 1
+
+
 def test_bad_label_calls_say_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="no value network knows tsp"):
         label("tsp", tmp_path / "x.npz", instances=1, seed=0)
