@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -42,8 +43,10 @@ from nco.mip.backend import (
     view_of,
     without_time,
 )
-from nco.mip.bandit import POLICIES, Bandit, load_memory, save_memory
+from nco.mip.bandit import POLICIES, Bandit, check_memory, load_memory, save_memory
 from nco.parallel import check_jobs
+
+logger = logging.getLogger("nco")
 
 #: The default portfolio, tried first in this order: what is quick and needs no relaxation
 #: comes before what has to solve one. An operator without a size adapts it.
@@ -141,6 +144,8 @@ class Balans:
     ------
     ValueError
         When a parameter is not understood.
+    InputError
+        When the memory is no such file, or its folder does not exist.
     MissingExtraError
         When the backend is not installed.
     """
@@ -204,6 +209,8 @@ class Balans:
         check_jobs(self.jobs, self.backend)
         if self.sub_seconds is not None and not self.sub_seconds > 0:
             raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
+        if self.memory:
+            check_memory(self.memory)
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """None, or why the instance cannot be solved."""
@@ -420,7 +427,10 @@ class Balans:
             offer(tracker, form, view, outcome.x, self.main)
             offer_bound(tracker, form, view, outcome.bound, self.main)
         if self.memory:
-            save_memory(self.memory, memory, bandit.statistics)
+            try:
+                save_memory(self.memory, memory, bandit.statistics)
+            except OSError as error:
+                logger.warning("the memory of arms is not kept: %s", error)
         return outcome, search.statistics()
 
     @staticmethod

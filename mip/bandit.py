@@ -219,6 +219,19 @@ def load_memory(path: str | os.PathLike[str]) -> dict[str, ArmStatistics]:
         ) from None
 
 
+def check_memory(path: str | os.PathLike[str]) -> None:
+    """Refuse, before a search, what cannot be read now or written at its end.
+
+    Raises
+    ------
+    InputError
+        When the file is something else, or its folder does not exist.
+    """
+    load_memory(path)
+    if not Path(path).absolute().parent.is_dir():
+        raise InputError(path, None, "no such folder", "make it, or name another one")
+
+
 def save_memory(
     path: str | os.PathLike[str],
     memory: Mapping[str, ArmStatistics],
