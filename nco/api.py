@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -27,6 +28,7 @@ from nco.instances.core import (
     Stop,
     UnsupportedError,
     better,
+    check_seed,
     spawn_seed,
 )
 
@@ -56,7 +58,7 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
     Raises
     ------
     InputError
-        When the name or a parameter is unknown, or a value is refused.
+        When the name or a parameter is unknown, a value is refused, or an object is no solver.
     MissingExtraError
         When the package that the solver needs is not installed.
     """
@@ -65,6 +67,11 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
             name = min(params)
             raise InputError(
                 None, None, f"unknown argument {name!r}", "give it to the solver's constructor"
+            )
+        if isinstance(solver, type) or not isinstance(solver, Solver):
+            kind = getattr(solver, "__name__", type(solver).__name__)
+            raise InputError(
+                None, None, f"{kind} is no solver", "give a registered name or a solver object"
             )
         return solver
     cls = registry.solvers.load(solver)
@@ -84,6 +91,42 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
     except (TypeError, ValueError) as error:
         raise InputError(None, None, f"solver {solver}: {error}") from None
     return made
+
+
+def parse_params(items: Iterable[str]) -> dict[str, Any]:
+    """``["key=value", ...]`` as a dictionary; values are JSON or else text.
+
+    Raises
+    ------
+    InputError
+        When an item has no ``=`` or a key comes twice.
+    """
+    params: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise InputError(None, None, f"parameter {item!r} has no value", "write key=value")
+        if key in params:
+            raise InputError(None, None, f"parameter {key!r} is given twice", "give it once")
+        try:
+            params[key] = json.loads(value)
+        except json.JSONDecodeError:
+            params[key] = value
+    return params
+
+
+def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name`` or ``name:key=value,key=value``.
+
+    Raises
+    ------
+    InputError
+        When the solver is unknown or a parameter has no value.
+    """
+    name, _, rest = spec.partition(":")
+    registry.solvers.entry(name)
+    return name, parse_params(filter(None, rest.split(",")))
 
 
 def supporting(instance: Instance[Any]) -> list[str]:
@@ -229,11 +272,6 @@ def with_bound(
 # -------------------------------------------------------------------------------- solve
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**63:
-        raise InputError(None, None, f"seed = {seed} not understood", "give 0 to 2^63 - 1")
-
-
 def run(
     instance: Instance[Any],
     solver: Solver,
@@ -318,11 +356,15 @@ class Limits:
 
     def budget(self, parent: Budget | None = None, times: int = 1) -> Budget:
         """A budget whose clock starts now, for so many instances at once."""
-        limit = None if self.time_limit is None else self.time_limit * times
         try:
-            return (parent or Budget()).child(limit, self.iterations, self.target, self.gap)
-        except (TypeError, ValueError) as error:
-            raise InputError(None, None, str(error), "give a number >= 0") from None
+            budget = (parent or Budget()).child(
+                self.time_limit, self.iterations, self.target, self.gap
+            )
+        except ValueError as error:
+            raise InputError(None, None, str(error)) from None
+        if budget.time_limit is not None:
+            budget.time_limit *= times
+        return budget
 
 
 @overload
@@ -411,13 +453,13 @@ def solve(
     MissingExtraError
         When the solver's package is not installed.
     """
-    _check_seed(seed)
+    check_seed(seed)
     limits = Limits(time_limit, iterations, target, gap)
     budget = limits.budget()
     if isinstance(instance, (str, os.PathLike)):
         instance = io.read(instance, problem, metric)
     elif metric is not None:
-        instance = io.with_metric(instance, metric)
+        instance = _in_metric(instance, metric)
     if isinstance(instance, Batch):
         return solve_batch(
             instance, solver, time_limit, seed, start, on_event,
@@ -431,6 +473,14 @@ def solve(
     chosen = make_solver(solver, params)
     with budget.catch_interrupt():
         return run(instance, chosen, budget, seed=seed, start=start, on_event=on_event, bound=bound)
+
+
+def _in_metric(instance: Any, metric: str) -> Any:
+    try:
+        return io.with_metric(instance, metric)
+    except (AttributeError, ValueError) as error:
+        what = str(error) if isinstance(error, ValueError) else "no instance to apply a metric to"
+        raise InputError(None, None, what) from None
 
 
 def _from_model(value: Any) -> Any:
@@ -497,7 +547,7 @@ def solve_batch(
     """
     from nco import parallel
 
-    _check_seed(seed)
+    check_seed(seed)
     chosen = make_solver(solver, params)
     limits = Limits(time_limit, iterations, target, gap)
     parent = Budget()

@@ -29,10 +29,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nco.instances.core import Batch, InputError, Instance, Sense, primal_gap, reference_gap
+from nco.api import parse_solver
+from nco.instances import io
+from nco.instances.core import (
+    Batch,
+    InputError,
+    Instance,
+    Sense,
+    check_seed,
+    primal_gap,
+    reference_gap,
+)
 from nco.instances.registry import solvers as solver_registry
 
 Row = dict[str, Any]
+
+#: What every row has, also one of a run that failed.
+ROW_KEYS = frozenset({"key", "spec", "instance", "n", "time_limit", "seed"})
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ class Plan:
     Raises
     ------
     ValueError
-        When a list is empty or a limit is not positive.
+        When a list is empty, a limit is not a positive number, or a seed is none.
     """
 
     files: tuple[str, ...]
@@ -79,8 +92,13 @@ class Plan:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; nothing to run.")
         object.__setattr__(self, "references", tuple(self.references))
-        if any(not limit > 0 for limit in self.time_limits):
-            raise ValueError("time_limits <= 0 not understood.")
+        for limit in self.time_limits:
+            if not (limit > 0 and math.isfinite(limit)):
+                raise ValueError(f"time limit {limit} not understood; give seconds > 0.")
+        for seed in self.seeds:
+            check_seed(seed)
+        if self.first is not None and self.first < 1:
+            raise ValueError(f"first = {self.first} < 1 not understood.")
 
     @classmethod
     def from_toml(
@@ -123,28 +141,6 @@ class Plan:
             raise InputError(path, None, str(error)) from None
 
 
-def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split ``name:key=value,key=value``; values are JSON or else text.
-
-    Raises
-    ------
-    InputError
-        When a parameter has no ``=`` or the solver is unknown.
-    """
-    name, _, rest = spec.partition(":")
-    solver_registry.entry(name)
-    params: dict[str, Any] = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(None, None, f"parameter {item!r} has no value", "write key=value")
-        try:
-            params[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            params[key.strip()] = value
-    return name, params
-
-
 def environment() -> dict[str, str]:
     """Where and with what rows are measured."""
     cpu = platform.processor() or platform.machine()
@@ -177,21 +173,21 @@ def read_references(paths: Iterable[str]) -> dict[str, float]:
     Raises
     ------
     InputError
-        When a file lacks the columns.
+        When a file is no text, lacks the columns, or holds what is no number.
     """
     out: dict[str, float] = {}
     for path in paths:
-        try:
-            with Path(path).open(newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+        rows = list(csv.DictReader(io.read_text(path).splitlines(keepends=True)))
         for number, row in enumerate(rows, 2):
             value = row.get("best_known") or row.get("best_objective")
-            if "name" not in row or value is None:
+            if "name" not in row or not row.keys() & {"best_known", "best_objective"}:
                 raise InputError(path, number, "no name and best_known", "add these columns")
-            with contextlib.suppress(ValueError):
+            if not value:
+                continue  # none is known
+            try:
                 out[row["name"]] = float(value)
+            except ValueError:
+                raise InputError(path, number, f"{value!r} is not a number", "mend it") from None
     return out
 
 
@@ -210,8 +206,6 @@ class _Task:
 
 
 def _instances(plan: Plan) -> Iterable[tuple[str, str, int | None, Instance[Any]]]:
-    from nco.instances import io
-
     for pattern in plan.files:
         paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
         if not paths:
@@ -264,7 +258,6 @@ def _child() -> None:
     if task["core"] is not None:
         os.sched_setaffinity(0, {task["core"]})
     from nco import api
-    from nco.instances import io
     from nco.instances.core import UnsupportedError
 
     instance = io.read(task["file"], task["problem"])
@@ -329,13 +322,13 @@ def load_rows(path: str | os.PathLike[str]) -> list[Row]:
     Raises
     ------
     InputError
-        When another line is not a row.
+        When the file is no text, or another line is not a row.
     """
     path = Path(path)
     if not path.exists():
         return []
     rows = []
-    lines = path.read_text().splitlines()
+    lines = io.read_text(path).splitlines() if path.stat().st_size else []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -345,7 +338,7 @@ def load_rows(path: str | os.PathLike[str]) -> list[Row]:
             if number == len(lines):
                 break
             raise InputError(path, number, "not a result line", "remove the line") from None
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
             raise InputError(path, number, "not a result line", "remove the line")
         rows.append(row)
     return rows

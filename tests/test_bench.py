@@ -130,3 +130,36 @@ def test_foreign_lines_are_named(tmp_path):
     path.write_text("hello\n" + json.dumps({}) + "\n")
     with pytest.raises(InputError, match=r"rows\.jsonl:1: not a result line"):
         bench.load_rows(path)
+    path.write_text(json.dumps({}) + "\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: not a result line"):
+        bench.load_rows(path)
+    path.write_bytes(b"\x00\x96\xff")
+    with pytest.raises(InputError, match="is not a text file"):
+        bench.load_rows(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"time_limits": [float("nan")]}, {"time_limits": [float("inf")]}, {"time_limits": [-1.0]},
+     {"seeds": [-1]}, {"seeds": [0.5]}, {"first": 0}, {"first": -1}],
+)  # fmt: skip
+def test_plans_refuse_what_cannot_be_run(change):
+    """Before anything is measured, not once in every row."""
+    with pytest.raises(ValueError, match="not understood"):
+        bench.Plan(**{"files": ["a.tsp"], **change})
+
+
+def test_references(tmp_path):
+    """An empty cell is unknown; what is no number is named."""
+    path = tmp_path / "best.csv"
+    path.write_text("name,best_known\na,7542\nb,\n")
+    assert bench.read_references([str(path)]) == {"a": 7542.0}
+    for text, what in [
+        (b"name,best_known\na,7e\n", "best.csv:2: '7e' is not a number"),
+        (b"a,b\n1,2\n", "best.csv:2: no name and best_known"),
+        (b"\x89\x00\x1a", "is not a text file"),
+        (b"", "is empty"),
+    ]:
+        path.write_bytes(text)
+        with pytest.raises(InputError, match=what):
+            bench.read_references([str(path)])

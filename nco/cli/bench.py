@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nco.cli.app import OK
-from nco.cli.options import Quiet, Verbose, complete_solver, start_logging
+from nco.cli.options import Quiet, Verbose, check_writable, complete_solver, start_logging
 
 if TYPE_CHECKING:
     from nco.bench import Cell, Plan
+
+
+#: What the lines of the table can be about.
+GROUPS = ("problem", "file", "instance", "n")
 
 
 def bench(
@@ -65,12 +69,19 @@ def bench(
     """
     from nco import bench as runner
     from nco.cli.report import console
-    from nco.instances.core import atomic_write
+    from nco.instances.core import InputError, atomic_write
 
     start_logging(verbose, quiet)
+    if by not in GROUPS:
+        raise InputError(None, None, f"cannot group by {by!r}", f"known: {', '.join(GROUPS)}")
+    if choices is not None:
+        check_writable(choices)
     if show:
         rows = runner.load_rows(out)
+        if not rows:
+            raise InputError(out, None, "holds no rows", "see nco bench --help")
     else:
+        check_writable(out if out.parent.exists() else out.parent, not out.parent.exists())
         work = _plan(files or [], plan, data, solver, time_limit, seed, references, first)
         screen = console(stderr=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nco.cli.options import Seed, check_writable, complete_problem, parse_params
+from nco.cli.options import Seed, check_writable, complete_problem
 
 
 def generate(
@@ -45,6 +45,7 @@ def generate(
     ] = None,
 ) -> int:
     """Make random instances; prints the files written."""
+    from nco.api import parse_params
     from nco.conversion import generate as make
     from nco.conversion import write_many
     from nco.instances import io

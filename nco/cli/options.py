@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,46 +86,6 @@ def start_logging(verbose: int, quiet: bool = False) -> None:
     logger.addHandler(handler)
     levels = [logging.WARNING, logging.INFO, logging.DEBUG]
     logger.setLevel(logging.ERROR if quiet else levels[min(verbose, 2)])
-
-
-def parse_params(items: Iterable[str]) -> dict[str, Any]:
-    """``["key=value", ...]`` as a dictionary; values are JSON or else text.
-
-    Raises
-    ------
-    InputError
-        When an item has no ``=`` or a key comes twice.
-    """
-    from nco.instances.core import InputError
-
-    params: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or not key:
-            raise InputError(None, None, f"parameter {item!r} has no value", "write key=value")
-        if key in params:
-            raise InputError(None, None, f"parameter {key!r} is given twice", "give it once")
-        try:
-            params[key] = json.loads(value)
-        except json.JSONDecodeError:
-            params[key] = value
-    return params
-
-
-def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split ``name`` or ``name:key=value,key=value``.
-
-    Raises
-    ------
-    InputError
-        When the solver is unknown or a parameter has no value.
-    """
-    from nco.instances.registry import solvers
-
-    name, _, rest = spec.partition(":")
-    solvers.entry(name)
-    return name, parse_params(filter(None, rest.split(",")))
 
 
 def read_config(path: Path) -> dict[str, Any]:

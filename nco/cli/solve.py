@@ -25,8 +25,6 @@ from nco.cli.options import (
     Verbose,
     check_writable,
     complete_solver,
-    parse_params,
-    parse_solver,
     read_config,
     start_logging,
 )
@@ -136,9 +134,9 @@ def solve(
     written = {} if config is None else read_config(config)
     if "solver" in written and solver == "auto":
         solver = str(written["solver"])
-    name, params = parse_solver(solver)
+    name, params = api.parse_solver(solver)
     params = {k: v for k, v in written.items() if k != "solver"} | params
-    params |= parse_params(param or ())
+    params |= api.parse_params(param or ())
     flags = {
         "device": device if device != "auto" else None,
         "preset": preset,

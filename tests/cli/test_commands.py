@@ -254,6 +254,24 @@ def test_bench_without_files(nco, here, one_error):
     assert (answer.code, one_error(answer.err)) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--time-limit", "nan"], ["--time-limit", "inf"], ["--seed", "-1"], ["--first", "-1"],
+        ["--by", "colour"], ["--out", "folder"], ["--out", "binary"], ["--references", "binary"],
+        ["--references", "folder"], ["--choices", "folder"], ["--choices", "none/auto.json"],
+        ["--show", "--out", "none.jsonl"], ["--show", "--out", "binary"], ["--show", "--out", "{}"],
+    ],
+)  # fmt: skip
+def test_bench_refuses_before_it_measures(nco, here, one_error, words):
+    (here / "folder").mkdir()
+    (here / "binary").write_bytes(b"\x89\x00\xff")
+    (here / "{}").write_text("{}\n")
+    answer = nco("bench", "berlin52.tsp", "--solver", "greedy", "--out", "rows.jsonl", *words)
+    assert (answer.code, one_error(answer.err), answer.out) == (2, True, "")
+    assert not (here / "rows.jsonl").exists()
+
+
 def test_demo_draws_every_example(nco, here):
     answer = nco("demo", "--time-limit", "0.3", "--out", "pictures")
     assert answer.code in (0, 1)
