@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 
@@ -177,10 +178,10 @@ class Budget:
         gap: float | None = None,
     ):
         for name, value in (("time_limit", time_limit), ("iterations", iterations), ("gap", gap)):
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} < 0 not understood.")
-        if target is not None and math.isnan(target):
-            raise ValueError("target = nan not understood.")
+            if value is not None and not (isinstance(value, Real) and value >= 0):
+                raise ValueError(f"{name} = {value} not understood; give a number >= 0.")
+        if target is not None and (not isinstance(target, Real) or math.isnan(target)):
+            raise ValueError(f"target = {target} not understood; give a number.")
         self.time_limit = None if time_limit is None or math.isinf(time_limit) else time_limit
         self.iterations = iterations
         self.target = target
@@ -514,6 +515,17 @@ class Distances:
         """Length of the closed tour through ``nodes``; exact for integral costs."""
         nodes = np.asarray(nodes, dtype=np.intp)
         return as_number(math.fsum(self.pairs(nodes, np.roll(nodes, -1))), self.integral)
+
+
+def as_indices(values: Any) -> NDArray[np.int64] | None:
+    """A flat sequence of whole numbers as an array [m]; None if it is anything else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return None  # rows of different lengths
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        return None
+    return array.astype(np.int64)
 
 
 def as_number(value: float, integral: bool) -> float:
@@ -1304,6 +1316,18 @@ class Solver(Protocol):
     ) -> Result:
         """Solve one instance."""
         ...
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises
+    ------
+    InputError
+        When it is not a whole number from 0 to 2^63 - 1.
+    """
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**63):
+        raise InputError(None, None, f"seed = {seed} not understood", "give 0 to 2^63 - 1")
 
 
 def spawn_seed(seed: int, digest: str) -> int:

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from nco.instances.routing import RoutingView
 
 
+def route_violations(routes: Sequence[Sequence[int]], n: int) -> list[str]:
+    """What keeps ``routes`` from visiting each of the customers ``1..n`` exactly once."""
+    try:
+        visits = [customer for route in routes for customer in route]
+    except TypeError:
+        return ["a solution is a list of routes, each a list of customers"]
+    return permutation_violations(visits, 1, n, "customer")
+
+
 def canonical_routes(routes: Sequence[Sequence[int]], symmetric: bool) -> list[list[int]]:
     """Routes without empty ones, by first customer, from their smaller ends if symmetric."""
-    out = [[int(k) for k in route] for route in routes if route]
+    out = [[int(k) for k in route] for route in routes if len(route)]
     if symmetric:
         out = [r if r[0] <= r[-1] else r[::-1] for r in out]
     return sorted(out)
@@ -120,29 +129,28 @@ class CVRP(SpatialInstance[list[list[int]]]):
         """Total length of all routes."""
         order: list[int] = [0]
         for route in solution:
-            if route:
+            if len(route):
                 order.extend(route)
                 order.append(0)
         return self.distances.path_length(order)
 
     def violations(self, solution: list[list[int]]) -> list[str]:
         """Customers missing, repeated or unknown; routes overloaded or too long."""
-        visits = [customer for route in solution for customer in route]
-        problems = permutation_violations(visits, 1, self.n, "customer")
+        problems = route_violations(solution, self.n)
         if problems:
             return problems
         slack = 0.0 if self.integral_demands else FLOAT_TOLERANCE * max(1.0, self.capacity)
         for number, route in enumerate(solution, 1):
-            load = as_number(float(self.demands[route].sum()), self.integral_demands)
+            load = as_number(float(self.demands[list(route)].sum()), self.integral_demands)
             if load > self.capacity + slack:
                 problems.append(f"route {number}: load {load} > capacity {self.capacity}")
-            if self.max_distance is not None and route:
+            if self.max_distance is not None and len(route):
                 length = self.route_length(route) + self.service_time * len(route)
                 if length > self.max_distance * (1 + FLOAT_TOLERANCE):
                     problems.append(
                         f"route {number}: length {length} > distance limit {self.max_distance}"
                     )
-        used = sum(1 for route in solution if route)
+        used = sum(1 for route in solution if len(route))
         if self.vehicles is not None and used > self.vehicles:
             problems.append(f"{used} routes > {self.vehicles} vehicles")
         return problems

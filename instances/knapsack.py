@@ -15,6 +15,7 @@ from nco.instances.core import (
     Budget,
     Instance,
     Sense,
+    as_indices,
     as_number,
     frozen_array,
 )
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
 def subset_violations(items: Sequence[int], n: int, what: str) -> list[str]:
     """What keeps ``items`` from being a set of indices below ``n``."""
-    try:
-        array = np.asarray(items, dtype=np.int64).reshape(-1)
-    except (TypeError, ValueError, OverflowError):
+    array = as_indices(items)
+    if array is None:
         return [f"a solution holds indices of {what}s only"]
     outside = array[(array < 0) | (array >= n)]
     problems = [f"{what} {k} does not exist (known: 0..{n - 1})" for k in outside[:3]]

@@ -191,10 +191,15 @@ class MIP(Instance[dict[str, float]]):
 
     def violations(self, solution: dict[str, float]) -> list[str]:
         """Unknown columns; bounds, integrality and rows violated beyond 1e-6."""
+        if not isinstance(solution, Mapping):
+            return ["a solution maps names of columns to numbers"]
         unknown = [name for name in solution if name not in self.index]
         if unknown:
             return [f"column {name!r} does not exist" for name in unknown[:3]]
-        x = self.vector(solution)
+        try:
+            x = self.vector(solution)
+        except (TypeError, ValueError):
+            return ["a solution maps names of columns to numbers"]
         if not np.isfinite(x).all():
             return [f"column {self.columns[int(np.argmin(np.isfinite(x)))]!r} is not finite"]
         return self.vector_violations(x)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nco.instances import routing
 from nco.instances.core import SpatialInstance
-from nco.instances.cvrp import canonical_routes
+from nco.instances.cvrp import canonical_routes, route_violations
 from nco.instances.subset_tour import by_size
-from nco.instances.tsp import permutation_violations
 
 if TYPE_CHECKING:
     from nco.instances.mip import MipView
@@ -64,12 +63,11 @@ class MTSP(SpatialInstance[list[list[int]]]):
 
     def violations(self, solution: list[list[int]]) -> list[str]:
         """Customers missing, repeated or unknown; more routes than salesmen."""
-        visits = [customer for route in solution for customer in route]
-        problems = permutation_violations(visits, 1, self.n, "customer")
-        used = sum(1 for route in solution if route)
-        if used > self.salesmen:
-            problems.append(f"{used} routes > {self.salesmen} salesmen")
-        return problems
+        problems = route_violations(solution, self.n)
+        if problems:
+            return problems
+        used = sum(1 for route in solution if len(route))
+        return [f"{used} routes > {self.salesmen} salesmen"] if used > self.salesmen else []
 
     def canonical(self, solution: list[list[int]]) -> list[list[int]]:
         """Routes without empty ones, by first customer, each from its smaller end."""

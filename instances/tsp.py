@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances import tour_edges
-from nco.instances.core import Distances, Instance, SpatialInstance, as_number
+from nco.instances.core import Distances, Instance, SpatialInstance, as_indices, as_number
 
 if TYPE_CHECKING:
     from nco.instances.mip import MipView
@@ -30,13 +30,9 @@ def permutation_violations(visits: Sequence[int], first: int, last: int, what: s
     what
         What the indices are, for the texts.
     """
-    try:
-        array = np.asarray(visits)
-    except ValueError:
-        array = np.empty((0, 0))
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+    array = as_indices(visits)
+    if array is None:
         return [f"a solution holds indices of {what}s only"]
-    array = array.astype(np.int64)
     outside = array[(array < first) | (array > last)]
     problems = [f"{what} {k} does not exist (known: {first}..{last})" for k in outside[:3]]
     count = np.bincount(array[(array >= first) & (array <= last)], minlength=last + 1)[first:]

@@ -9,7 +9,7 @@ import numpy as np
 
 from nco.api import Many, PathLike
 from nco.instances import io, registry
-from nco.instances.core import Batch, InputError, Instance
+from nco.instances.core import Batch, InputError, Instance, check_seed
 
 
 @overload
@@ -73,8 +73,7 @@ def generate(
         options["distribution"] = distribution
     if count is not None and count < 1:
         raise InputError(None, None, f"count = {count} < 1", "give a positive number")
-    if seed < 0:
-        raise InputError(None, None, f"seed = {seed} < 0", "give a number >= 0")
+    check_seed(seed)
     try:
         if count is None:
             return cls.generate(n, seed=seed, **options)

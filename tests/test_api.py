@@ -159,11 +159,33 @@ def test_names_and_parameters_are_checked(knapsack):
         nco.solve([1, 2, 3], Probe())
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63])
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "a", None])
 def test_seeds_are_checked(knapsack, batch, seed):
     for solve in (nco.solve, nco.solve_batch):
         with pytest.raises(InputError, match=r"seed = .* not understood"):
             solve(knapsack if solve is nco.solve else batch, seed=seed)
+    with pytest.raises(InputError, match=r"seed = .* not understood"):
+        nco.generate("tsp", 5, seed=seed)
+
+
+@pytest.mark.parametrize("solver", [None, 5, object(), Probe])
+def test_what_is_no_solver_is_refused(knapsack, solver):
+    with pytest.raises(InputError, match="is no solver"):
+        nco.solve(knapsack, solver)
+
+
+@pytest.mark.parametrize("value", ["a", float("nan"), [1]])
+@pytest.mark.parametrize("limit", ["time_limit", "iterations", "target", "gap"])
+def test_limits_are_numbers(knapsack, limit, value):
+    with pytest.raises(InputError, match=f"{limit} = .* not understood; give a number"):
+        nco.solve(knapsack, Probe(), **{limit: value})
+
+
+@pytest.mark.parametrize("instance", [None, "knapsack", "tsp"])
+def test_metrics_are_checked(knapsack, instance):
+    values = {None: None, "knapsack": knapsack, "tsp": nco.generate("tsp", 5)}
+    with pytest.raises(InputError, match="metric"):
+        nco.solve(values[instance], Probe(), metric="nonsense")
 
 
 def test_missing_package_names_the_extra(knapsack):

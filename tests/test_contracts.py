@@ -41,6 +41,26 @@ def test_results_are_what_the_instance_says(problem):
     assert again == result
 
 
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if small(p).solution_form != "two-stage"])
+@pytest.mark.parametrize(
+    "value", [None, 5, float("nan"), [0.5], ["a"], [True], [[[1]]], [[1.5]], [None], {"x": None}]
+)
+def test_what_is_no_solution_is_no_error(problem, value):
+    report = nco.check(small(problem), value) if value is not None else None
+    assert report is None or not report.feasible
+    assert small(problem).violations(value)
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp", "mtsp"])
+def test_routes_may_be_arrays_or_tuples(problem):
+    instance, solution = small(problem), solved(problem).solution
+    for kind in (np.array, tuple):
+        routes = [kind(route) for route in solution]
+        assert instance.violations(routes) == []
+        assert instance.objective(routes) == instance.objective(solution)
+        assert instance.canonical(routes) == solution
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_instances_and_solutions_come_back_from_files(problem, suffix, tmp_path):
