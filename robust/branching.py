@@ -60,6 +60,7 @@ def suits(problem: TwoStageProblem) -> bool:
         and first.whole.all()
         and (first.lower >= 0).all()
         and (first.upper <= 1).all()
+        and math.isfinite(largest_price(problem))
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Budget
+from nco.robust.model import Indices
 from nco.robust.search import Search, feasible_rows
 from nco.robust.two_stage import TwoStageProblem
 
@@ -23,14 +24,29 @@ def suits(problem: TwoStageProblem) -> bool:
     return bool(binary) and problem.oracle is not None
 
 
-def neighbors(x: Vector, rng: np.random.Generator) -> Vector:
-    """First stages [k, p] with one entry changed, or one taken for another."""
-    one, zero = np.flatnonzero(x > 0.5), np.flatnonzero(x < 0.5)
-    flips = np.repeat(x[None], len(x), axis=0)
-    every = np.arange(len(x))
-    flips[every, every] = 1.0 - flips[every, every]
+def neighbors(
+    x: Vector, rng: np.random.Generator, seen: Indices | None = None, most: int = PAIRS
+) -> Vector:
+    """First stages [k, p] with one binary changed, or one taken for another.
+
+    Parameters
+    ----------
+    x
+        The first stage [p].
+    rng
+        Draws pairs where there are too many.
+    seen
+        The binaries that may change; by default all columns.
+    most
+        Largest number of pairs.
+    """
+    seen = np.arange(len(x)) if seen is None else seen
+    one, zero = seen[x[seen] > 0.5], seen[x[seen] < 0.5]
+    flips = np.repeat(x[None], len(seen), axis=0)
+    every = np.arange(len(seen))
+    flips[every, seen] = 1.0 - flips[every, seen]
     pairs = len(one) * len(zero)
-    which = np.arange(pairs) if pairs <= PAIRS else rng.choice(pairs, PAIRS, replace=False)
+    which = np.arange(pairs) if pairs <= most else rng.choice(pairs, most, replace=False)
     swaps = np.repeat(x[None], len(which), axis=0)
     if pairs:
         rows = np.arange(len(which))

@@ -36,7 +36,9 @@ from nco.instances.registry import backends
 from nco.robust import OWN
 from nco.robust.duality import bad_scenario
 from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
+from nco.robust.local_search import neighbors
 from nco.robust.own_labels import steps
+from nco.robust.search import feasible_rows
 from nco.robust.two_stage import Evaluation, InfeasibleRecourseError, TwoStageProblem
 
 log = logging.getLogger("nco")
@@ -136,21 +138,6 @@ def outside_range(
                     f"trained on {small[j]:.4g} to {large[j]:.4g}"
                 )
     return None
-
-
-def neighbors(x: Vector, seen: NDArray[np.intp], most: int, rng: np.random.Generator) -> Vector:
-    """First stages [k, p] that differ from x by one binary, or by one taken and one left out."""
-    one, zero = seen[x[seen] > 0.5], seen[x[seen] < 0.5]
-    flips = np.repeat(x[None], len(seen), axis=0)
-    flips[np.arange(len(seen)), seen] = 1.0 - flips[np.arange(len(seen)), seen]
-    pairs = len(one) * len(zero)
-    which = np.arange(pairs) if pairs <= most else rng.choice(pairs, most, replace=False)
-    swaps = np.repeat(x[None], len(which), axis=0)
-    if pairs:
-        rows = np.arange(len(which))
-        swaps[rows, one[which // len(zero)]] = 0.0
-        swaps[rows, zero[which % len(zero)]] = 1.0
-    return np.concatenate([flips, swaps])
 
 
 @dataclass
@@ -291,16 +278,6 @@ class _Run:
             self.tracker.offer(self.problem.solution(found))
             self.best, self.best_value = found, value
 
-    def feasible(self, x: Vector) -> Vector:
-        """Those of first stages [k, p] that satisfy the first stage's rows."""
-        first = self.problem.first
-        if not len(first.row_lower):
-            return x
-        activity = x @ first.A.T
-        slack = 1e-9 * np.maximum(1.0, np.abs(activity))
-        good = (activity >= first.row_lower - slack) & (activity <= first.row_upper + slack)
-        return np.asarray(x[good.all(1)])
-
     def attack(self, x: Vector, steps: int = 25) -> bool:
         """Add the scenario in which the network sees the least for x."""
         from nco.robust.adversary import descend
@@ -343,13 +320,13 @@ class _Run:
     def explore(self, x: Vector, rounds: int, ranked: int, tried: int) -> None:
         """Evaluate the neighbours of x that the network ranks first, from the best again."""
         for _ in range(rounds):
-            options = neighbors(x, self.seen[self.binary[self.seen]], 4000, self.rng)
+            options = neighbors(x, self.rng, self.seen[self.binary[self.seen]], most=4000)
             others = self.seen[~self.binary[self.seen]]
             if len(others):
                 width = np.broadcast_to(self.encoding.width, len(self.seen))
                 moved = steps(self.problem.first, x, others, width)
                 options = np.concatenate([options, moved])
-            options = self.feasible(options)
+            options = options[feasible_rows(self.problem, options)]
             if not len(options) or self.budget.done():
                 return
             order = np.argsort(-self.values(options), kind="stable")[:ranked]
@@ -591,7 +568,7 @@ class Neur2RO:
             # The time is over: what can be said at once of the last proposals, or of nothing.
             nothing = np.clip(np.zeros(problem.n), problem.first.lower, problem.first.upper)
             for candidate in (*proposed, nothing):
-                if run.best is None and len(run.feasible(candidate[None])):
+                if run.best is None and feasible_rows(problem, candidate[None])[0]:
                     run.evaluate(candidate)
         extra: dict[str, Any] = {"iterations": rows, "seconds": spent}
         if self.certify and run.best is not None and budget.done() is None:

@@ -21,9 +21,10 @@ from nco.robust.adversary import certify, descend
 from nco.robust.ccg import CCG
 from nco.robust.embedding import network_values
 from nco.robust.encoding import ENCODERS, encode
+from nco.robust.local_search import neighbors
 from nco.robust.master import Memory, build_master, solve_master
 from nco.robust.network import ValueConfig, ValueNetwork
-from nco.robust.neur2ro import Neur2RO, load_model, neighbors, outside_range
+from nco.robust.neur2ro import Neur2RO, load_model, outside_range
 from nco.robust.train import SHAPES, ValueTrainer, ValueTraining
 from nco.robust.weights import write_value_weights
 from nco.weights import WeightsError
@@ -204,10 +205,10 @@ def test_the_adversary_is_proved_by_the_mip(instance):
 
 def test_neighbors_differ_by_a_flip_or_a_swap():
     x = np.array([1.0, 1, 0, 0, 0, 1])
-    around = neighbors(x, np.arange(N), 100, np.random.default_rng(0))
+    around = neighbors(x, np.random.default_rng(0), most=100)
     apart = np.abs(around - x).sum(1)
     assert sorted(apart.tolist()) == [1.0] * N + [2.0] * 9
-    assert len(neighbors(x, np.arange(N), 4, np.random.default_rng(0))) == N + 4
+    assert len(neighbors(x, np.random.default_rng(0), most=4)) == N + 4
 
 
 def test_weights_for_another_problem_are_refused(weights):
