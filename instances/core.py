@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 
@@ -178,9 +177,13 @@ class Budget:
         gap: float | None = None,
     ):
         for name, value in (("time_limit", time_limit), ("iterations", iterations), ("gap", gap)):
-            if value is not None and not (isinstance(value, Real) and value >= 0):
+            if value is not None and not (
+                isinstance(value, (int, float, np.number)) and value >= 0
+            ):
                 raise ValueError(f"{name} = {value} not understood; give a number >= 0.")
-        if target is not None and (not isinstance(target, Real) or math.isnan(target)):
+        if target is not None and (
+            not isinstance(target, (int, float, np.number)) or math.isnan(target)
+        ):
             raise ValueError(f"target = {target} not understood; give a number.")
         self.time_limit = None if time_limit is None or math.isinf(time_limit) else time_limit
         self.iterations = iterations
@@ -1326,7 +1329,7 @@ def check_seed(seed: int) -> None:
     InputError
         When it is not a whole number from 0 to 2^63 - 1.
     """
-    if not (isinstance(seed, Integral) and 0 <= seed < 2**63):
+    if not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63):
         raise InputError(None, None, f"seed = {seed} not understood", "give 0 to 2^63 - 1")
 
 
