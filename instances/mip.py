@@ -191,7 +191,8 @@ class MIP(Instance[dict[str, float]]):
 
     def violations(self, solution: dict[str, float]) -> list[str]:
         """Unknown columns; bounds, integrality and rows violated beyond 1e-6."""
-        if not isinstance(solution, Mapping):
+        given: Any = solution  # what a caller hands over may be anything
+        if not isinstance(given, Mapping):
             return ["a solution maps names of columns to numbers"]
         unknown = [name for name in solution if name not in self.index]
         if unknown:
