@@ -589,12 +589,17 @@ class TwoStageProblem(TwoStageInstance):
         sizes = (
             ("x", self.n), ("xi", self.uncertainty.dimension), ("y", len(self.recourse.q)),
         )  # fmt: skip
+        if not isinstance(solution, Mapping):
+            return ["a solution holds x, xi and y by name"]
         missing = [key for key, _ in sizes if key not in solution]
         if missing:
             return [f"a solution needs {', '.join(missing)}"]
         values = {}
         for key, size in sizes:
-            array = np.asarray(solution[key], dtype=np.float64)
+            try:
+                array = np.asarray(solution[key], dtype=np.float64)
+            except (TypeError, ValueError):
+                return [f"{key} is no list of numbers"]
             if array.shape != (size,):
                 return [f"{key} has {array.size} numbers, expected {size}"]
             if not np.isfinite(array).all():

@@ -1,9 +1,12 @@
 """Worst cases found by cuts."""
 
+import math
+
 import highspy
 import numpy as np
 import pytest
 
+import nco
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.robust.evaluation import guaranteed
 from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
@@ -47,3 +50,22 @@ def test_linear_recourses_from_one_another_are_those_from_scratch():
             activity = stage.T @ x[a] + stage.W @ ys[a, b]
             assert (activity <= stage.row_upper + 1e-6).all()
             assert (activity >= stage.row_lower - 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("solution", "problem"),
+    [
+        (5, "holds x, xi and y by name"),
+        (math.nan, "holds x, xi and y by name"),
+        ([1.0, 2.0], "holds x, xi and y by name"),
+        ({"x": [1.0]}, "needs xi, y"),
+        ({"x": "a", "xi": [], "y": []}, "x is no list of numbers"),
+        ({"x": [[1.0], [1.0, 2.0]], "xi": [], "y": []}, "x is no list of numbers"),
+        ({"x": [1.0], "xi": [], "y": []}, "x has 1 numbers"),
+    ],
+)
+def test_what_is_no_solution_is_said_in_words(solution, problem):
+    instance = nco.generate("two-stage-knapsack", 5, seed=1)
+    report = nco.check(instance, solution)
+    assert not report.feasible
+    assert problem in report.violations[0]
