@@ -54,6 +54,9 @@ SHORT = 1.0
 FIRST_SHARE, MOST_FIRST = 0.3, 0.5
 #: At the root, its relaxation solved, an engine may stall for so many seconds or this share.
 ROOT_PATIENCE, ROOT_SHARE = 4.0, 0.1
+#: Seconds that the main engine has for itself before the starters are loaded, which takes a
+#: core about as long: of easy models it has a good solution by then.
+LEAD = 0.35
 #: Largest share of the time for the starters, which the main engine has to do without.
 START_SHARE = 0.03
 #: The main engine's least share of the time beside the trials (it is also theirs), and how
@@ -315,23 +318,33 @@ class Search:
         elif limit < SHORT:
             return hint
         else:
+            lead = min(LEAD, 0.03 * limit)
+            alone = self.plan.main_share <= 0
+
+            def over() -> bool:
+                with self._lock:
+                    led = bool(self.pool) and self.main_best <= self.pool[0].value
+                return led or self._ended or self._stop()
 
             def work() -> None:
+                begin = time.monotonic()
+                while not alone and time.monotonic() < begin + lead and not over():
+                    time.sleep(0.01)
+                if over():
+                    return
                 # Loading and compiling is not the starters' own time.
                 load_starters()
                 deadline = time.monotonic() + max(0.3, START_SHARE * limit)
-
-                def over() -> bool:
-                    with self._lock:
-                        led = bool(self.pool) and self.main_best <= self.pool[0].value
-                    return led or self._ended or self._stop() or time.monotonic() > deadline
-
-                run_starters(self.form, seed, self.offer, over, self.promise)
+                run_starters(
+                    self.form, seed, self.offer,
+                    lambda: over() or time.monotonic() > deadline, self.promise,
+                )  # fmt: skip
 
             self._starters = threading.Thread(target=work, name="nco-starters")
             self._starters.start()
-            # The first call of all may have to compile; nobody waits for that.
-            self._starters.join(min(0.3, 0.03 * limit))
+            if alone:
+                # The first call of all may have to compile; nobody waits for that.
+                self._starters.join(lead)
             found = None
         return self._known(hint if hint is not None else found)
 
