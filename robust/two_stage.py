@@ -589,7 +589,8 @@ class TwoStageProblem(TwoStageInstance):
         sizes = (
             ("x", self.n), ("xi", self.uncertainty.dimension), ("y", len(self.recourse.q)),
         )  # fmt: skip
-        if not isinstance(solution, Mapping):
+        given: Any = solution
+        if not isinstance(given, Mapping):
             return ["a solution holds x, xi and y by name"]
         missing = [key for key, _ in sizes if key not in solution]
         if missing:
