@@ -316,8 +316,15 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
     }
 
 
-def load_rows(path: str | os.PathLike[str]) -> list[Row]:
+def load_rows(path: str | os.PathLike[str], keys: Iterable[str] = ROW_KEYS) -> list[Row]:
     """The rows of a result file; a torn last line is left out.
+
+    Parameters
+    ----------
+    path
+        The file; none is no rows.
+    keys
+        What every row must have; scripts that measure something else have other rows.
 
     Raises
     ------
@@ -338,7 +345,7 @@ def load_rows(path: str | os.PathLike[str]) -> list[Row]:
             if number == len(lines):
                 break
             raise InputError(path, number, "not a result line", "remove the line") from None
-        if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
+        if not isinstance(row, dict) or not row.keys() >= {*keys}:
             raise InputError(path, number, "not a result line", "remove the line")
         rows.append(row)
     return rows

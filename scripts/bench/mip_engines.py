@@ -21,12 +21,11 @@ SPECS = ("highs", "scip", "balans")
 PROGRAM = """
 import json, resource, sys, time
 from nco import api
-from nco.bench import parse_solver
 from nco.instances import io
 
 task = json.load(sys.stdin)
 instance = io.read(task["file"])
-name, params = parse_solver(task["spec"])
+name, params = api.parse_solver(task["spec"])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before, begin, first = peak(), time.monotonic(), []
 
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out)}
+    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for file in arguments.files:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--before", type=int, default=9, help="instances before the last one")
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out)}
+    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for family, (n, options) in SETS.items():
         for seed in range(arguments.seeds):

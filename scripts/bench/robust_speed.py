@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes that make labels")
     parser.add_argument("--only", default="", help="rows whose key begins with this")
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out)}
+    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for part in (masters(arguments.data), evaluations(arguments.data), labels(arguments.jobs)):
         for key, measure in part:
