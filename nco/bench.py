@@ -303,7 +303,7 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
     else:
         tail = done.stderr.strip().splitlines()
         row["error"] = tail[-1] if tail else f"exit code {done.returncode}"
-    return row | {
+    row |= {
         "key": task.key,
         "file": Path(task.file).name,
         "n": task.n,
@@ -311,8 +311,16 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
         "time_limit": task.time_limit,
         "seed": task.seed,
         "reference": task.reference,
+    }
+    return stamped(row, versions(task.solver.partition(":")[0]))
+
+
+def stamped(row: Row, used: Mapping[str, str] | None = None) -> Row:
+    """A row with where it was measured and the versions of nco and of what else was used."""
+    used = used or {"nco": importlib.metadata.version("nco")}
+    return row | {
         "environment": environment(),
-        "versions": {**row.get("versions", {}), **versions(task.solver.partition(":")[0])},
+        "versions": {**row.get("versions", {}), **used},
     }
 
 
@@ -349,6 +357,38 @@ def load_rows(path: str | os.PathLike[str], keys: Iterable[str] = ROW_KEYS) -> l
             raise InputError(path, number, "not a result line", "remove the line")
         rows.append(row)
     return rows
+
+
+class RowFile:
+    """A result file of a script that measures something else than a plan.
+
+    Parameters
+    ----------
+    path
+        JSON-lines file; rows are appended as they come. Its folder is made.
+
+    Raises
+    ------
+    InputError
+        When the file holds something else than rows with keys.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self._known = {row["key"] for row in load_rows(self.path, {"key"})}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _repair(self.path)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether there is a row with this key, which need not be measured again."""
+        return key in self._known
+
+    def add(self, key: str, row: Row) -> Row:
+        """Append a row, with its key, where it was measured and the version of nco."""
+        row = stamped({"key": key} | row)
+        _append(self.path, row)
+        self._known.add(key)
+        return row
 
 
 def run(
@@ -416,8 +456,7 @@ def run(
         with lock:
             count += 1
             known[task.key] = row
-            with path.open("a") as file:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
+            _append(path, row)
             if on_row is not None:
                 on_row(row, count, len(tasks))
 
@@ -428,6 +467,11 @@ def run(
             stop.set()
             raise
     return [known[task.key] for task in tasks if task.key in known]
+
+
+def _append(path: Path, row: Row) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def _repair(path: Path) -> None:

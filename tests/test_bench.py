@@ -163,3 +163,21 @@ def test_references(tmp_path):
         path.write_bytes(text)
         with pytest.raises(InputError, match=what):
             bench.read_references([str(path)])
+
+
+def test_rows_of_other_scripts_resume(tmp_path):
+    """Rows with keys are stamped, known again, and not glued to a torn line."""
+    path = tmp_path / "new" / "rows.jsonl"
+    rows = bench.RowFile(path)
+    assert "a" not in rows
+    row = rows.add("a", {"seconds": 1.0, "versions": {"engine": "2"}})
+    assert next(iter(row)) == "key"
+    assert row["versions"].keys() == {"engine", "nco"}
+    assert row["environment"] == bench.environment()
+    assert "a" in rows
+    path.write_text(path.read_text() + '{"key": "b", "sec')
+    rows = bench.RowFile(path)
+    assert "a" in rows
+    assert "b" not in rows
+    rows.add("b", {"seconds": 2.0})
+    assert [r["key"] for r in bench.load_rows(path, {"key", "seconds"})] == ["a", "b"]

@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from nco.bench import environment, load_rows
+from nco.bench import RowFile
 
 SPECS = ("highs", "scip", "balans")
 
@@ -49,14 +49,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = RowFile(arguments.out)
     for file in arguments.files:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         for seed in range(arguments.seeds):
             for spec in SPECS:
                 key = f"engines-{digest}-{spec}-{seed}-{arguments.seconds:g}-{version('nco')}"
-                if key in known:
+                if key in rows:
                     continue
                 task = {
                     "file": str(file),
@@ -71,15 +70,8 @@ def main() -> None:
                     text=True,
                     check=True,
                 )
-                row = json.loads(done.stdout.splitlines()[-1]) | task
-                row |= {
-                    "key": key,
-                    "file": file.name,
-                    "environment": environment(),
-                    "versions": {**row["versions"], "nco": version("nco")},
-                }
-                with arguments.out.open("a") as out:
-                    out.write(json.dumps(row, allow_nan=False) + "\n")
+                row = json.loads(done.stdout.splitlines()[-1])
+                rows.add(key, row | task | {"file": file.name})
 
 
 if __name__ == "__main__":

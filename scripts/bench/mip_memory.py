@@ -6,11 +6,10 @@ Rows are JSON lines, keyed and resumable; the memory itself is made anew for eac
 import argparse
 import json
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from nco import api
-from nco.bench import environment, load_rows
+from nco.bench import RowFile
 from nco.instances.mip import MIP
 
 SETS = {"set-cover": (4000, {"rows": 5000}), "auction": (1500, {"items": 300})}
@@ -23,12 +22,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--before", type=int, default=9, help="instances before the last one")
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = RowFile(arguments.out)
     for family, (n, options) in SETS.items():
         for seed in range(arguments.seeds):
             key = f"memory-{family}-{seed}-{arguments.seconds:g}-{arguments.before}"
-            if f"{key}-warm" in known:
+            if f"{key}-warm" in rows:
                 continue
             last = MIP.generate(n, seed=100 + arguments.before, distribution=family, **options)
             with tempfile.TemporaryDirectory() as folder:
@@ -41,16 +39,12 @@ def main() -> None:
                     row = json.loads(result.to_json())
                     row.pop("solution", None)
                     row |= {
-                        "key": f"{key}-{'warm' if params else 'cold'}",
                         "instance": last.name,
                         "spec": spec,
                         "time_limit": arguments.seconds,
                         "seed": seed,
-                        "environment": environment(),
-                        "versions": {**row["versions"], "nco": version("nco")},
                     }
-                    with arguments.out.open("a") as file:
-                        file.write(json.dumps(row, allow_nan=False) + "\n")
+                    rows.add(f"{key}-{'warm' if params else 'cold'}", row)
 
 
 if __name__ == "__main__":

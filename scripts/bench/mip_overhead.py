@@ -8,10 +8,9 @@ do in any run.
 import argparse
 import json
 import sys
-from importlib.metadata import version
 
 from nco import api
-from nco.bench import environment
+from nco.bench import stamped
 from nco.instances.mip import MIP
 
 #: Family -> size, options, and the share that is allowed.
@@ -46,10 +45,9 @@ def main() -> int:
             "overhead": round(overhead, 5),
             "allowed": allowed,
             "objective": result.objective,
-            "environment": environment(),
-            "versions": {**result.versions, "nco": version("nco")},
+            "versions": dict(result.versions),
         }
-        print(json.dumps(row, allow_nan=False), flush=True)
+        print(json.dumps(stamped(row), allow_nan=False), flush=True)
         code = max(code, int(overhead >= allowed))
     return code
 

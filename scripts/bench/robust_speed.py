@@ -10,18 +10,16 @@ median:
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nco.bench import environment, load_rows
+from nco.bench import RowFile
 from nco.instances import io
 from nco.instances.core import Budget
 from nco.instances.registry import backends
@@ -155,17 +153,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes that make labels")
     parser.add_argument("--only", default="", help="rows whose key begins with this")
     arguments = parser.parse_args()
-    known = {row["key"] for row in load_rows(arguments.out, {"key"})}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = RowFile(arguments.out)
     for part in (masters(arguments.data), evaluations(arguments.data), labels(arguments.jobs)):
         for key, measure in part:
-            if key in known or not key.startswith(arguments.only):
+            if key in rows or not key.startswith(arguments.only):
                 continue
-            row = {"key": key, **measure(), "environment": environment(),
-                   "versions": {"nco": version("nco")}}  # fmt: skip
+            row = rows.add(key, measure())
             print(f"{key}: {row['seconds']:.3f} s", flush=True)
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
