@@ -147,6 +147,18 @@ def tmat_acvrp(seed: int, first: int, count: int, n: int) -> Arrays:
     return {**tmat_atsp(seed, first, count, n + 1), **loads}
 
 
+def plane_acvrp(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: as `mixed_cvrp`, with the distances times 10^4, rounded, as costs.
+
+    Solutions of `mixed_cvrp` for the same seed are solutions of these, as good but for rounding.
+    """
+    loads = mixed_cvrp(seed, first, count, n)
+    matrix = np.empty((count, n + 1, n + 1), dtype=np.int32)
+    for i, points in enumerate(loads.pop("coords").astype(np.float64)):
+        matrix[i] = np.rint(1e4 * np.linalg.norm(points[:, None] - points, axis=2))
+    return {"matrix": matrix, **loads}
+
+
 def mixed_op(seed: int, first: int, count: int, n: int) -> Arrays:
     """Instance i: points as `uniform_cvrp`, prizes by distance, and a length limit.
 
@@ -227,6 +239,7 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "cvrp-uniform": ("cvrp", uniform_cvrp),
     "cvrp-mixed": ("cvrp", mixed_cvrp),
     "acvrp-tmat": ("acvrp", tmat_acvrp),
+    "acvrp-plane": ("acvrp", plane_acvrp),
     "knapsack-mixed": ("knapsack", mixed_knapsack),
     "knapsack-rest": ("knapsack", rest_knapsack),
     "op-mixed": ("op", mixed_op),

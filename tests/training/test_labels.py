@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nco.training.labels import RECIPES, LabelError, draw, read_labels, write_labels
+from nco.instances.cvrp import CVRP
+from nco.training.labels import (
+    RECIPES,
+    LabelError,
+    draw,
+    instances_of,
+    read_labels,
+    write_labels,
+)
 
 
 def test_a_recipe_redraws_the_instances(tmp_path: Path) -> None:
@@ -29,6 +37,21 @@ def test_an_instance_does_not_depend_on_the_others(recipe: str) -> None:
         value = np.atleast_1d(values[4])
         assert np.array_equal(own, value[: len(own)])
         assert (value[len(own) :] == -1).all()  # padding of lists of edges
+
+
+def test_labels_of_the_plane_are_labels_of_its_cost_matrix(tmp_path: Path) -> None:
+    tours = np.stack([1 + np.random.default_rng(i).permutation(12) for i in range(3)])
+    starts = np.tile(np.arange(12) % 2 == 0, (3, 1))
+    np.savez(tmp_path / "a.npz", tour=tours, start=starts)
+    plane, matrix = (
+        read_labels(f"{tmp_path / 'a.npz'}:{recipe}:5") for recipe in ("cvrp-mixed", "acvrp-plane")
+    )
+    assert (plane.problem, matrix.problem) == ("cvrp", "acvrp")
+    cost, again = (
+        instances_of(CVRP, labels.fields)[1].objective(tours[1].reshape(-1, 2).tolist())
+        for labels in (plane, matrix)
+    )
+    assert again == pytest.approx(1e4 * cost, abs=10)
 
 
 def test_what_remains_of_a_packing_are_the_best_items_that_fit() -> None:
