@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "nco.cli.demo:demo",
 }
 
-#: Exit codes: feasible; none found or check failed; bad input; interrupted with nothing.
+#: Exit codes: feasible; none found, check or bench failed; bad input; interrupted with nothing.
 OK, NOTHING, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 # typer brings its own copy of click or uses the installed one, by version; this is its
@@ -90,8 +90,8 @@ def _nco(
 ) -> None:
     """Solve, check, convert and draw combinatorial optimization problems.
 
-    Exit codes: 0 a feasible result (also after Ctrl-C), 1 none found or a check failed,
-    2 bad input, 130 interrupted with nothing.
+    Exit codes: 0 a feasible result (also after Ctrl-C), 1 none found, or a check or a run
+    of bench failed, 2 bad input, 130 interrupted with nothing.
     """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nco.cli.app import OK
+from nco.cli.app import NOTHING, OK, fail
 from nco.cli.options import Quiet, Verbose, check_writable, complete_solver, start_logging
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def bench(
 ) -> int:
     """Measure solvers: every file, solver, time limit and seed; then the table.
 
-    Rows that --out already holds are not run again.
+    Rows that --out already holds are not run again, but for those of runs that failed. A
+    failed run does not stop the others; the exit code is then 1.
     """
     from nco import bench as runner
     from nco.cli.report import console
@@ -77,7 +78,8 @@ def bench(
     if choices is not None:
         check_writable(choices)
     if show:
-        rows = runner.load_rows(out)
+        # A run that failed may have been run again.
+        rows = list({row["key"]: row for row in runner.load_rows(out)}.values())
         if not rows:
             raise InputError(out, None, "holds no rows", "see nco bench --help")
     else:
@@ -97,6 +99,10 @@ def bench(
             file.write("[\n" + ",\n".join(lines) + "\n]\n")
     if not quiet:
         (_print_wide if wide else _print)(runner.summarize(rows, by=by), by)
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        example = f"{failed[0]['instance']} {failed[0]['spec']}: {failed[0]['error']}"
+        return fail(f"{len(failed)} of {len(rows)} runs failed, first {example}", NOTHING)
     return OK
 
 

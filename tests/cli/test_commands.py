@@ -249,6 +249,25 @@ def test_bench_measures_and_resumes(nco, here):
     assert json.loads((here / "auto.json").read_text())[0]["problem"] == "tsp"
 
 
+def test_bench_with_failed_runs_ends_with_code_1(nco, here, one_error):
+    """All runs are finished and shown; a run that is done again counts once."""
+    solvers = ("--solver", "greedy:colour=1", "--solver", "nearest-neighbor")
+    answer = nco("bench", "berlin52.tsp", *solvers, "--time-limit", "1", "--out", "rows.jsonl")
+    assert answer.code == 1
+    assert "nearest-neighbor" in answer.out
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("nco: error: 1 of 2 runs failed, first berlin52 greedy:colour=1: ")
+    assert last.count("colour") == 2
+    shown = nco("bench", "--show", "--out", "rows.jsonl")
+    assert (shown.code, one_error(shown.err)) == (1, True)
+    failed, done = rows_of((here / "rows.jsonl").read_text())
+    assert "error" in failed
+    with (here / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(done | {"key": failed["key"]}) + "\n")
+    shown = nco("bench", "--show", "--out", "rows.jsonl")
+    assert (shown.code, shown.err) == (0, "")
+
+
 def test_bench_without_files(nco, here, one_error):
     answer = nco("bench")
     assert (answer.code, one_error(answer.err)) == (2, True)
