@@ -140,6 +140,7 @@ class Model:
     def on(self, device: torch.device | str, *, bf16: bool = False) -> Model:
         """A copy for inference on a device, its layers in bfloat16 if asked."""
         network = copy.deepcopy(self.network).to(device).eval().requires_grad_(False)
+        network.fold()
         if bf16:
             for name, module in network.named_modules():
                 if isinstance(module, torch.nn.Linear) and name != "embed":

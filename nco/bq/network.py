@@ -143,7 +143,7 @@ class Block(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.up = nn.Linear(config.width, config.ff)
         self.down = nn.Linear(config.ff, config.width)
-        self.scale = nn.Parameter(torch.zeros(2))
+        self.scale: nn.Parameter | None = nn.Parameter(torch.zeros(2))
         if config.edge_dim:
             self.bias = nn.Linear(config.edge_width, config.heads, bias=False)
 
@@ -152,14 +152,27 @@ class Block(nn.Module):
         b, n, width = x.shape
         dtype = self.qkv.weight.dtype
         h = normalised(x, self.norm).to(dtype)
-        q, k, v = self.qkv(h).view(b, n, 3, self.heads, width // self.heads).unbind(2)
+        qkv = self.qkv(h).view(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        # On a CPU the products would copy each of the three.
+        q, k, v = (qkv.contiguous() if x.device.type == "cpu" else qkv).unbind(0)
         if pairs is not None:
             bias = self.bias(pairs).permute(0, 3, 1, 2)
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
-        y = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
-        x = x + self.scale[0] * self.out(y.transpose(1, 2).reshape(b, n, width))
+        y = self.out(attention(q, k, v, mask).transpose(1, 2).reshape(b, n, width))
+        x = x + (y if self.scale is None else self.scale[0] * y)
         h = normalised(x, self.norm).to(dtype)
-        return x + self.scale[1] * self.down(F.relu(self.up(h)))
+        y = self.down(F.relu(self.up(h), inplace=True))
+        return x + (y if self.scale is None else self.scale[1] * y)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Multiply the scales into the weights in front of them, for inference only."""
+        if self.scale is None:
+            return
+        self.out.weight.mul_(self.scale[0])
+        self.down.weight.mul_(self.scale[1])
+        self.down.bias.mul_(self.scale[1])
+        self.scale = None
 
 
 def normalised(x: Tensor, wanted: bool) -> Tensor:
@@ -196,6 +209,12 @@ class Network(nn.Module):
             # Without a current node, pairs speak through the attention only.
             if config.markers:
                 self.edge_head = nn.Linear(config.edge_width, config.actions_per_node, bias=False)
+
+    def fold(self) -> None:
+        """Leave the scales of the layers to their weights, for inference only."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.fold()
 
     def embed_pairs(self, edges: Tensor | None) -> Tensor | None:
         """Embedding [b, n, n, edge_width] of pairs' features [b, n, n, edge_dim], or None."""

@@ -10,6 +10,7 @@ import torch
 
 import nco
 from nco import weights as cards
+from nco.bq.decoding import Model
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.solver import BQ
@@ -158,3 +159,20 @@ def test_the_shipped_op_policy_collects_more_than_insertion() -> None:
     plain = sum(nco.solve(i, "insertion").objective for i in instances)
     decoded = BQ(reconstruct=False).solve_batch(instances, Budget())
     assert sum(r.objective for r in decoded) > plain
+
+
+@pytest.mark.parametrize("norm", ["none", "rms"])
+def test_scales_folded_for_inference(norm: str) -> None:
+    """What `Model.on` makes gives the same logits without the layers' scales."""
+    policy = load_policy("tsp").POLICY()
+    config = NetworkConfig(policy.node_dim, 2, layers=3, width=32, heads=4, ff=48, norm=norm)
+    network = Network(config)
+    for block in network.blocks:
+        torch.nn.init.uniform_(block.scale, -1.0, 1.0)
+    model = Model(network, policy)
+    folded = model.on("cpu").on("cpu").network
+    assert all(block.scale is None for block in folded.blocks)
+    assert all(block.scale is not None for block in network.blocks)
+    features = torch.randn(3, 11, policy.node_dim)
+    with torch.inference_mode():
+        np.testing.assert_allclose(folded(features), network(features), rtol=1e-4, atol=1e-4)
