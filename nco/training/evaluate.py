@@ -105,7 +105,7 @@ def rows(
             raise ValueError(
                 f"{file}: has no {missing[0]}, which the {model.policy.name} policy reads."
             )
-        for k in options.k:
+        for k in options.k or [model.k]:
             for views in options.views:
                 for beam in options.beam:
                     result = evaluate(
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nco.training.evaluate", description=__doc__)
     parser.add_argument("model", help="weights file or folder of a training run")
     parser.add_argument("files", nargs="+", help=".npz batches with ref_cost")
-    parser.add_argument("--k", type=int, nargs="+", default=[0])
+    parser.add_argument("--k", type=int, nargs="+", help="instead of the model's own; 0 for all")
     parser.add_argument("--views", type=int, nargs="+", default=[1])
     parser.add_argument("--beam", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=0)

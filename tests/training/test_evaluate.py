@@ -38,6 +38,7 @@ def test_gaps_of_every_way_of_decoding(
     assert len(gap) == 4
     assert gap[8, 1] <= gap[1, 1]
     assert all(row["n"] == 3 and row["worst"] >= row["gap"] for row in rows)
+    assert {row["k"] for row in rows} == {5}, "the model's own"
 
 
 def test_what_cannot_be_evaluated_is_one_line(
