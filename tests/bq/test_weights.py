@@ -21,6 +21,7 @@ from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.op import OP
 from nco.instances.tsp import TSP
+from nco.training.labels import draw, instances_of
 from nco.weights import WeightsError
 
 
@@ -176,3 +177,16 @@ def test_scales_folded_for_inference(norm: str) -> None:
     features = torch.randn(3, 11, policy.node_dim)
     with torch.inference_mode():
         np.testing.assert_allclose(folded(features), network(features), rtol=1e-4, atol=1e-4)
+
+
+def test_the_shipped_acvrp_policy_is_used_by_default_and_better_than_savings() -> None:
+    # Distances of the plane are decoded too, if not as well as from coordinates.
+    for recipe, baseline, most in (
+        ("acvrp-tmat", "savings", 1.0),
+        ("acvrp-plane", "nearest-neighbor", 0.9),
+    ):
+        instances = instances_of(CVRP, draw(recipe, 20261498, 0, 12, 40))
+        plain = sum(nco.solve(i, baseline).objective for i in instances)
+        results = BQ(reconstruct=False).solve_batch(instances, Budget())
+        assert {r.versions["weights"] for r in results} == {"acvrp-light-v1"}
+        assert sum(r.objective for r in results) < most * plain

@@ -59,6 +59,23 @@ def test_batch_gives_one_line_per_instance_with_reference_gap(nco, here):
     assert "batch × 3" in nco("solve", "batch.npz", *QUICK).out
 
 
+def test_routes_by_a_cost_matrix_have_a_policy_of_their_own(nco, here, one_error):
+    (here / "x.vrp").write_text(
+        "NAME: x\nTYPE: CVRP\nDIMENSION: 4\nCAPACITY: 2\nEDGE_WEIGHT_TYPE: EXPLICIT\n"
+        "EDGE_WEIGHT_FORMAT: FULL_MATRIX\nEDGE_WEIGHT_SECTION\n"
+        "0 9 9 9\n9 0 9 1\n9 9 0 9\n9 9 9 0\n"
+        "DEMAND_SECTION\n1 0\n2 1\n3 1\n4 1\nDEPOT_SECTION\n1\n-1\nEOF\n"
+    )
+    bq = ("solve", "x.vrp", "--solver", "bq", "--iterations", "5", "--json")
+    (row,) = lines(nco(*bq).out)
+    # One vehicle from 2 to 4, one for 3.
+    assert (row["objective"], row["versions"]["weights"]) == (37, "acvrp-light-v1")
+    refused = nco(*bq, "--param", "weights=cvrp-light-v1")
+    assert (refused.code, refused.out) == (2, "")
+    assert one_error(refused.err)
+    assert "reads coordinates, not a cost matrix" in refused.err
+
+
 def test_bad_file_does_not_stop_the_others(nco, here, one_error):
     (here / "bad.tsp").write_text("NAME : x\nTYPE : TSP\nDIMENSION : 3\nEOF\n")
     answer = nco("solve", "berlin52.tsp", "bad.tsp", "strong200.kp", *QUICK, "--json")
