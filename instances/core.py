@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -166,7 +167,7 @@ class Budget:
     Raises
     ------
     ValueError
-        When a limit is negative or not a number.
+        When a limit is negative or not a number, or iterations are not whole.
     """
 
     def __init__(
@@ -176,11 +177,13 @@ class Budget:
         target: float | None = None,
         gap: float | None = None,
     ):
-        for name, value in (("time_limit", time_limit), ("iterations", iterations), ("gap", gap)):
+        for name, value in (("time_limit", time_limit), ("gap", gap)):
             if value is not None and not (
                 isinstance(value, (int, float, np.number)) and value >= 0
             ):
                 raise ValueError(f"{name} = {value} not understood; give a number >= 0.")
+        if iterations is not None and not (is_whole(iterations) and iterations >= 0):
+            raise ValueError(f"iterations = {iterations} not understood; give a whole number >= 0.")
         if target is not None and (
             not isinstance(target, (int, float, np.number)) or math.isnan(target)
         ):
@@ -1321,6 +1324,39 @@ class Solver(Protocol):
         ...
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer, of Python or numpy; a truth value is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_whole(function: Callable[..., Any], values: Mapping[str, Any], owner: str) -> None:
+    """Refuse arguments that are no integers where a function annotates them as such.
+
+    Parameters
+    ----------
+    function
+        A function or a class; what it annotates as ``int`` or ``int | None`` is checked.
+    values
+        Arguments by name.
+    owner
+        Whose arguments they are, for the error's text.
+
+    Raises
+    ------
+    InputError
+        Naming the first such argument.
+    """
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = parameter.annotation
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+        if name not in values or kind not in ("int", "int | None"):
+            continue
+        value = values[name]
+        if not (is_whole(value) or (value is None and kind == "int | None")):
+            what = f"{owner}: {name} = {value!r} not understood"
+            raise InputError(None, None, what, "give a whole number")
+
+
 def check_seed(seed: int) -> None:
     """Refuse what is no seed.
 
@@ -1329,7 +1365,7 @@ def check_seed(seed: int) -> None:
     InputError
         When it is not a whole number from 0 to 2^63 - 1.
     """
-    if not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63):
+    if not (is_whole(seed) and 0 <= seed < 2**63):
         raise InputError(None, None, f"seed = {seed} not understood", "give 0 to 2^63 - 1")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import MAX_MATRIX_NODES, InputError
+from nco.instances.core import MAX_MATRIX_NODES, InputError, check_seed, check_whole, is_whole
 
 Points = NDArray[np.float64]
 
@@ -47,15 +47,14 @@ def random(seed: int, problem: str, n: int, distribution: str) -> np.random.Gene
     InputError
         When the seed or the size is out of range.
     """
-    if seed < 0:
-        raise InputError(None, None, f"seed = {seed} < 0", "give a seed >= 0")
+    check_seed(seed)
     _size(n)
     label = zlib.crc32(f"{problem}/{distribution}".encode())
     return np.random.default_rng([seed, label, n])
 
 
 def _size(n: int) -> None:
-    if not 1 <= n <= MAX_SIZE:
+    if not (is_whole(n) and 1 <= n <= MAX_SIZE):
         raise InputError(None, None, f"n = {n} not understood", f"give 1 to {MAX_SIZE}")
 
 
@@ -84,6 +83,7 @@ def _draw(
         if name not in known:
             raise _unknown(f"option of {distribution}", name, known)
     _size(n)
+    check_whole(function, options, distribution)
     return function(n, rng, **options)
 
 

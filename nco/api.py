@@ -29,6 +29,7 @@ from nco.instances.core import (
     UnsupportedError,
     better,
     check_seed,
+    check_whole,
     spawn_seed,
 )
 
@@ -69,10 +70,14 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
                 None, None, f"unknown argument {name!r}", "give it to the solver's constructor"
             )
         if isinstance(solver, type) or not isinstance(solver, Solver):
-            kind = getattr(solver, "__name__", type(solver).__name__)
+            what = getattr(solver, "__name__", type(solver).__name__)
             raise InputError(
-                None, None, f"{kind} is no solver", "give a registered name or a solver object"
+                None, None, f"{what} is no solver", "give a registered name or a solver object"
             )
+        kind = type(solver)
+        if dataclasses.is_dataclass(kind):
+            values = {f.name: getattr(solver, f.name) for f in dataclasses.fields(kind)}
+            check_whole(kind, values, f"solver {solver.name}")
         return solver
     cls = registry.solvers.load(solver)
     known = list(inspect.signature(cls).parameters)
@@ -84,6 +89,7 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
                 None, None, f"{solver} has no parameter {name!r}",
                 f"did you mean {near[0]}?" if near else listed,
             )  # fmt: skip
+    check_whole(cls, params or {}, f"solver {solver}")
     try:
         made: Solver = cls(**(params or {}))
     except InputError:

@@ -37,6 +37,7 @@ from nco.instances.core import (
     Instance,
     Sense,
     check_seed,
+    is_whole,
     primal_gap,
     reference_gap,
 )
@@ -97,8 +98,8 @@ class Plan:
                 raise ValueError(f"time limit {limit} not understood; give seconds > 0.")
         for seed in self.seeds:
             check_seed(seed)
-        if self.first is not None and self.first < 1:
-            raise ValueError(f"first = {self.first} < 1 not understood.")
+        if self.first is not None and not (is_whole(self.first) and self.first >= 1):
+            raise ValueError(f"first = {self.first} not understood; give a whole number >= 1.")
 
     @classmethod
     def from_toml(

@@ -9,7 +9,7 @@ import numpy as np
 
 from nco.api import Many, PathLike
 from nco.instances import io, registry
-from nco.instances.core import Batch, InputError, Instance, check_seed
+from nco.instances.core import Batch, InputError, Instance, check_seed, is_whole
 
 
 @overload
@@ -71,8 +71,8 @@ def generate(
     cls: type[Instance[Any]] = registry.problems.load(problem)
     if distribution is not None:
         options["distribution"] = distribution
-    if count is not None and count < 1:
-        raise InputError(None, None, f"count = {count} < 1", "give a positive number")
+    if count is not None and not (is_whole(count) and count >= 1):
+        raise InputError(None, None, f"count = {count} not understood", "give a whole number >= 1")
     check_seed(seed)
     try:
         if count is None:

@@ -24,6 +24,7 @@ from nco.instances.core import (
     Result,
     Solver,
     Stop,
+    is_whole,
 )
 
 logger = logging.getLogger("nco")
@@ -113,8 +114,10 @@ def check_jobs(jobs: int, backend: str) -> None:
     MissingExtraError
         When the backend is not installed.
     """
-    if jobs == 0:
-        raise InputError(None, None, "jobs = 0", "give a number of processes, or -1 for all cores")
+    if not is_whole(jobs) or jobs == 0:
+        raise InputError(
+            None, None, f"jobs = {jobs}", "give a number of processes, or -1 for all cores"
+        )
     if backend not in ("loky", "ray"):
         raise InputError(None, None, f"unknown backend {backend!r}", "known: loky, ray")
     if backend == "ray" and find_spec("ray") is None:

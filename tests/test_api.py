@@ -1,5 +1,6 @@
 """The public calls: budgets, bounds, starts, batches, seeds, interruption."""
 
+import contextlib
 import importlib.util
 import signal
 import time
@@ -177,8 +178,35 @@ def test_what_is_no_solver_is_refused(knapsack, solver):
 @pytest.mark.parametrize("value", ["a", float("nan"), [1]])
 @pytest.mark.parametrize("limit", ["time_limit", "iterations", "target", "gap"])
 def test_limits_are_numbers(knapsack, limit, value):
-    with pytest.raises(InputError, match=f"{limit} = .* not understood; give a number"):
+    with pytest.raises(InputError, match=f"{limit} = .* not understood; give a (whole )?number"):
         nco.solve(knapsack, Probe(), **{limit: value})
+
+
+@pytest.mark.parametrize("value", [1.5, 2.0, True, "3"])
+def test_whole_numbers_are_whole(knapsack, batch, value):
+    """Limits, parameters of solvers by name and of solver objects, options, counts."""
+    with pytest.raises(InputError, match=r"iterations = .* not understood; give a whole number"):
+        nco.solve(knapsack, Probe(), iterations=value)
+    with pytest.raises(InputError, match=r"jobs = "):
+        nco.solve_batch(batch, Probe(), jobs=value)
+    with pytest.raises(InputError, match=r"solver pyvrp: neighbors = .* \(give a whole number\)"):
+        nco.solve(knapsack, "pyvrp", neighbors=value)
+    for options in ({"n": value}, {"count": value}, {"clusters": value}):
+        with pytest.raises(InputError, match=r" = .* not understood"):
+            nco.generate("tsp", distribution="clustered", **{"n": 9} | options)
+
+
+@pytest.mark.parametrize(("value", "fine"), [(2, True), (None, True), (2.5, False)])
+def test_whole_numbers_of_solver_objects(knapsack, value, fine):
+    @dataclass
+    class Deep(Probe):
+        depth: int | None = None
+
+    expected = (
+        contextlib.nullcontext() if fine else pytest.raises(InputError, match=r"depth = 2\.5")
+    )
+    with expected:
+        assert nco.solve(knapsack, Deep(depth=value)).feasible
 
 
 @pytest.mark.parametrize("instance", [None, "knapsack", "tsp"])
