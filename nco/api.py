@@ -460,6 +460,7 @@ def solve(
         When the solver's package is not installed.
     """
     check_seed(seed)
+    _check_listeners(on_event=on_event)
     limits = Limits(time_limit, iterations, target, gap)
     budget = limits.budget()
     if isinstance(instance, (str, os.PathLike)):
@@ -479,6 +480,13 @@ def solve(
     chosen = make_solver(solver, params)
     with budget.catch_interrupt():
         return run(instance, chosen, budget, seed=seed, start=start, on_event=on_event, bound=bound)
+
+
+def _check_listeners(**listeners: object) -> None:
+    for name, listener in listeners.items():
+        if listener is not None and not callable(listener):
+            kind = type(listener).__name__
+            raise InputError(None, None, f"{name}: a {kind} cannot be called", "give a function")
 
 
 def _in_metric(instance: Any, metric: str) -> Any:
@@ -554,6 +562,7 @@ def solve_batch(
     from nco import parallel
 
     check_seed(seed)
+    _check_listeners(on_event=on_event, on_result=on_result)
     chosen = make_solver(solver, params)
     limits = Limits(time_limit, iterations, target, gap)
     parent = Budget()

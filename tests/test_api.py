@@ -209,6 +209,17 @@ def test_whole_numbers_of_solver_objects(knapsack, value, fine):
         assert nco.solve(knapsack, Deep(depth=value)).feasible
 
 
+@pytest.mark.parametrize("value", [5, "print", [print]])
+def test_listeners_are_functions(knapsack, batch, value):
+    calls = []
+    with pytest.raises(InputError, match=r"on_event: a .* cannot be called \(give a function\)"):
+        nco.solve(knapsack, Probe(calls), on_event=value)
+    for name in ("on_event", "on_result"):
+        with pytest.raises(InputError, match=f"{name}: a .* cannot be called"):
+            nco.solve_batch(batch, Probe(calls), **{name: value})
+    assert not calls
+
+
 @pytest.mark.parametrize("instance", [None, "knapsack", "tsp"])
 def test_metrics_are_checked(knapsack, instance):
     values = {None: None, "knapsack": knapsack, "tsp": nco.generate("tsp", 5)}
