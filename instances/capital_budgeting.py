@@ -141,6 +141,7 @@ class CapitalBudgeting(TwoStageInstance):
             oracle=self._recourse,
             screen=self._screen,
             evaluator=self._worst_case,
+            compiler=_compile,
         )  # fmt: skip
 
     def _recourse(self, x: Vector, xi: Vector) -> tuple[Vector, Vector]:
@@ -171,6 +172,12 @@ class CapitalBudgeting(TwoStageInstance):
         rng = generate.random(seed, cls.problem, n, distribution)
         fields = generate._draw({"uniform": random_projects}, distribution, n, rng, options)
         return cls(**fields, name=f"{cls.problem}-{distribution}-n{n}-s{seed}")
+
+
+def _compile() -> None:
+    from nco.robust import recourse
+
+    recourse.compile_budgeting()
 
 
 def _simplex(n: int, m: int, rng: np.random.Generator) -> Vector:
@@ -395,6 +402,7 @@ class CapitalBudgetingLoans(TwoStageInstance):
             ),
             uncertainty=Box(-np.ones(m), np.ones(m)),
             oracle=self._recourse,
+            compiler=_compile,
         )
 
     def _recourse(self, x: Vector, xi: Vector) -> tuple[Vector, Vector]:

@@ -131,6 +131,7 @@ class FacilityLocation(TwoStageInstance):
             ),
             uncertainty=BudgetSet(m, float(self.gamma)),
             oracle=recourse,
+            compiler=_compile,
         )  # fmt: skip
 
     @classmethod
@@ -141,6 +142,12 @@ class FacilityLocation(TwoStageInstance):
         rng = generate.random(seed, cls.problem, n, distribution)
         fields = generate._draw({"uniform": random_sites}, distribution, n, rng, options)
         return cls(**fields, name=f"{cls.problem}-{distribution}-n{n}-s{seed}")
+
+
+def _compile() -> None:
+    from nco.robust import transport
+
+    transport.compile_shipments()
 
 
 def random_sites(

@@ -119,6 +119,7 @@ class TwoStageKnapsack(TwoStageInstance):
             oracle=self._recourse,
             cutter=self._cutter,
             switches=np.arange(n),
+            compiler=_compile,
         )  # fmt: skip
 
     def _recourse(
@@ -148,6 +149,12 @@ class TwoStageKnapsack(TwoStageInstance):
         if distribution in table:
             options = {**options, "correlation": distribution}
         return cls(**generate._draw(table, distribution, n, rng, options), name=name)
+
+
+def _compile() -> None:
+    from nco.robust import recourse
+
+    recourse.compile_knapsack()
 
 
 def random_orders(

@@ -241,13 +241,13 @@ def static_master(problem: TwoStageProblem) -> Master:
     same = np.setdiff1d(np.arange(len(affine.row_lower)), moved)
     if len(same):
         model.add_rows(rows[same], both, affine.row_lower[same], affine.row_upper[same])
-    k = problem.uncertainty.dimension
+    k, moving = problem.uncertainty.dimension, affine.T_xi or affine.W_xi
     none = (sparse.csr_array(affine.T.shape), sparse.csr_array(affine.W.shape))
     for i in moved:
         slope = sparse.vstack([
             sparse.hstack([affine.T_xi.get(j, none[0])[[i]], affine.W_xi.get(j, none[1])[[i]]])
             for j in range(k)
-        ], format="csr")  # fmt: skip
+        ], format="csr") if moving else sparse.csr_array((k, len(both)))  # fmt: skip
         shift = affine.h_xi[[i]].toarray()[0]
         row = rows[[i]].toarray()[0]
         if np.isfinite(affine.row_lower[i]):

@@ -34,6 +34,7 @@ from nco.instances.core import (
 )
 from nco.instances.registry import backends
 from nco.robust import OWN
+from nco.robust.cold import compiled
 from nco.robust.duality import bad_scenario
 from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
 from nco.robust.local_search import neighbors
@@ -438,8 +439,10 @@ class Neur2RO:
             raise UnsupportedError(reason)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         run = self._begin(instance, tracker, seed)
+        extra: dict[str, Any] = {}
         with budget.catch_interrupt():
-            extra = self._search(run, start, spawn_seed(seed, instance.digest))
+            if compiled(tracker, run.problem, backends.load(self.backend), start):
+                extra = self._search(run, start, spawn_seed(seed, instance.digest))
         stopped = tracker.done() or Stop.FINISHED
         status = Status.FEASIBLE if tracker.solution is not None else Status.UNKNOWN
         return tracker.result(stopped, status=status, params=self._params(), extra=extra)

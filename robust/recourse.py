@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nco.classical.compiling import kernel
+from nco.classical.compiling import floats, kernel
 
 Vector = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def _merge(w, v, h, count, w_new, v_new, h_new, count_new, w_out, v_out, h_out):
 
 
 @kernel()
-def _solve(v1, w1, v2, w2, capacity, choice, same, enough, floor=-np.inf):
+def _solve(v1, w1, v2, w2, capacity, choice, same, enough, floor):
     """Best value within the capacity; ``choice`` [n] becomes the options taken.
 
     Improvements below ``same`` are not sought, nor any once the value is above ``enough``. If
@@ -261,14 +261,14 @@ def choose_options(
     ValueError
         When the capacity or a weight is negative, or a number is not finite.
     """
-    arrays = [np.ascontiguousarray(a, dtype=np.float64) for a in (v1, w1, v2, w2)]
+    arrays = [floats(a) for a in (v1, w1, v2, w2)]
     if not all(np.isfinite(a).all() for a in arrays) or not np.isfinite(capacity):
         raise ValueError("values, weights and capacity must be finite.")
     if capacity < 0 or (arrays[1] < 0).any() or (arrays[3] < 0).any():
         raise ValueError("weights and capacity must not be negative.")
     choice = np.zeros(len(arrays[0]), dtype=np.int64)
     one, two, three, four = arrays
-    value = _solve(one, two, three, four, float(capacity), choice, _SAME, np.inf)
+    value = _solve(one, two, three, four, float(capacity), choice, _SAME, np.inf, -np.inf)
     return float(value), choice
 
 
@@ -285,7 +285,7 @@ def _knapsack(f, d, c, t, capacity, x, xi, values, y, r):
                 # Without a loss to repair, the second option is never better.
                 again = on if xi[b, i] > 0.0 else 0.0
                 v2[i], w2[i] = again * f[i], again * (c[i] + t[i])
-            values[a, b] = _solve(v1, w1, v2, w2, capacity, choice, _SAME, np.inf)
+            values[a, b] = _solve(v1, w1, v2, w2, capacity, choice, _SAME, np.inf, -np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
                 r[a, b, i] = choice[i] == 2
@@ -318,13 +318,12 @@ def knapsack_recourse(
     -------
     Values [a, b], and y and r [a, b, n].
     """
-    data = [np.ascontiguousarray(v, dtype=np.float64) for v in (f, d, c, t)]
-    x, xi = np.atleast_2d(np.asarray(x, dtype=float)), np.atleast_2d(np.asarray(xi, dtype=float))
+    data = [floats(v) for v in (f, d, c, t)]
+    first, scenarios = floats(np.atleast_2d(x)), floats(np.atleast_2d(xi))
     n, room = len(data[0]), capacity * (1.0 + _HAIR)
-    shape = (len(x), len(xi))
+    shape = (len(first), len(scenarios))
     values = np.empty(shape)
     y, r = np.empty((*shape, n), dtype=np.bool_), np.empty((*shape, n), dtype=np.bool_)
-    first, scenarios = np.ascontiguousarray(x), np.ascontiguousarray(xi)
     _knapsack(data[0], data[1], data[2], data[3], room, first, scenarios, values, y, r)
     return values, y, r
 
@@ -338,10 +337,14 @@ def _lift(value, weight, value2, weight2, capacity, order, limit):
         first, second = limit, limit
         if weight[i] <= capacity:
             room = capacity - weight[i]
-            first = limit - _solve(value, weight, value2, weight2, room, choice, _SAME, np.inf)
+            first = limit - _solve(
+                value, weight, value2, weight2, room, choice, _SAME, np.inf, -np.inf
+            )
         if weight2[i] <= capacity:
             room = capacity - weight2[i]
-            second = limit - _solve(value, weight, value2, weight2, room, choice, _SAME, np.inf)
+            second = limit - _solve(
+                value, weight, value2, weight2, room, choice, _SAME, np.inf, -np.inf
+            )
         value[i] = max(0.0, first - hair)
         value2[i] = max(value[i], second - hair)
 
@@ -368,13 +371,13 @@ def cut_of_orders(
     -------
     Coefficients of y, then r [2 n], and the limit; None if nothing is worth anything.
     """
-    d, t, c, f = (np.ascontiguousarray(v, dtype=np.float64) for v in data)
+    d, t, c, f = (floats(v) for v in data)
     on = x > 0.5
     value = np.where(on, np.maximum(0.0, f - d * xi), 0.0)
     second = np.where(on & (xi > 0.0), f, value)
     choice = np.empty(len(d), dtype=np.int64)
     room = capacity * (1.0 + _HAIR)
-    limit = _solve(value, c, second, c + t, room, choice, _SAME, np.inf)
+    limit = _solve(value, c, second, c + t, room, choice, _SAME, np.inf, -np.inf)
     if limit <= 0.0:
         return None
     out = np.flatnonzero(~on)
@@ -403,7 +406,7 @@ def _budget(value, weight, capacity, x, same, values, y):
                 continue
             # All projects may fit exactly, but for rounding.
             room = max(0.0, room) + 1e-9 * max(1.0, abs(capacity[a]))
-            values[a, b] = _solve(v1, w1, zero, zero, room, choice, same, np.inf)
+            values[a, b] = _solve(v1, w1, zero, zero, room, choice, same, np.inf, -np.inf)
             for i in range(n):
                 y[a, b, i] = choice[i] > 0
 
@@ -452,13 +455,9 @@ def screen_budgets(
     Values [a]: ``least`` where no recourse brings more, NaN without room, and otherwise what
     some recourse brings that does.
     """
-    first = np.ascontiguousarray(x, dtype=np.float64)
+    first = floats(x)
     values = np.empty(len(first))
-    _screen(
-        np.ascontiguousarray(value, dtype=np.float64),
-        np.ascontiguousarray(weight, dtype=np.float64),
-        float(capacity), first, _NEAR, np.ascontiguousarray(least, dtype=np.float64), values,
-    )  # fmt: skip
+    _screen(floats(value), floats(weight), float(capacity), first, _NEAR, floats(least), values)
     return values
 
 
@@ -495,10 +494,8 @@ def budget_recourse(
     -------
     Values [a, b], NaN where x alone exceeds the budget, and y [a, b, n].
     """
-    v = np.atleast_2d(np.ascontiguousarray(value, dtype=np.float64))
-    w = np.atleast_2d(np.ascontiguousarray(weight, dtype=np.float64))
-    first = np.atleast_2d(np.ascontiguousarray(x, dtype=np.float64))
-    rooms = np.ascontiguousarray(np.broadcast_to(np.asarray(capacity, float), len(first)))
+    v, w, first = (floats(np.atleast_2d(part)) for part in (value, weight, x))
+    rooms = floats(np.broadcast_to(capacity, len(first)))
     values = np.empty((len(first), len(v)))
     y = np.empty((len(first), len(v), v.shape[1]), dtype=np.bool_)
     same = _tolerance(w, rooms) if tolerance is None else tolerance
@@ -522,7 +519,7 @@ def _worst(first, value, weight, capacity, x, same, worst, values, y):
         limit = worst[-1] * (1.0 - same) - first[b]
         # All projects may fit exactly, but for rounding.
         room = max(0.0, room) + 1e-9 * max(1.0, abs(capacity))
-        found = _solve(v1, weight[b], zero, zero, room, choice, same, limit)
+        found = _solve(v1, weight[b], zero, zero, room, choice, same, limit, -np.inf)
         values[b] = first[b] + found
         for i in range(n):
             y[b, i] = choice[i] > 0
@@ -565,13 +562,9 @@ def worst_budgets(
     Values [b], with ``first``, exact for those that joined and for the others not less than
     the largest of the worst; and y [b, n].
     """
-    v = np.ascontiguousarray(value, dtype=np.float64)
-    w = np.ascontiguousarray(weight, dtype=np.float64)
+    v, w = floats(value), floats(weight)
     values, y = np.empty(len(v)), np.empty(v.shape, dtype=np.bool_)
-    _worst(
-        np.ascontiguousarray(first, dtype=np.float64), v, w, float(capacity),
-        np.ascontiguousarray(x, dtype=np.float64), _NEAR, worst, values, y,
-    )  # fmt: skip
+    _worst(floats(first), v, w, float(capacity), floats(x), _NEAR, worst, values, y)
     return values, y
 
 
@@ -616,11 +609,16 @@ def loans_recourse(
     return values, np.where(take[:, :, None], y_with, y_without), take
 
 
-def warm_up() -> None:
-    """Compile, so that timings and labels start at full speed."""
+def compile_knapsack() -> None:
+    """Compile what the two-stage knapsack needs."""
     one: Any = np.ones(1)
     knapsack_recourse(one, one, one, one, 1.0, one, one)
     cut_of_orders([one] * 4, 1.0, one, 0.0 * one)
+
+
+def compile_budgeting() -> None:
+    """Compile what capital budgeting needs, with and without loans."""
+    one: Any = np.ones(1)
     budget_recourse(one, one, 1.0, one)
     screen_budgets(one, one, 1.0, one[None], one)
     worst_budgets(one, one[None], one[None], 1.0, one, one)

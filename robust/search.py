@@ -26,6 +26,7 @@ from nco.instances.core import (
 from nco.instances.registry import backends
 from nco.instances.two_stage import as_numbers
 from nco.mip.backend import Form, Limits, Watch, settle
+from nco.robust.cold import compiled
 from nco.robust.duality import bad_scenario
 from nco.robust.masters import Master
 from nco.robust.model import Model
@@ -321,10 +322,11 @@ class RobustSolver:
             instance, budget, solver=self.name, seed=seed, on_event=on_event
         )
         problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
-        search = Search(
-            tracker, problem, backends.load(self.backend), spawn_seed(seed, instance.digest)
-        )
+        engine = backends.load(self.backend)
+        search = Search(tracker, problem, engine, spawn_seed(seed, instance.digest))
         with budget.catch_interrupt():
+            if not compiled(tracker, problem, engine, start):
+                return self._result(search, tracker.done() or Stop.TIME)
             if start is not None:
                 search.keep(np.asarray(start["xi"], dtype=float))
                 search.evaluate(np.asarray(start["x"], dtype=float), "start")
@@ -345,7 +347,12 @@ class RobustSolver:
             stopped = None
         if stopped is None:
             stopped = tracker.done() or Stop.FINISHED
-        return tracker.result(
+        return self._result(search, stopped, status, **more)
+
+    def _result(
+        self, search: Search, stopped: Stop, status: Status | None = None, **more: Any
+    ) -> Result:
+        return search.tracker.result(
             stopped, status=status, params=self.params(), versions=self.versions(),
             extra={"iterations": search.rows, "seconds": search.spent,
                    "scenarios": len(search.scenarios), **more},

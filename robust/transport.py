@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nco.classical.compiling import kernel
+from nco.classical.compiling import floats, kernel
 
 Vector = NDArray[np.float64]
 
@@ -139,9 +139,8 @@ def transport_recourse(
     -------
     Costs [a, b], shipments [a, b, n, m] and unmet demands [a, b, m].
     """
-    c, s, p = (np.ascontiguousarray(v, dtype=np.float64) for v in (costs, capacities, penalties))
-    d = np.ascontiguousarray(np.atleast_2d(np.asarray(demands, dtype=float)))
-    first = np.ascontiguousarray(np.atleast_2d(np.asarray(x, dtype=float)))
+    c, s, p = (floats(v) for v in (costs, capacities, penalties))
+    d, first = floats(np.atleast_2d(demands)), floats(np.atleast_2d(x))
     shape = (len(first), len(d))
     values = np.empty(shape)
     shipped, unmet = np.zeros((*shape, *c.shape)), np.zeros((*shape, len(p)))
@@ -149,7 +148,7 @@ def transport_recourse(
     return values, shipped, unmet
 
 
-def warm_up() -> None:
-    """Compile, so that timings and labels start at full speed."""
+def compile_shipments() -> None:
+    """Compile what facility location needs."""
     one = np.ones(1)
     transport_recourse(one[None], one, one, one, one)

@@ -366,6 +366,9 @@ class TwoStageProblem(TwoStageInstance):
     switches
         For every entry of a scenario the first-stage column without which it takes nothing
         away [k].
+    compiler
+        A module's function that compiles what the others run, if that takes time: methods call
+        it beside their clock (`nco.robust.cold`).
 
     Raises
     ------
@@ -384,6 +387,7 @@ class TwoStageProblem(TwoStageInstance):
     screen: Screen | None = None
     cutter: Cutter | None = None
     switches: Indices | None = None
+    compiler: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         """Validate."""

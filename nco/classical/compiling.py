@@ -10,18 +10,23 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from nco.instances.core import Budget, Tracker
 
 logger = logging.getLogger("nco")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Modules with kernels, and the functions that compile them.
-MODULES = {
-    **{f"nco.classical.{name}": "_compile"
-       for name in ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")},
-    **{f"nco.robust.{name}": "warm_up" for name in ("recourse", "transport")},
-}  # fmt: skip
+#: Modules that use kernels, each of which compiles them by its function `COMPILE`.
+MODULES = (
+    *(f"nco.classical.{name}" for name in ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")),
+    *(f"nco.instances.{name}"
+      for name in ("two_stage_knapsack", "capital_budgeting", "facility_location")),
+)  # fmt: skip
+#: Name of that function.
+COMPILE = "_compile"
 #: Seconds before a constructive solution is made while the compiler works.
 PATIENCE = 0.3
 #: Name of threads that compile, followed by module and function of what they run.
@@ -43,6 +48,11 @@ def kernel(**options: Any) -> Callable[[F], F]:
         return compiled
 
     return decorate
+
+
+def floats(values: ArrayLike) -> NDArray[np.float64]:
+    """An array of floats as kernels are compiled for: in C order, aligned, writable."""
+    return np.require(values, np.float64, ["C", "A", "W"])
 
 
 def compile_in_time(
@@ -85,7 +95,7 @@ def compile_in_time(
     name = f"{THREAD} {compile_kernels.__module__} {compile_kernels.__name__}"
     ours = threading.Thread(target=work, name=name)
     # An earlier call may have left its compilation running.
-    for thread in [*_running(), ours]:
+    for thread in [*running(), ours]:
         if thread is ours:
             thread.start()
         thread.join(min(PATIENCE, budget.left()))
@@ -105,13 +115,14 @@ def compile_in_time(
     return True
 
 
-def _running() -> list[threading.Thread]:
+def running() -> list[threading.Thread]:
+    """The threads that compile."""
     return [t for t in threading.enumerate() if t.name.startswith(THREAD)]
 
 
 def finish_elsewhere() -> None:
     """Leave to processes of their own what still compiles, so that this one may exit."""
-    for thread in _running():
+    for thread in running():
         code = f"from {__name__} import compile_alone; compile_alone(*{thread.name.split()[1:]})"
         subprocess.Popen(
             ["nice", sys.executable, "-P", "-c", code],
@@ -124,8 +135,8 @@ def finish_elsewhere() -> None:
 
 def compile_all() -> None:
     """Compile all kernels, once per machine, so that no time limit pays for it."""
-    for module, function in MODULES.items():
-        compile_alone(module, function, wait=True)
+    for module in MODULES:
+        compile_alone(module, COMPILE, wait=True)
 
 
 def compile_alone(module: str, function: str, *, wait: bool = False) -> None:
