@@ -397,6 +397,16 @@ def read_labels(path: str | Path) -> tuple[dict[tuple[int, ...], Arrays], dict[s
     return groups, meta
 
 
+def described(meta: Mapping[str, Any]) -> str:
+    """How labels were made, in words, for a model card."""
+    instances, a, b = (int(meta[key]) for key in ("instances", "a", "b"))
+    whose = "own" if "source" in meta else "random"
+    return (
+        f"{instances * a * b:,} second stages by this package ({a} first stages and {b} scenarios "
+        f"of {instances:,} {whose} instances), redrawn from seed {meta['seed']}"
+    )
+
+
 def _write_part(
     path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int, source: Any
 ) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nco.robust.encoding import Encoder, encoder_of
-from nco.robust.labels import read_labels
+from nco.robust.labels import described, read_labels
 from nco.robust.network import Stream, ValueConfig, ValueNetwork
 from nco.robust.own_encoding import ENTRY, ITEM, MOVED
 from nco.robust.weights import write_value_weights
@@ -506,6 +506,7 @@ class ValueTrainer:
                 "seconds": round(self.seconds),
                 "device": self.config.device,
             },
+            labels=described(self.meta),
             measured={**measured, "instances": sum(len(g.x) for g in self.held_out.values())},
         )
 

@@ -124,11 +124,19 @@ def _weights() -> Iterable[dict[str, Any]]:
         yield {
             "name": name,
             "problem": card["problem"],
-            "gaps": card.get("gaps"),
+            "measured": card.get("gaps") or _errors(card),
             "labels": card.get("labels") or training.get("config", {}).get("data"),
             "steps": training.get("steps"),
             "licence": card.get("licence"),
         }
+
+
+def _errors(card: dict[str, Any]) -> dict[str, Any]:
+    """What was measured of a value network: its errors as a share of the labels' range."""
+    measured = card.get("measured")
+    if not isinstance(measured, dict):
+        return {}
+    return {"validation": {"mae": measured["mae"], "instances": measured["instances"]}}
 
 
 def _extras() -> Iterable[dict[str, Any]]:
@@ -156,9 +164,12 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _text(value: Any) -> str:
-    """A cell; measured gaps are one line each."""
+    """A cell; what was measured is one line each."""
     if isinstance(value, dict):
-        return "\n".join(f"{name} {entry['gap']:g} %" for name, entry in value.items())
+        return "\n".join(
+            f"{name} {entry['gap']:g} %" if "gap" in entry else f"{name} MAE {entry['mae']:.4f}"
+            for name, entry in value.items()
+        )
     if isinstance(value, list):
         return ", ".join(value)
     return "" if value is None else str(value)

@@ -208,6 +208,11 @@ def test_list_names_everything(nco):
     for kind in ("formats", "operators", "weights", "policies"):
         assert nco("list", kind).code == 0
     assert "TSP100 greedy, 8 views 1.12 %" in " ".join(nco("list", "weights").out.split())
+    for row in rows_of(nco("list", "weights", "--json").out):
+        assert row["measured"], row["name"]
+        assert row["labels"], row["name"]
+        assert row["licence"] == "Apache-2.0"
+    assert "validation MAE 0.0025" in " ".join(nco("list", "weights").out.split())
     overview = nco("list").out
     assert "problems" in overview
     assert "pyvrp" in overview

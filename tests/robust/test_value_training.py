@@ -113,7 +113,8 @@ def test_bad_label_calls_say_what_is_wrong(tmp_path):
 def knapsack_labels(tmp_path):
     path = tmp_path / "labels.npz"
     made = labels.make_chunk("two-stage-knapsack", 1, 0, 40, 8, 8)
-    labels.write_labels(path, made, {"problem": "two-stage-knapsack"})
+    meta = {"problem": "two-stage-knapsack", "instances": 40, "seed": 1, "a": 8, "b": 8}
+    labels.write_labels(path, made, meta)
     return path
 
 
@@ -132,6 +133,10 @@ def test_training_learns_and_its_weights_say_what_they_are(knapsack_labels, tmp_
     assert model.card["measured"]["mae"] < 0.5 * before
     assert model.card["ranges"]["n"] == [5, 6]
     assert model.card["training"]["steps"] == 150
+    assert model.card["labels"] == (
+        "2,560 second stages by this package (8 first stages and 8 scenarios of 40 random "
+        "instances), redrawn from seed 1"
+    )
     rows = [json.loads(r) for r in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "mae" in r] == [30, 60, 90, 120, 150]
 
