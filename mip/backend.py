@@ -57,10 +57,14 @@ class Form:
     ----------
     mip
         The model.
+    tolerance
+        By how much engines may violate rows and whole numbers; by default as they come, 1e-6
+        or so.
     """
 
-    def __init__(self, mip: MIP):
+    def __init__(self, mip: MIP, tolerance: float | None = None):
         self.mip = mip
+        self.tolerance = tolerance
         self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
         self.c: Vector = self.sign * mip.c
         self.offset = self.sign * mip.offset

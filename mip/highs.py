@@ -46,6 +46,9 @@ def pass_model(form: Form, *, relaxed: bool = False, threads: int = 1, seed: int
     highs.setOptionValue("threads", threads)
     highs.setOptionValue("parallel", "on" if threads > 1 else "off")
     highs.setOptionValue("random_seed", seed)
+    if form.tolerance is not None:
+        for kind in ("primal", "mip"):
+            highs.setOptionValue(f"{kind}_feasibility_tolerance", form.tolerance)
     matrix = form.A
     whole = np.zeros(form.n, dtype=np.int32) if relaxed else form.whole.astype(np.int32)
     status = highs.passModel(

@@ -79,6 +79,8 @@ class ScipEngine:
         model.setParam("misc/catchctrlc", False)
         model.setParam("randomization/randomseedshift", seed % 2**31)
         model.setParam("lp/threads", threads)
+        if form.tolerance is not None:
+            model.setParam("numerics/feastol", form.tolerance)
         for name, value in (params or {}).items():
             try:
                 model.setParam(name, value)

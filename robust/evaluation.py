@@ -47,7 +47,8 @@ CLOSED = 1e-9
 # ----------------------------------------------------------------------------- recourse
 
 
-def _recourse_model(stage: SecondStage, x: Vector) -> tuple[Model, Indices]:
+def recourse_model(stage: SecondStage, x: Vector) -> tuple[Model, Indices]:
+    """The second stage of a first stage x [p] in one scenario, maximised; its columns [m]."""
     model = Model()
     y = model.add_columns(len(stage.q), stage.lower, stage.upper, whole=stage.whole, cost=stage.q)
     if len(stage.row_lower):
@@ -83,13 +84,15 @@ def recourse_by_mip(
     for b, scenario in enumerate(xi):
         stage = problem.stage(scenario)
         for a, first in enumerate(x):
-            values[a, b], y[a, b] = _one_recourse(stage, first, budget)
+            values[a, b], y[a, b] = _one_recourse(stage, first, budget, problem.tolerance)
     return values, y
 
 
-def _one_recourse(stage: SecondStage, x: Vector, budget: Budget) -> tuple[float, Vector]:
-    model, _ = _recourse_model(stage, x)
-    form = Form(model.mip(Sense.MAXIMIZE))
+def _one_recourse(
+    stage: SecondStage, x: Vector, budget: Budget, tolerance: float | None = None
+) -> tuple[float, Vector]:
+    model, _ = recourse_model(stage, x)
+    form = Form(model.mip(Sense.MAXIMIZE), tolerance)
     if form.contradiction():
         return math.nan, np.zeros(form.n)
     if stage.whole.any():
@@ -122,7 +125,7 @@ def _linear_recourses(
         shift = stage.T @ x
         low, high = stage.row_lower - shift, stage.row_upper - shift
         if highs is None:
-            model, columns = _recourse_model(stage, x)
+            model, columns = recourse_model(stage, x)
             form = Form(model.mip(Sense.MAXIMIZE))
             if form.contradiction():
                 values[b], y[b] = _one_recourse(stage, x, budget)
@@ -375,7 +378,7 @@ def worst_case(problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vecto
                 return by_listing(problem, x, budget, uncertainty.vertices(LISTED))
             except TooManyError:
                 logger.debug("too many vertices to list")
-    found = by_plans(problem, x, budget)
+    found = by_plans(problem, x, budget, hints)
     if found is not None:
         return found
     return by_listing(problem, x, budget, sampled_scenarios(problem), "general-v1")

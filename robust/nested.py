@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from nco.instances.core import Budget, Sense, Status, close
 from nco.mip.backend import Form, Limits, Neighborhood, Watch, settle
@@ -29,7 +28,7 @@ from nco.robust.linear import linear_optimum
 from nco.robust.masters import moved_rows, static_master
 from nco.robust.model import Model
 from nco.robust.scenarios import ScenarioProgram
-from nco.robust.two_stage import EXACT, Evaluation, InfeasibleRecourseError
+from nco.robust.two_stage import EXACT, FINE, Evaluation, InfeasibleRecourseError
 
 if TYPE_CHECKING:
     from nco.robust.two_stage import TwoStageProblem
@@ -42,13 +41,15 @@ Vector = NDArray[np.float64]
 PLANS, NODES = 100, 5_000
 #: A plan is lost where it exceeds a limit by this much, relative to limits beyond 1: ten times
 #: the tolerance of rows, so that a recourse that is lost is infeasible for engines, too.
-LOST = 1e-5
+LOST = 10 * FINE
 #: Excess of a limit at which a plan still serves all scenarios.
 SERVES = 1e-9
 #: Relative width that an engine's tolerance of rows leaves between an adversary and its plans.
 ROUNDING = 2e-6
 #: HiGHS' number for a column or a row in a basis.
 BASIC = 1
+#: Scenarios that are asked first.
+HINTS = 20
 #: Share of the time for one recourse that serves all scenarios.
 STATIC = 0.3
 
@@ -59,6 +60,9 @@ def suits(problem: TwoStageProblem) -> bool:
     They do if continuous columns have certain entries in rows, and a certain value where rows
     that depend on the scenario can move them: such a plan is linear in the scenario.
     """
+    # Not above: it loads scipy's linear algebra.
+    from scipy.sparse import csgraph
+
     affine = problem.affine
     free = np.flatnonzero(~affine.whole)
     if any(part[:, free].count_nonzero() for part in affine.W_xi.values()):
@@ -150,7 +154,7 @@ def _follow(
     columns = model.add_columns(len(free), stage.lower[free], stage.upper[free], cost=stage.q[free])
     W = sparse.csr_array(affine.W[:, free])
     model.add_rows(W, columns, stage.row_lower - shift, stage.row_upper - shift)
-    highs = pass_model(Form(model.mip(Sense.MAXIMIZE)), relaxed=True)
+    highs = pass_model(Form(model.mip(Sense.MAXIMIZE), FINE), relaxed=True)
     status, found = linear_optimum(highs, Budget())
     basis = highs.getBasis()
     if found is None or status is not Status.OPTIMAL or not basis.valid:
@@ -218,7 +222,7 @@ class PlanProgram(ScenarioProgram):
                     np.hstack([plan.rows, np.diag(plan.least - plan.lost)]),
                     np.concatenate([xi, lost]), plan.limits + plan.least, np.inf,
                 )  # fmt: skip
-        engine = HighsEngine(Form(model.mip(Sense.MINIMIZE)))
+        engine = HighsEngine(Form(model.mip(Sense.MINIMIZE), FINE))
         try:
             outcome = engine.solve(
                 Limits(budget.left(), nodes=NODES, gap=1e-9), watch=Watch(stop=budget.interrupted)
@@ -235,7 +239,7 @@ class PlanProgram(ScenarioProgram):
 def _static(problem: TwoStageProblem, x: Vector, budget: Budget) -> Vector | None:
     """A recourse [m] for x that serves all scenarios, the best one found; None without."""
     master = static_master(problem)
-    form = Form(master.mip)
+    form = Form(master.mip, FINE)
     if settle(form) is not None:
         return None
     engine = HighsEngine(form)
@@ -249,10 +253,13 @@ def _static(problem: TwoStageProblem, x: Vector, budget: Budget) -> Vector | Non
     return None if outcome.x is None else form.rounded(outcome.x)[master.y[0]]
 
 
-def by_plans(problem: TwoStageProblem, x: Vector, budget: Budget) -> Evaluation | None:
+def by_plans(
+    problem: TwoStageProblem, x: Vector, budget: Budget, hints: Vector | None = None
+) -> Evaluation | None:
     """The worst case; None where the recourse does not suit or takes too many plans.
 
-    Scenarios by which a row is violated by less than `LOST` count as if it were not.
+    The worst scenarios are often just beyond those where a row is met: by `LOST`, which is too
+    little to show in a value. Between the two, only the recourses in hints are asked for.
 
     Parameters
     ----------
@@ -261,6 +268,8 @@ def by_plans(problem: TwoStageProblem, x: Vector, budget: Budget) -> Evaluation 
     budget
         Out of it, the interval is that between the worst scenario so far and what the plans
         that serve all scenarios guarantee.
+    hints
+        Scenarios [b, k] that are likely to be bad; the first `HINTS` are asked.
 
     Raises
     ------
@@ -275,17 +284,19 @@ def by_plans(problem: TwoStageProblem, x: Vector, budget: Budget) -> Evaluation 
     program = PlanProgram(problem, x)
     best = (math.inf, np.zeros(0), np.zeros(0))
 
-    def ask(xi: Vector) -> bool:
+    def ask(scenarios: Vector) -> bool:
+        """The best recourse in the worst of some scenarios; whether it is a new plan."""
         nonlocal best
-        values, ys = problem.recourse_at(x, xi, budget)
-        value = float(values[0, 0])
-        if math.isnan(value):
-            raise InfeasibleRecourseError(xi)
-        if value < best[0]:
-            best = (value, xi, ys[0, 0])
-        return program.add(ys[0, 0], xi)
+        values, ys = problem.recourse_at(x, scenarios, budget)
+        if np.isnan(values[0]).any():
+            raise InfeasibleRecourseError(scenarios[int(np.argmax(np.isnan(values[0])))])
+        k = int(np.argmin(values[0]))
+        if values[0, k] < best[0]:
+            best = (float(values[0, k]), scenarios[k], ys[0, k])
+        return program.add(ys[0, k], scenarios[k])
 
-    ask(problem.uncertainty.worst_case(np.zeros(problem.uncertainty.dimension))[0])
+    start = problem.uncertainty.worst_case(np.zeros(problem.uncertainty.dimension))[0]
+    ask(start[None] if hints is None or not len(hints) else hints[:HINTS])
     static = _static(problem, x, budget.share(STATIC))
     if static is not None:
         program.add(static)
@@ -311,7 +322,7 @@ def by_plans(problem: TwoStageProblem, x: Vector, budget: Budget) -> Evaluation 
             settled = meets()
             if settled:
                 break
-            fresh = ask(xi)
+            fresh = ask(xi[None])
             settled = meets()
             if not fresh and above and close(low, best[0], ROUNDING):
                 # The best recourse in the adversary's scenario is a plan: only rounding is left.

@@ -19,6 +19,7 @@ from scipy import sparse
 from nco.instances.core import Budget, InputError, Sense, Status
 from nco.mip.backend import Form
 from nco.mip.highs import pass_model
+from nco.robust.evaluation import recourse_model
 from nco.robust.linear import linear_optimum
 from nco.robust.model import Model
 from nco.robust.two_stage import FirstStage, TwoStageProblem
@@ -76,10 +77,7 @@ class _Probe:
 def _probe(problem: TwoStageProblem, x: Vector, xi: Vector) -> _Probe | None:
     """The relaxed recourse at one first stage and scenario; None without an optimum."""
     affine, stage = problem.affine, problem.stage(xi)
-    shift = stage.T @ x
-    model = Model()
-    columns = model.add_columns(len(stage.q), stage.lower, stage.upper, cost=stage.q)
-    model.add_rows(stage.W, columns, stage.row_lower - shift, stage.row_upper - shift)
+    model, _ = recourse_model(stage, x)
     highs = pass_model(Form(model.mip(Sense.MAXIMIZE)), relaxed=True)
     status, y = linear_optimum(highs, Budget())
     if status is not Status.OPTIMAL or y is None:

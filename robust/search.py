@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nco.instances.core import (
     Budget,
+    CheckError,
     Instance,
     Listener,
     Result,
@@ -21,6 +22,7 @@ from nco.instances.core import (
     Stop,
     Tracker,
     UnsupportedError,
+    close,
     spawn_seed,
 )
 from nco.instances.registry import backends
@@ -40,6 +42,8 @@ from nco.robust.two_stage import (
 logger = logging.getLogger("nco")
 
 Vector = NDArray[np.float64]
+#: Relative width that engines' tolerances may leave between a bound and a value beyond it.
+AGREE = 1e-6
 #: Solutions of a master that are evaluated, besides its last one.
 PROPOSALS = 3
 #: Share of the time for the worst case of doing nothing.
@@ -125,19 +129,37 @@ class Search:
         value = found.value if found.exact or found.sampled else found.guaranteed
         if value > self.value and self.tracker.offer(self.problem.solution(found), by or None):
             self.best, self.value = found, value
+            self._lift(by)
         return found
 
     def offer_bound(self, bound: float, by: str = "") -> None:
-        """Keep an upper bound of the maximised problem, a hair wider for the engines' sake."""
+        """Keep an upper bound of the maximised problem, a hair wider for the engines' sake.
+
+        Raises
+        ------
+        CheckError
+            When what is known to be attained is beyond it by more than rounding.
+        """
         if not math.isfinite(bound):
             return
         bound += 1e-7 * max(1.0, abs(bound))
         if bound < self.bound:
             self.bound = bound
-            # Rounding apart, nothing is better than what is known to be attained.
-            exact = self.best is not None and self.best.exact
-            shown = max(bound, self.value) if exact else bound
-            self.tracker.offer_bound(self.problem.sign * shown, by or None)
+            self._lift(by)
+            self.tracker.offer_bound(self.problem.sign * self.bound, by or None)
+
+    def _lift(self, by: str) -> None:
+        """Lift the bound to what is attained, which rounding may leave just beyond it."""
+        if self.best is None or self.best.sampled or self.value <= self.bound:
+            return
+        sign = self.problem.sign
+        instance, by = self.tracker.instance, by or self.tracker.solver
+        where = f"{by} on {instance.name or instance.problem}"
+        what = f"bound {sign * self.bound:.12g}, beyond objective {sign * self.value:.12g}"
+        if not close(self.bound, self.value, AGREE):
+            raise CheckError(f"{where} claims {what}")
+        logger.debug("%s: rounding leaves %s", where, what)
+        self.bound = self.value
 
     @property
     def closed(self) -> bool:
@@ -182,7 +204,7 @@ class Search:
         evaluate
             How many of its solutions are evaluated.
         """
-        form = Form(master.mip)
+        form = Form(master.mip, self.problem.tolerance)
         begin = self.budget.elapsed()
         outcome = settle(form)
         seen: list[Vector] = []
@@ -339,7 +361,7 @@ class RobustSolver:
                 stopped = Stop.PROVED
             elif search.refused is not None and tracker.done() is None:
                 raise search.refused
-        elif search.closed and search.best.exact:
+        elif search.closed and not search.best.sampled:
             tracker.bound = tracker.objective
             stopped = Stop.PROVED
         elif stopped is Stop.PROVED:

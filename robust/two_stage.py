@@ -40,6 +40,8 @@ Vector = NDArray[np.float64]
 ROWS, WHOLE = 1e-6, 1e-6
 #: Relative width of an interval below which an evaluation is exact.
 EXACT = 1e-7
+#: Tolerance of rows where a recourse's value may jump with the scenario.
+FINE = 1e-9
 
 
 def _matrix(values: Any, rows: int, columns: int, name: str) -> sparse.csr_array:
@@ -451,6 +453,18 @@ class TwoStageProblem(TwoStageInstance):
         """The recourse, maximised."""
         return self.recourse if self.sign > 0 else self.recourse.negated()
 
+    @cached_property
+    def tolerance(self) -> float | None:
+        """By how much engines may violate rows of masters and recourses; None for their own.
+
+        The value of whole recourses with uncertain rows jumps where a row is only just met. The
+        worst scenarios are just beyond, so that masters, recourses and adversaries have to agree
+        on which rows are met, closely enough for no objective to tell the difference.
+        """
+        affine = self.affine
+        jumps = not (affine.certain_rows or affine.continuous)
+        return FINE if jumps and self.oracle is None and self.evaluator is None else None
+
     def stage(self, xi: Vector) -> SecondStage:
         """The recourse in scenario xi [k], maximised."""
         return self.affine.at(xi)
@@ -562,7 +576,8 @@ class TwoStageProblem(TwoStageInstance):
         """Value in the worst case, in the problem's own direction.
 
         With policies, what the best of them guarantees in every scenario; with a list of
-        scenarios, the worst of the list and the solution's own.
+        scenarios, the worst of the list and the solution's own. That counts, too, where values
+        jump, since it may lie where two jumps are all but one.
         """
         x = self.whole_x(solution["x"])
         if "policies" in solution:
@@ -572,7 +587,7 @@ class TwoStageProblem(TwoStageInstance):
             return self.sign * value
         found = self.worst_case(x)
         value = found.value
-        if found.sampled:
+        if found.sampled or self.tolerance is not None:
             here, _ = self.recourse_at(x, solution["xi"])
             value = min(value, self.first.value(x) + float(here[0, 0]))
         return self.sign * value + 0.0

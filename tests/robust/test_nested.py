@@ -13,7 +13,14 @@ from nco.robust import evaluation, nested
 from nco.robust.evaluation import sampled_scenarios
 from nco.robust.nested import by_plans, suits
 from nco.robust.two_stage import FirstStage, InfeasibleRecourseError, Recourse, TwoStageProblem
-from nco.robust.uncertainty import Box, BudgetSet, Ellipsoid, Intersection, Polyhedron
+from nco.robust.uncertainty import (
+    Box,
+    BudgetSet,
+    Ellipsoid,
+    FiniteScenarios,
+    Intersection,
+    Polyhedron,
+)
 
 
 def thresholds(uncertainty=None, **changes):
@@ -54,6 +61,28 @@ def general(seed, uncertainty, *, whole=3, free=0, uncertain=("h", "q", "T", "W"
             q=rng.uniform(0, 6, m), W=np.vstack([W, np.ones((1, m))]), offset=1.0,
             T=np.vstack([rng.uniform(-1, 1, (r, 2)), np.zeros((1, 2))]),
             row_upper=[9.0, 8.0, 4.0], upper=np.full(m, 2.0), whole=inside, **more,
+        ),
+        uncertainty=uncertainty,
+    )  # fmt: skip
+
+
+def jumping(seed, uncertainty, *, whole=3, free=0):
+    """Small whole numbers in objectives that move with the scenario and rows that do, too."""
+    rng = np.random.default_rng(seed)
+    k, m, r = uncertainty.dimension, whole + free + 1, 2
+    inside = np.arange(m) < whole
+    W = np.hstack([rng.integers(-3, 4, (r, m - 1)), -np.ones((r, 1))])
+    # The last column buys what is missing.
+    q = np.append(rng.integers(-3, 4, m - 1), -20.0)
+    q_xi = np.vstack([rng.integers(-2, 3, (m - 1, k)), np.zeros((1, k))]) * inside[:, None]
+    return TwoStageProblem(
+        sense="maximize" if seed % 2 else "minimize",
+        first_stage=FirstStage(c=rng.integers(-3, 4, 2).astype(float)),
+        recourse=Recourse(
+            q=q if seed % 2 else -q, q_xi=q_xi, W=W, T=rng.integers(-3, 4, (r, 2)),
+            row_upper=rng.integers(0, 6, r), h_xi=rng.integers(-2, 3, (r, k)),
+            upper=np.append(rng.integers(1, 3, m - 1), 60.0), whole=inside,
+            offset_xi=rng.integers(-2, 3, k).astype(float),
         ),
         uncertainty=uncertainty,
     )  # fmt: skip
@@ -292,3 +321,54 @@ def test_without_time_and_without_one_recourse_for_all_there_is_none():
     )  # fmt: skip
     with pytest.raises(TimeoutError):
         problem.worst_case(np.zeros(1), Budget(0.0))
+
+
+def best_of_all(problem):
+    """The best first stage's value, each judged by itself; maximised."""
+    values = []
+    for x in itertools.product(*(range(int(u) + 1) for u in problem.first_stage.upper)):
+        try:
+            values.append(problem.worst_case(np.array(x, dtype=float)).value)
+        except InfeasibleRecourseError:
+            continue
+    return max(values)
+
+
+@pytest.mark.parametrize("solver", ["auto", "ccg"])
+def test_what_is_just_beyond_a_limit_is_the_same_to_bounds_and_values(solver):
+    """One first stage's worst scenario bounds another, which is worth as much at its own."""
+    problem = TwoStageProblem(
+        first_stage=FirstStage(c=np.array([-3.0, 3.0, -2.0]), offset=-1.0, upper=np.full(3, 2.0)),
+        recourse=Recourse(
+            q=[-3.0, -3.0, -3.0, -50.0], q_xi=[[2.0], [1.0], [2.0], [0.0]],
+            W=[[-3.0, -2.0, 3.0, -1.0], [-2.0, 1.0, 2.0, -1.0], [-2.0, -2.0, 0.0, -1.0]],
+            T=[[-2.0, 3.0, -2.0], [3.0, 2.0, 2.0], [-3.0, -1.0, 1.0]],
+            row_upper=[2.0, 3.0, 4.0], h_xi=[[-2.0], [-1.0], [-1.0]],
+            upper=[2.0, 1.0, 1.0, 60.0], whole=True, p=[1.0, -3.0, 3.0],
+        ),
+        uncertainty=Box(np.zeros(1), np.full(1, 2.0)),
+    )  # fmt: skip
+    result = nco.solve(problem, solver=solver, time_limit=20)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(-1.0, abs=1e-6)
+    assert result.bound == pytest.approx(result.objective, abs=1e-6)
+
+
+@settings(deadline=None, derandomize=True, max_examples=10)
+@given(
+    st.integers(0, 10_000), st.sampled_from(["box", "budget", "polyhedron", "finite"]),
+    st.sampled_from([0, 1]), st.sampled_from(["auto", "ccg"]),
+)  # fmt: skip
+def test_bounds_meet_the_best_of_all_first_stages(seed, kind, free, solver):
+    uncertainty = {
+        "box": Box(np.zeros(1), np.full(1, 2.0)), "budget": BudgetSet(2, 1.5),
+        "polyhedron": Polyhedron([[1.0, 2.0]], [1.5], lower=np.zeros(2), upper=np.ones(2)),
+        "finite": FiniteScenarios([[0.0, 1.0], [2.0, -1.0], [1.0, 1.0]]),
+    }[kind]  # fmt: skip
+    problem = jumping(seed, uncertainty, whole=3 - free, free=free)
+    best = best_of_all(problem)
+    problem._known.clear()
+    result = nco.solve(problem, solver=solver, time_limit=20)
+    assert result.evaluation == "exact"
+    assert result.status == "optimal"
+    assert problem.sign * result.objective == pytest.approx(best, abs=1e-6, rel=1e-6)
