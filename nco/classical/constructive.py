@@ -35,6 +35,8 @@ Indices = NDArray[np.int64]
 
 #: Loops of fewer steps run as they are; longer ones are worth numba's start-up.
 COMPILE_FROM = 400_000
+#: Steps along edges between two looks at the clock.
+LOOKS = 100_000
 #: Up to so many nodes neighbours are found in whole rows of costs, above in a k-d tree.
 MOST_ROWS = 3000
 #: Tours of more nodes are left to `nco.classical.local_search`, which takes longer to load.
@@ -633,22 +635,32 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
     heap = [(-w / (d + 1), i) for i, (w, d) in enumerate(zip(weights, degree, strict=True))]
     heapq.heapify(heap)
     chosen: list[int] = []
+    looked = 0
     while heap:
         key, node = heapq.heappop(heap)
         if gone[node] or key != -weights[node] / (degree[node] + 1):
             continue
         gone[node] = 1
         chosen.append(node)
-        if budget is not None and len(chosen) % 1024 == 0 and budget.done():
-            break
+        looked += 1
+        if looked >= LOOKS and budget is not None:
+            looked = 0
+            if budget.done():
+                break
+        freed: set[int] = set()
         for other in adjacent[bounds[node] : bounds[node + 1]]:
             if gone[other]:
                 continue
             gone[other] = 1
+            looked += bounds[other + 1] - bounds[other]
             for further in adjacent[bounds[other] : bounds[other + 1]]:
                 if not gone[further]:
                     degree[further] -= 1
-                    heapq.heappush(heap, (-weights[further] / (degree[further] + 1), further))
+                    freed.add(further)
+        # Once for all neighbours that went: dense graphs have many.
+        for further in freed:
+            if not gone[further]:
+                heapq.heappush(heap, (-weights[further] / (degree[further] + 1), further))
     return sorted(chosen)
 
 

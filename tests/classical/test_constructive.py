@@ -262,6 +262,16 @@ def test_min_degree_greedy_is_maximal(n, p, seed):
         assert chosen & set(indices[indptr[node] : indptr[node + 1]].tolist())
 
 
+def test_min_degree_greedy_looks_at_the_clock_by_its_steps():
+    """Not by the nodes it chose: dense graphs have few such nodes and many edges."""
+    instance = MIS.generate(1000, seed=1, p=0.5)
+    budget = Budget()
+    budget.interrupt()
+    some = min_degree_greedy(instance, budget)
+    assert instance.violations(some) == []
+    assert len(some) == 2 < len(min_degree_greedy(instance))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_as_solvers(name):
     """Registered, checked, and never worse than a given start."""
