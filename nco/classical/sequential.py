@@ -11,6 +11,9 @@ from nco.instances.core import Instance
 from nco.instances.pctsp import PCTSP
 from nco.instances.spctsp import SPCTSP
 
+#: Planned customers that are looked at together, from the next one on.
+LOOK_AHEAD = 64
+
 
 def expected(instance: Instance[Any]) -> Instance[Any]:
     """What a plan may rest on: with hidden prizes, the problem of the expected ones."""
@@ -39,22 +42,29 @@ def next_customer(
     revealed
         Their real prizes.
     """
-    distances = public.distances
     seen = {*visited}
-    ahead = [k for k in plan if k not in seen]
+    return _next(public, min_prize, [k for k in plan if k not in seen], visited, revealed)
+
+
+def _next(
+    public: PCTSP, min_prize: float, ahead: list[int], visited: list[int], revealed: list[float]
+) -> int:
+    """As `next_customer`, with what is ahead of a plan."""
+    distances = public.distances
     at = visited[-1] if visited else 0
     if sum(revealed) >= min_prize:
-        while ahead:
-            k = ahead[0]
-            following = ahead[1] if len(ahead) > 1 else 0
-            a, b = np.array([at, k, at]), np.array([k, following, following])
-            there, on, direct = distances.pairs(a, b).tolist()
-            if there + on - direct <= public.penalties[k]:
-                return k
-            ahead.pop(0)
+        for first in range(0, len(ahead), LOOK_AHEAD):
+            legs = np.array([*ahead[first : first + LOOK_AHEAD + 1], 0])
+            there = distances.pairs(at, legs)
+            on = distances.pairs(legs[:-1], legs[1:])
+            detours = (there[:-1] + on - there[1:])[:LOOK_AHEAD]
+            worth = np.flatnonzero(detours <= public.penalties[legs[: len(detours)]])
+            if len(worth):
+                return int(legs[worth[0]])
         return 0
     if ahead:
         return ahead[0]
+    seen = {*visited}
     left = np.array([k for k in range(1, public.nodes) if k not in seen], dtype=np.intp)
     if not len(left):
         return 0
@@ -69,9 +79,14 @@ def next_customer(
 def follow(instance: SPCTSP, plan: Sequence[int]) -> list[int]:
     """Execute a plan, learning real prizes visit by visit."""
     public = instance.public()
+    ahead = list(dict.fromkeys(plan))
     visited: list[int] = []
+    revealed: list[float] = []
     while True:
-        k = next_customer(public, instance.min_prize, plan, visited, instance.reveal(visited))
+        k = _next(public, instance.min_prize, ahead, visited, revealed)
         if k == 0:
             return visited
+        if ahead:
+            ahead.remove(k)
         visited.append(k)
+        revealed += instance.reveal([k])

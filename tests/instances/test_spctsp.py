@@ -62,6 +62,34 @@ def test_following_any_plan_is_feasible(case):
         assert instance.violations(follow(instance, plan)) == []
 
 
+@given(CASES, st.data())
+def test_following_is_one_decision_after_another(case, data):
+    n, seed = case
+    instance = SPCTSP.generate(n, seed=seed)
+    plan = list(data.draw(st.permutations(range(1, n + 1))))[: data.draw(st.integers(0, n))]
+    visited = []
+    while k := next_customer(
+        instance.public(), instance.min_prize, plan, visited, instance.reveal(visited)
+    ):
+        visited.append(k)
+    assert follow(instance, plan) == visited
+
+
+@pytest.mark.parametrize("n", [63, 64, 65, 200])
+def test_planned_customers_are_passed_by_until_one_is_worth_its_detour(n):
+    """However far ahead it is; the next one in the plan counts for the detour, or the depot."""
+    instance = SPCTSP(
+        coords=np.random.default_rng(1).random((n + 1, 2)),
+        prizes=[0] + [1] * n,
+        real_prizes=[0] + [1] * n,
+        penalties=[0.0] * n + [5.0],
+    )
+    public = instance.public()
+    assert next_customer(public, 1, range(2, n + 1), [1], [1.0]) == n
+    assert next_customer(public, 1, range(2, n), [1], [1.0]) == 0
+    assert follow(instance, range(1, n + 1)) == [1, n]
+
+
 @given(CASES)
 def test_execute_stops_as_soon_as_it_may(case):
     n, seed = case
