@@ -74,10 +74,10 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
             raise InputError(
                 None, None, f"{what} is no solver", "give a registered name or a solver object"
             )
-        kind = type(solver)
+        kind: Any = type(solver)
         if dataclasses.is_dataclass(kind):
             values = {f.name: getattr(solver, f.name) for f in dataclasses.fields(kind)}
-            check_whole(kind, values, f"solver {solver.name}")
+            check_whole(type(solver), values, f"solver {solver.name}")
         return solver
     cls = registry.solvers.load(solver)
     known = list(inspect.signature(cls).parameters)
