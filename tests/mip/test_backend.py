@@ -143,6 +143,18 @@ def test_contradicting_bounds_are_infeasible_at_once(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_rows_are_kept_as_closely_as_a_form_asks(engine):
+    """Half of 1e-6 is missing for the whole column."""
+    mip = MIP(
+        c=np.array([1.0, 0.5]), A=np.ones((1, 2)), row_upper=np.array([1.0 - 5e-7]),
+        upper=np.ones(2), integrality=np.array([True, False]), sense=Sense.MAXIMIZE,
+    )  # fmt: skip
+    loose, close = (engine(Form(mip, t)).solve(Limits(10)) for t in (None, 1e-9))
+    assert loose.x[0] == pytest.approx(1.0, abs=1e-5)
+    assert close.x[0] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_events_and_stop(engine, hard_mip):
     form = Form(hard_mip)
     one = engine(form)

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nco
-from nco.instances.core import Budget
+from nco.instances.core import Budget, CheckError, Tracker
+from nco.mip.highs import HighsEngine
 from nco.robust import evaluation, nested
 from nco.robust.evaluation import sampled_scenarios
 from nco.robust.nested import by_plans, suits
+from nco.robust.search import Search
 from nco.robust.two_stage import FirstStage, InfeasibleRecourseError, Recourse, TwoStageProblem
 from nco.robust.uncertainty import (
     Box,
@@ -348,7 +350,7 @@ def test_what_is_just_beyond_a_limit_is_the_same_to_bounds_and_values(solver):
         ),
         uncertainty=Box(np.zeros(1), np.full(1, 2.0)),
     )  # fmt: skip
-    result = nco.solve(problem, solver=solver, time_limit=20)
+    result = nco.solve(problem, solver=solver, time_limit=300)
     assert result.status == "optimal"
     assert result.objective == pytest.approx(-1.0, abs=1e-6)
     assert result.bound == pytest.approx(result.objective, abs=1e-6)
@@ -368,7 +370,35 @@ def test_bounds_meet_the_best_of_all_first_stages(seed, kind, free, solver):
     problem = jumping(seed, uncertainty, whole=3 - free, free=free)
     best = best_of_all(problem)
     problem._known.clear()
-    result = nco.solve(problem, solver=solver, time_limit=20)
+    result = nco.solve(problem, solver=solver, time_limit=300)
     assert result.evaluation == "exact"
     assert result.status == "optimal"
     assert problem.sign * result.objective == pytest.approx(best, abs=1e-6, rel=1e-6)
+
+
+def test_what_a_cut_off_worst_case_guarantees_is_optimal_once_the_bound_says_so(monkeypatch):
+    solve, calls = nested.PlanProgram.solve, []
+
+    def cut_off(self, budget):
+        calls.append(1)
+        return None if len(calls) == 1 else solve(self, budget)
+
+    monkeypatch.setattr(nested.PlanProgram, "solve", cut_off)
+    result = nco.solve(thresholds(), solver="ccg", time_limit=300)
+    assert len(calls) > 1
+    assert result.evaluation == "interval"
+    assert result.objective == pytest.approx(0.0)
+    assert result.status == "optimal"
+
+
+def test_a_bound_that_values_contradict_is_an_error_and_rounding_is_not():
+    problem = thresholds()
+    search = Search(Tracker(problem, Budget(), solver="ccg"), problem, HighsEngine, 0)
+    found = search.evaluate(np.zeros(1))
+    assert search.value == found.value == pytest.approx(0.0)
+    search.offer_bound(-5e-7)
+    assert search.closed
+    assert search.bound == search.value
+    assert search.tracker.bound == search.value
+    with pytest.raises(CheckError, match="beyond objective"):
+        search.offer_bound(-1e-3)
