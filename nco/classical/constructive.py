@@ -625,7 +625,7 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
 
     S. Sakai, M. Togasaki and K. Yamazaki, A note on greedy algorithms for the maximum
     weighted independent set problem, Discrete Applied Mathematics 126 (2003), GWMIN. When
-    the budget ends, the nodes chosen so far are returned.
+    the budget ends, the others follow by the degrees known then.
     """
     indptr, indices = instance.neighbors()
     bounds, adjacent = indptr.tolist(), indices.tolist()
@@ -643,10 +643,6 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
         gone[node] = 1
         chosen.append(node)
         looked += 1
-        if looked >= LOOKS and budget is not None:
-            looked = 0
-            if budget.done():
-                break
         freed: set[int] = set()
         for other in adjacent[bounds[node] : bounds[node + 1]]:
             if gone[other]:
@@ -685,6 +681,16 @@ def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
     """A tour in well under a second: greedy edge, or a curve where that takes longer.
 
     It has all fixed edges, but may have missing ones.
+        if looked >= LOOKS and budget is not None:
+            looked = 0
+            if budget.done():
+                break
+    for _, node in sorted(heap):
+        if not gone[node]:
+            gone[node] = 1
+            chosen.append(node)
+            for other in adjacent[bounds[node] : bounds[node + 1]]:
+                gone[other] = 1
     """
     if instance.distances.coords is not None and instance.n > 50_000:
         return curve_tour(instance)

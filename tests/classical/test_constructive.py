@@ -264,12 +264,26 @@ def test_min_degree_greedy_is_maximal(n, p, seed):
 
 def test_min_degree_greedy_looks_at_the_clock_by_its_steps():
     """Not by the nodes it chose: dense graphs have few such nodes and many edges."""
+
+    class Watched(Budget):
+        looks = 0
+
+        def done(self, *args, **options):
+            self.looks += 1
+            return super().done(*args, **options)
+
     instance = MIS.generate(1000, seed=1, p=0.5)
-    budget = Budget()
-    budget.interrupt()
-    some = min_degree_greedy(instance, budget)
-    assert instance.violations(some) == []
-    assert len(some) == 2 < len(min_degree_greedy(instance))
+    budget = Watched()
+    chosen = min_degree_greedy(instance, budget)
+    assert 2 <= budget.looks < len(chosen)
+    over = Watched()
+    over.interrupt()
+    quick = min_degree_greedy(instance, over)
+    assert over.looks == 1
+    assert instance.violations(quick) == []
+    indptr, indices = instance.neighbors()
+    near = {int(k) for v in quick for k in indices[indptr[v] : indptr[v + 1]]}
+    assert near | set(quick) == set(range(instance.n))
 
 
 @pytest.mark.parametrize("name", NAMES)
