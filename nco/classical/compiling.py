@@ -21,7 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Modules that use kernels, each of which compiles them by its function `COMPILE`.
 MODULES = (
-    *(f"nco.classical.{name}" for name in ("mis_tabu", "or_opt", "prize_tour", "ruin_recreate")),
+    *(f"nco.classical.{name}"
+      for name in ("constructive", "mis_tabu", "or_opt", "prize_tour", "ruin_recreate")),
     *(f"nco.instances.{name}"
       for name in ("two_stage_knapsack", "capital_budgeting", "facility_location")),
 )  # fmt: skip
@@ -83,6 +84,43 @@ def compile_in_time(
     -------
     Whether the kernels are compiled.
     """
+    budget = tracker.budget
+
+    def meanwhile() -> None:
+        found = construct(budget)
+        if found is not None:
+            tracker.offer(found, by="constructive")
+
+    def late() -> bool:
+        return bool(tracker.done()) or budget.left() - reserve <= 0.0
+
+    if compiled_before(compile_kernels, late, min(PATIENCE, budget.left()), meanwhile):
+        return True
+    logger.warning("%s: its kernels are still being compiled, once per machine", tracker.solver)
+    return False
+
+
+def compiled_before(
+    compile_kernels: Callable[[], object],
+    late: Callable[[], bool],
+    patience: float = 0.0,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> bool:
+    """As `compile_in_time`, for whoever has no tracker.
+
+    Parameters
+    ----------
+    compile_kernels
+        As there.
+    late
+        Whether it is too late for them.
+    patience
+        Seconds until ``meanwhile`` is called, if they are not compiled by then.
+
+    Returns
+    -------
+    Whether the kernels are compiled.
+    """
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -91,23 +129,17 @@ def compile_in_time(
         except BaseException as error:
             errors.append(error)
 
-    budget = tracker.budget
     name = f"{THREAD} {compile_kernels.__module__} {compile_kernels.__name__}"
     ours = threading.Thread(target=work, name=name)
     # An earlier call may have left its compilation running.
     for thread in [*running(), ours]:
         if thread is ours:
             thread.start()
-        thread.join(min(PATIENCE, budget.left()))
+        thread.join(patience)
         if thread.is_alive():
-            found = construct(budget)
-            if found is not None:
-                tracker.offer(found, by="constructive")
+            meanwhile()
         while thread.is_alive():
-            if tracker.done() or budget.left() - reserve <= 0.0:
-                logger.warning(
-                    "%s: its kernels are still being compiled, once per machine", tracker.solver
-                )
+            if late():
                 return False
             thread.join(0.02)
     if errors:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.classical.compiling import compiled_before
 from nco.classical.routing import check_start, length_limit, load_limit, surely_infeasible
 from nco.instances.core import (
     Budget,
@@ -71,6 +72,18 @@ def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(kernel)
     return compiled
+
+
+def _compile() -> None:
+    from nco.classical import local_search
+
+    local_search.compile_starts()
+
+
+def _compile_in(budget: Budget | None) -> None:
+    """Compile the kernels for large tours, once per machine."""
+    if not compiled_before(_compile, lambda: _spent(budget)):
+        raise TimeoutError("out of time.")
 
 
 # --------------------------------------------------------------------------- neighbours
@@ -262,11 +275,16 @@ def nearest_neighbor_tour(
 
     By rows of costs for a matrix or up to 5,000 nodes, else compiled. What is left when
     time is up follows in any order.
+
+    Raises
+    ------
+    TimeoutError
+        When the budget ends before it is compiled.
     """
     n = distances.n
     if distances.coords is not None and n > NEAREST_BY_ROWS:
-        if _spent(budget):
-            return [begin, *(k for k in range(n) if k != begin)]
+        _check(budget)
+        _compile_in(budget)
         from nco.classical import local_search
 
         costs = local_search.Costs.of_coords(distances.coords, distances.metric)
@@ -307,6 +325,7 @@ def greedy_tour(
         return list(range(n))
     _check(budget)
     if fixed is None and distances.coords is not None and n > GREEDY_BY_LISTS:
+        _compile_in(budget)
         from nco.classical import local_search
 
         costs = local_search.Costs.of_coords(distances.coords, distances.metric)
@@ -662,6 +681,16 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
 
 # ------------------------------------------------------------------------------- starts
 
+        if looked >= LOOKS and budget is not None:
+            looked = 0
+            if budget.done():
+                break
+    for _, node in sorted(heap):
+        if not gone[node]:
+            gone[node] = 1
+            chosen.append(node)
+            for other in adjacent[bounds[node] : bounds[node + 1]]:
+                gone[other] = 1
 
 def _present(instance: TSP) -> Distances:
     """Costs in which missing edges are dear."""
@@ -681,16 +710,6 @@ def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
     """A tour in well under a second: greedy edge, or a curve where that takes longer.
 
     It has all fixed edges, but may have missing ones.
-        if looked >= LOOKS and budget is not None:
-            looked = 0
-            if budget.done():
-                break
-    for _, node in sorted(heap):
-        if not gone[node]:
-            gone[node] = 1
-            chosen.append(node)
-            for other in adjacent[bounds[node] : bounds[node + 1]]:
-                gone[other] = 1
     """
     if instance.distances.coords is not None and instance.n > 50_000:
         return curve_tour(instance)

@@ -1283,8 +1283,19 @@ class LocalSearch:
         )  # fmt: skip
 
 
+def compile_starts() -> None:
+    """Compile what `greedy_edge` and `nearest_neighbor` need, or load it from numba's cache."""
+    square, _ = _greedy_square()
+    nearest_neighbor(square)
+
+
 def compile_kernels() -> None:
     """Compile what `greedy_edge` and `LocalSearch` need, or load it from numba's cache."""
+    LocalSearch(*_greedy_square()).perturb(1)
+
+
+def _greedy_square() -> tuple[Costs, Ints]:
     square = Costs.of_coords([[0, 0], [1, 0], [1, 1], [0, 1], [2, 2], [3, 1], [2, 0], [0, 3]])
-    search = LocalSearch(square, greedy_edge(square))
-    search.perturb(1)
+    # So few points leave no paths whose ends are joined.
+    _costs_between(square, np.arange(2), np.arange(2))
+    return square, greedy_edge(square)

@@ -1,14 +1,20 @@
 """What becomes of compilations that outlast a command."""
 
 import fcntl
+import importlib
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from nco.classical import compiling
+from nco.classical import compiling, local_search
+from nco.classical.constructive import greedy_tour, nearest_neighbor_tour
+from nco.instances.core import Budget
+from nco.instances.registry import problems, solvers
+from nco.instances.tsp import TSP
 
 KERNELS = """
 from pathlib import Path
@@ -60,3 +66,56 @@ def test_a_command_does_not_wait_and_nothing_is_lost(kernels):
             break
         time.sleep(0.1)
     assert compiled.exists()
+
+
+def test_constructive_tours_do_not_wait_for_the_compiler(monkeypatch):
+    """What compiles goes on in its thread; meanwhile the order along a curve is returned."""
+    over = threading.Event()
+    budget = Budget()
+
+    def compile_slowly():
+        budget.interrupt()
+        assert over.wait(100)
+
+    monkeypatch.setattr(local_search, "compile_starts", compile_slowly)
+    instance = TSP.generate(20_001, seed=1)
+    try:
+        for make in (nearest_neighbor_tour, greedy_tour):
+            with pytest.raises(TimeoutError):
+                make(instance.distances, budget=budget)
+        assert compiling.running()
+        result = solvers.load("nearest-neighbor")().solve(instance, budget)
+        assert result.trajectory[0].by == "space-filling-curve"
+    finally:
+        over.set()
+        for thread in compiling.running():
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["or-opt", "ruin-recreate", "prize-tour", "mis-tabu"])
+def test_solvers_compile_all_that_they_use(name):
+    """What a search needs beyond that would be compiled past any time limit."""
+    solver = solvers.load(name)()
+    module = importlib.import_module(type(solver).__module__)
+    getattr(module, compiling.COMPILE)()
+    known = signatures()
+    for problem, sizes in (
+        ("tsp", (60, 1500)), ("atsp", (30,)), ("cvrp", (40,)), ("ovrp", (40,)), ("op", (40,)),
+        ("pctsp", (40,)), ("spctsp", (30,)), ("mtsp", (30,)), ("mis", (200,)),
+    ):  # fmt: skip
+        for n in sizes:
+            instance = problems.load(problem).generate(n, seed=1)
+            if solver.supports(instance) is None:
+                assert solver.solve(instance, Budget(10, iterations=3)).feasible
+                assert signatures() == known, problem
+
+
+def signatures():
+    """What is compiled by now, of every kernel of the package that is imported."""
+    return {
+        (name, attribute): tuple(map(str, value.signatures))
+        for name, module in list(sys.modules.items())
+        if name.startswith("nco.classical")
+        for attribute, value in vars(module).items()
+        if hasattr(value, "py_func") and value.signatures
+    }
