@@ -676,11 +676,6 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
         for further in freed:
             if not gone[further]:
                 heapq.heappush(heap, (-weights[further] / (degree[further] + 1), further))
-    return sorted(chosen)
-
-
-# ------------------------------------------------------------------------------- starts
-
         if looked >= LOOKS and budget is not None:
             looked = 0
             if budget.done():
@@ -691,6 +686,11 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
             chosen.append(node)
             for other in adjacent[bounds[node] : bounds[node + 1]]:
                 gone[other] = 1
+    return sorted(chosen)
+
+
+# ------------------------------------------------------------------------------- starts
+
 
 def _present(instance: TSP) -> Distances:
     """Costs in which missing edges are dear."""
