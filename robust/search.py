@@ -44,6 +44,8 @@ logger = logging.getLogger("nco")
 Vector = NDArray[np.float64]
 #: Relative width that engines' tolerances may leave between a bound and a value beyond it.
 AGREE = 1e-6
+#: Scenarios no further apart, relative to entries beyond 1, are the same.
+APART = 1e-7
 #: Solutions of a master that are evaluated, besides its last one.
 PROPOSALS = 3
 #: Share of the time for the worst case of doing nothing.
@@ -81,7 +83,9 @@ class Search:
 
     def keep(self, xi: Vector) -> bool:
         """Add a scenario to those known; False if it is one of them."""
-        apart = 1e-7 * max(1.0, float(np.abs(xi).max()))
+        # Where values jump, scenarios on both sides of a limit are all but the same.
+        apart = APART if self.problem.tolerance is None else 1e-3 * self.problem.tolerance
+        apart *= max(1.0, float(np.abs(xi).max()))
         if any(float(np.abs(xi - other).max()) <= apart for other in self.scenarios):
             return False
         self.scenarios.append(np.asarray(xi, dtype=float))

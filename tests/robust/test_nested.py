@@ -402,3 +402,15 @@ def test_a_bound_that_values_contradict_is_an_error_and_rounding_is_not():
     assert search.tracker.bound == search.value
     with pytest.raises(CheckError, match="beyond objective"):
         search.offer_bound(-1e-3)
+
+
+def test_scenarios_on_both_sides_of_a_limit_are_two():
+    problem = thresholds()
+    search = Search(Tracker(problem, Budget(), solver="ccg"), problem, HighsEngine, 0)
+    assert search.keep(np.array([0.4]))
+    assert search.keep(np.array([0.4 + 1e-8]))
+    assert not search.keep(np.array([0.4 + 1e-8]))
+    smooth = thresholds(whole=False)
+    search = Search(Tracker(smooth, Budget(), solver="ccg"), smooth, HighsEngine, 0)
+    assert search.keep(np.array([0.4]))
+    assert not search.keep(np.array([0.4 + 1e-8]))
