@@ -6,7 +6,7 @@ Pairs of nodes are edges, or arcs from the first to the second where direction m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -246,7 +246,9 @@ def mended(instance: TSP, tour: Sequence[int]) -> list[int]:
     return out
 
 
-def search_distances(instance: TSP) -> tuple[Distances, float]:
+def search_distances(
+    instance: TSP, stop: Callable[[], bool] = lambda: False
+) -> tuple[Distances, float]:
     """Costs whose shortest tours are those of an instance with fixed or missing edges.
 
     A fixed edge costs nothing and any other one 3 c more than it did, c the largest cost. A
@@ -254,6 +256,13 @@ def search_distances(instance: TSP) -> tuple[Distances, float]:
     exchanged for that one and two others, which saves 3 c and adds at most 2 c. Whole costs
     stay whole, unless they leave the range of costs. A missing edge is dear, but a sum of
     others may be dearer: such tours are refused when they are checked.
+
+    Parameters
+    ----------
+    instance
+        Whose costs.
+    stop
+        Asked again and again, as that takes seconds for thousands of nodes.
 
     Returns
     -------
@@ -264,6 +273,8 @@ def search_distances(instance: TSP) -> tuple[Distances, float]:
     ------
     UnsupportedError
         Above `MAX_MATRIX_NODES` nodes.
+    TimeoutError
+        When ``stop`` says so.
     """
     n, distances = instance.n, instance.distances
     if n > MAX_MATRIX_NODES:
@@ -278,6 +289,8 @@ def search_distances(instance: TSP) -> tuple[Distances, float]:
 
     if instance.edges is None:
         for i in range(n):
+            if i % 256 == 255 and stop():
+                raise TimeoutError("out of time.")
             costs[i] = distances.row(i)
         np.fill_diagonal(costs, 0.0)
     else:

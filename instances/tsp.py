@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -112,6 +112,20 @@ class TSP(SpatialInstance[list[int]]):
             When edges are fixed among more than 10,000 nodes.
         """
         return self._search[0] if self.restricted else self.distances
+
+    def search_costs(self, stop: Callable[[], bool]) -> Distances:
+        """These costs, unless ``stop`` says so before they are known.
+
+        Raises
+        ------
+        UnsupportedError
+            As there.
+        TimeoutError
+            When it does.
+        """
+        if self.restricted and "_search" not in self.__dict__:
+            self.__dict__["_search"] = tour_edges.search_distances(self, stop)
+        return self.search_distances
 
     @property
     def surplus(self) -> float:

@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical.constructive import initial_tour
-from nco.classical.routing import check_start, integer_costs, refuse_tour, version
+from nco.classical.routing import (
+    check_start,
+    integer_costs,
+    refuse_tour,
+    search_costs,
+    version,
+)
 from nco.classical.thread import deadline_of, run_thread
 from nco.instances.core import Budget, Distances, Instance, Listener, Result, Stop, Tracker
 from nco.instances.tsp import TSP
@@ -65,9 +71,10 @@ class FastTSP:
         if start is not None:
             tracker.offer(start, by="start")
         tracker.offer(initial_tour(instance, budget), by="constructive")
-        if instance.n > 3 and not tracker.done():
+        costs = search_costs(instance, budget) if instance.n > 3 and not tracker.done() else None
+        if costs is not None:
             deadline = deadline_of(budget) or time.monotonic() + DEFAULT_SECONDS
-            tours = search(instance.search_distances, deadline, self.threads)
+            tours = search(costs, deadline, self.threads)
             for tour in run_thread(tours, budget, grace=0.25):
                 tracker.offer(tour)
                 if tracker.done():

@@ -18,6 +18,7 @@ from nco.classical.routing import (
     distances_of,
     integer_costs,
     refuse_tour,
+    search_costs,
     space_arrays,
     version,
 )
@@ -82,13 +83,15 @@ class LKH:
         unlimited = budget.time_limit is None and not limited
         runs = budget.iterations if limited else self.runs if unlimited else None
         stopped = Stop.FINISHED
-        if instance.n <= 3 or tracker.done():
+        few = instance.n <= 3 or tracker.done()
+        costs = None if few else search_costs(instance, budget)
+        if costs is None:
             tracker.offer(initial_tour(instance, budget), by="constructive")
         else:
             with tempfile.TemporaryDirectory(prefix="nco-lkh-") as folder:
                 if start is not None:
                     _write_tour(Path(folder) / START, start)
-                ended = self._search(instance, tracker, {"seed": seed, "runs": runs}, folder)
+                ended = self._search(costs, tracker, {"seed": seed, "runs": runs}, folder)
             if ended:
                 stopped = Stop.ITERATIONS if limited else Stop.FINISHED
             if ended and runs is None and instance.directed:
@@ -98,9 +101,11 @@ class LKH:
         )
 
     def _search(
-        self, instance: TSP, tracker: Tracker[Any], params: dict[str, Any], folder: str
+        self, costs: Distances, tracker: Tracker[Any], params: dict[str, Any], folder: str
     ) -> bool:
         """Whether all runs came to their end."""
+        instance = tracker.instance
+        assert isinstance(instance, TSP)
         best = Path(folder) / BEST
         seen = -1
 
@@ -109,14 +114,14 @@ class LKH:
             stamp = best.stat().st_mtime_ns if best.exists() else -1
             if stamp != seen:
                 seen = stamp
-                tour = _read_tour(best, instance.n)
+                tour = _read_tour(best, costs.n)
                 if tour is not None:
                     tracker.offer(tour)
             return tracker.done() is not None
 
         with Worker(
             "nco.classical.lkh:search",
-            space_arrays(instance.search_distances),
+            space_arrays(costs),
             params | {"folder": folder},
             tracker.budget,
             poll=poll,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import curve_tour, initial_tour
-from nco.classical.routing import check_start, refuse_tour
+from nco.classical.routing import check_start, refuse_tour, search_costs
 from nco.instances.core import (
     Budget,
     Distances,
@@ -125,7 +125,10 @@ class OrOpt:
 
         budget = tracker.budget
         assert isinstance(tracker.instance, TSP)
-        costs = _costs(tracker.instance.search_distances)
+        distances = search_costs(tracker.instance, budget)
+        if distances is None:
+            return None
+        costs = _costs(distances)
 
         def stop() -> bool:
             return budget.interrupted() or _left(budget, costs.n) <= 0.0

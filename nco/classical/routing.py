@@ -13,6 +13,7 @@ from nco.instances.core import (
     FLOAT_TOLERANCE,
     MAX_MATRIX_NODES,
     METRICS,
+    Budget,
     Distances,
     Instance,
 )
@@ -165,3 +166,11 @@ def refuse_tour(
     if instance.restricted and instance.n > MAX_MATRIX_NODES:
         return f"needs n <= {MAX_MATRIX_NODES:,} where edges are fixed"
     return None if most is None or instance.n <= most else f"needs n <= {most:,}"
+
+
+def search_costs(instance: TSP, budget: Budget) -> Distances | None:
+    """Costs for searches that know neither fixed nor missing edges; None when time is up first."""
+    try:
+        return instance.search_costs(lambda: budget.interrupted() or budget.left() <= 0.0)
+    except TimeoutError:
+        return None

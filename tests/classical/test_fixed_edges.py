@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ import nco
 from nco.api import supporting
 from nco.classical import one_tree
 from nco.instances.atsp import ATSP
-from nco.instances.core import Budget, InputError, Status
+from nco.instances.core import Budget, InputError, Status, Stop
 from nco.instances.registry import solvers
 from nco.instances.tsp import TSP
 
@@ -168,3 +169,36 @@ def test_a_published_optimum(shared_data):
     assert best <= result.objective <= 1.001 * best
     # Beyond the optimum without the edge, 42029.
     assert 42029 < one_tree.bound(instance, Budget(), 300) <= best
+
+
+@pytest.mark.parametrize("name", ["lkh", "fast-tsp", "or-opt"])
+def test_costs_for_searches_keep_to_the_clock(name):
+    """They take seconds for thousands of nodes; without them there is a constructive tour."""
+
+    class Short(Budget):
+        """One that ends when the costs are looked at, however long what is before takes."""
+
+        looks = 0
+
+        def left(self):
+            frame = sys._getframe(1)
+            while frame is not None and frame.f_code.co_name != "search_distances":
+                frame = frame.f_back
+            self.looks += frame is not None
+            return 0.0 if self.looks else 1000.0
+
+    if not solvers.entry(name).installed:
+        pytest.skip("not installed")
+    instance = TSP.generate(600, seed=1).replace(fixed=[[0, 5], [5, 3]])
+    budget = Short(1000)
+    result = solvers.load(name)().solve(instance, budget)
+    assert budget.looks == 1
+    assert "_search" not in vars(instance)
+    assert (result.stopped, result.feasible) == (Stop.TIME, True)
+
+
+def test_costs_for_searches_are_made_once():
+    instance = INSTANCES["both"]
+    costs = instance.search_costs(lambda: False)
+    assert costs is instance.search_distances
+    assert costs is instance.search_costs(lambda: True)
