@@ -20,6 +20,9 @@ Vector = NDArray[np.float64]
 
 #: Share of the revenue that a late investment brings.
 LATE_SHARE = 0.8
+#: Costs with loans are multiples of 1 / CENTS: second stages with others have no end of values
+#: that are nearly the best, and are not exact.
+CENTS = 100
 #: Scenarios between two looks at the clock.
 CHUNK = 100
 
@@ -322,7 +325,7 @@ class CapitalBudgetingLoans(TwoStageInstance):
     Parameters
     ----------
     profits, costs
-        p and c [N].
+        p and c [N]; costs have two decimals at most.
     loadings
         Q [N, M].
     budget, early_loan, late_loan, early_price, late_price, late_share
@@ -358,6 +361,10 @@ class CapitalBudgetingLoans(TwoStageInstance):
             raise ValueError("profits, costs and loadings need one row for each project.")
         if not self.n or not self.loadings.shape[1]:
             raise ValueError("has no projects or no risk factors.")
+        odd = np.abs(self.costs * CENTS - self._cents) > 1e-9 * np.maximum(1.0, self._cents)
+        if odd.any():
+            k = int(np.argmax(odd))
+            raise ValueError(f"project {k}: costs {self.costs[k]:.12g}: more than two decimals.")
         _scalars(self, "budget", "early_loan", "late_loan", "early_price", "late_price")
         _scalars(self, "late_share", "spread")
 
@@ -365,6 +372,10 @@ class CapitalBudgetingLoans(TwoStageInstance):
     def n(self) -> int:
         """Number of projects."""
         return len(self.costs)
+
+    @cached_property
+    def _cents(self) -> Vector:
+        return np.rint(np.asarray(self.costs, dtype=np.float64) * CENTS)
 
     @cached_property
     def two_stage(self) -> TwoStageProblem:
@@ -409,9 +420,9 @@ class CapitalBudgetingLoans(TwoStageInstance):
         from nco.robust.recourse import loans_recourse
 
         profit = (1.0 + 0.5 * xi @ self.loadings.T) * self.profits
-        loan = (self.early_loan, self.late_loan, self.late_price)
+        loan = (self.early_loan * CENTS, self.late_loan * CENTS, self.late_price)
         late, y, loans = loans_recourse(
-            self.late_share * profit, self.costs, self.budget, loan, x[:, :-1], x[:, -1]
+            self.late_share * profit, self._cents, self.budget * CENTS, loan, x[:, :-1], x[:, -1]
         )
         y = np.concatenate([y, loans[..., None]], axis=-1)
         return late + x[:, :-1] @ profit.T, y.astype(np.float64)

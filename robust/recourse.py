@@ -461,11 +461,6 @@ def screen_budgets(
     return values
 
 
-def _tolerance(weight: Vector, capacity: Vector) -> float:
-    whole = (weight == np.rint(weight)).all() and (capacity == np.rint(capacity)).all()
-    return _SAME if whole else _NEAR
-
-
 def budget_recourse(
     value: ArrayLike,
     weight: ArrayLike,
@@ -476,8 +471,9 @@ def budget_recourse(
     """Second stages of capital budgeting, for all pairs of first stage and scenario.
 
     Maximise ``value y`` over ``weight (x + y) <= B, x + y <= 1`` (A. Subramanyam,
-    C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2). With fractional
-    weights, to a relative 1e-6 or so.
+    C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2). Exact where weights
+    are whole; else to a relative 1e-6, or 1e-3 where values and weights are nearly
+    proportional.
 
     Parameters
     ----------
@@ -498,7 +494,10 @@ def budget_recourse(
     rooms = floats(np.broadcast_to(capacity, len(first)))
     values = np.empty((len(first), len(v)))
     y = np.empty((len(first), len(v), v.shape[1]), dtype=np.bool_)
-    same = _tolerance(w, rooms) if tolerance is None else tolerance
+    whole = bool((w == np.rint(w)).all())
+    if whole:
+        rooms = np.floor(rooms + 1e-9 * np.maximum(1.0, np.abs(rooms)))
+    same = (_SAME if whole else _NEAR) if tolerance is None else tolerance
     _budget(v, w, rooms, first, same, values, y)
     return values, y
 
@@ -523,7 +522,10 @@ def _worst(first, value, weight, capacity, x, same, worst, values, y):
         values[b] = first[b] + found
         for i in range(n):
             y[b, i] = choice[i] > 0
-        if values[b] < worst[-1]:
+        if found > limit:
+            # The search has ended there: it may be anything from here on.
+            values[b] = max(values[b], worst[-1])
+        else:
             k = len(worst) - 1
             while k > 0 and worst[k - 1] > values[b]:
                 worst[k] = worst[k - 1]
@@ -586,7 +588,7 @@ def loans_recourse(
     value
         What late projects bring in every scenario [b, n].
     cost
-        Costs [n].
+        Costs [n]; whole, if values are to be exact.
     budget, loan
         B, and C1, C2 and l2.
     x, x0
