@@ -45,7 +45,8 @@ def weights(tmp_path_factory):
         made = labels.make_chunk("two-stage-knapsack", 1, 0, 120, 8, 8)
     finally:
         labels.MAKERS["two-stage-knapsack"] = kept
-    labels.write_labels(folder / "labels.npz", made, {"problem": "two-stage-knapsack"})
+    meta = {"problem": "two-stage-knapsack", "instances": 120, "seed": 1, "a": 8, "b": 8}
+    labels.write_labels(folder / "labels.npz", made, meta)
     config = ValueTraining(
         problem="two-stage-knapsack", labels=str(folder / "labels.npz"), steps=300, warmup=20,
         eval_every=300,
