@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nco.instances.core import Status, Stop, Tracker, close
+from nco.instances.core import Status, Stop, Tracker, close, primal_gap
 from nco.instances.mip import MipView
 from nco.instances.registry import operators
 from nco.mip.backend import (
@@ -46,19 +46,37 @@ logger = logging.getLogger("nco")
 POOL = 10
 #: Sizes that adapt start here and stay inside these limits.
 FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.2, 0.02, 0.9
-#: Reward of a real try that brought nothing; an arm without a neighbourhood gets 0.
-VAIN = 0.02
+#: Reward of a real try that took no time and brought nothing, and seconds that halve it;
+#: an arm without a neighbourhood gets 0.
+VAIN, VAIN_SECONDS = 0.15, 0.3
+#: An arm whose latest rewards are above this is promising: then arms that wait for their first
+#: turn get it with this chance, after trials in vain.
+PROMISING, EXPLORE = 0.3, 0.3
 #: Seconds below which loading the starters does not pay.
 SHORT = 1.0
-#: Largest shares of the time before the first trial: at the root, and as long as it improves.
+#: Largest shares of the time that the main engine's root is favoured for, and before the first
+#: trial, as long as it improves.
 FIRST_SHARE, MOST_FIRST = 0.3, 0.5
-#: At the root, its relaxation solved, an engine may stall for so many seconds or this share.
-ROOT_PATIENCE, ROOT_SHARE = 4.0, 0.1
+#: The main engine's least share beside the trials while it is at its root, where engines find most.
+ROOT_MAIN = 0.4
+#: A gap is wide from here on: then an engine at its root, the relaxation solved, may stall for
+#: so many seconds.
+WIDE, ROOT_PATIENCE = 0.1, 5.0
+#: Where the gap is wide the other engine is asked once about the whole model. It has this share
+#: of the time to close that share of the gap, and seconds more once it has. If so it goes on, with
+#: at least a share of the time, and a larger one while nothing pays.
+RIVAL_SHARE, RIVAL_CLOSES, RIVAL_MORE = 0.1, 0.25, 1.0
+LEAST_RIVAL, QUIET_RIVAL = 0.1, 0.4
+#: Trials without a new best solution from anywhere after which nothing pays.
+QUIET = 8
+#: Seconds below which that is no use.
+RIVAL_SECONDS = 1.0
 #: Seconds that the main engine has for itself before the starters are loaded, which takes a
 #: core about as long: of easy models it has a good solution by then.
 LEAD = 0.35
-#: Largest share of the time for the starters, which the main engine has to do without.
-START_SHARE = 0.03
+#: Largest share of the time for the starters, which the main engine has to do without, and
+#: seconds for them once they have a solution.
+START_SHARE, START_MORE = 0.03, 0.3
 #: The main engine's least share of the time beside the trials (it is also theirs), and how
 #: much a gain counts one trial later.
 LEAST_MAIN, FADE = 0.15, 0.93
@@ -102,10 +120,10 @@ class _State:
 
 @dataclass(frozen=True)
 class _Turns:
-    """When trials and main solve began to take turns, and what the latter had had by then."""
+    """When trials and exact solves began to take turns, and what the latter had had by then."""
 
     begin: float
-    before: float
+    before: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ class Plan:
     sub_seconds, sub_nodes
         Limits of a sub-solve; None for no limit.
     main_share
-        Share of the time for the main solve before anything is known; 0 for none at all.
+        Share of the time for the main solve while nothing pays; 0 for none at all.
     deterministic
         Only nodes limit and reward, so that a seed repeats everything.
     """
@@ -133,7 +151,7 @@ class Plan:
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
-    main_share: float = 0.25
+    main_share: float = 0.5
     deterministic: bool = False
 
 
@@ -179,7 +197,8 @@ class Search:
         self.pool: list[_State] = []
         self.current: _State | None = None
         self.iterations = 0
-        self.main_gain = self.sub_gain = 0.0
+        #: Improvements by the exact solves, "main" and "rival", and by the trials.
+        self.gains = {"main": 0.0, "rival": 0.0, "trials": 0.0}
         self.main_best = self._trivial = math.inf
         self.engine_seconds = 0.0
         self.suggested = self.heard = 0
@@ -191,12 +210,15 @@ class Search:
         self._slow: deque[bool] = deque(maxlen=LATEST)
         self._second = False
         self._main: MainSolve | None = None
+        self._rival: MainSolve | None = None
+        self._asked = self._paid = False
+        self._vain = QUIET
         self._starters: threading.Thread | None = None
         self._loaded = threading.Event()
         self._loading = False
         self._ended = False
         self._lock = threading.RLock()
-        self._news: Vector | None = None
+        self._news: dict[str, Vector | None] = {"main": None, "rival": None}
         self._accept: Any = None
         self._operators: dict[str, Operator] = {}
         self._sizes: dict[str, float] = {}
@@ -240,7 +262,8 @@ class Search:
             solution = self.view.decode(polished)
             if not self.tracker.instance.violations(solution):
                 self.tracker.offer(solution, by)
-            self._news = polished
+            self._news = dict.fromkeys(self._news, polished)
+            self._vain = 0
         if self.share is not None and not shared:
             self.share.tell(polished, value)
         return True
@@ -296,13 +319,14 @@ class Search:
         finally:
             with self._lock:
                 self._ended = True
-            answered = self._main is None or self._main.stop()
+            solves = [solve for solve in (self._main, self._rival) if solve is not None]
+            answered = all([solve.stop() for solve in solves])
             if self._starters is not None:
                 self._starters.join(0.2)
             for engine in self._subs.values():
                 engine.close()
             if not answered:
-                logger.info("the main engine did not stop in time; it is left behind.")
+                logger.info("an exact solve did not stop in time; it is left behind.")
 
     def _start_up(self, hint: Vector | None) -> Vector | None:
         """Run the starters; they may go on beside the main solve. Returns a start."""
@@ -312,7 +336,7 @@ class Search:
             self.offer(x, "trivial")
             self._trivial = min(self._trivial, self.form.value(x))
         # Engines that are given a poor solution look less hard for a good one.
-        self._news = None
+        self._news = dict.fromkeys(self._news)
         if self.plan.deterministic or limit is None:
             found = run_starters(self.form, seed, self.offer, self._stop, self.promise)
         elif limit < SHORT:
@@ -335,8 +359,14 @@ class Search:
                 # Loading and compiling is not the starters' own time.
                 load_starters()
                 deadline = time.monotonic() + max(0.3, START_SHARE * limit)
+
+                def keep(x: Vector, by: str) -> None:
+                    nonlocal deadline
+                    if self.offer(x, by) and not alone:
+                        deadline = min(deadline, time.monotonic() + START_MORE)
+
                 run_starters(
-                    self.form, seed, self.offer,
+                    self.form, seed, keep,
                     lambda: over() or time.monotonic() > deadline, self.promise,
                 )  # fmt: skip
 
@@ -372,25 +402,32 @@ class Search:
 
     def _run_timed(self, hint: Vector | None) -> Outcome:
         hint = self._start_up(hint)
+        reason: Stop | None = None
         if self.plan.main_share > 0:
-            engine = self._make_main()
-            watch = Watch(
-                on_solution=lambda x: self._from_main(x, engine.name),
-                on_bound=lambda b: self.offer_bound(b, engine.name),
-                stop=self._stop,
-                suggest=self._suggest,
-            )
-            self._main = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
+            self._main = self._exact("main", self._make_main())
             self._main.start(self._known(hint))
             self._first_slices()
-        outcome = self._main.outcome if self._main is not None else None
-        if outcome is not None and self._settles(outcome):
-            return outcome
-        reason = self._trials(self._main_turn)
-        outcome = self._main.outcome if self._main is not None else None
-        if outcome is not None and self._settles(outcome):
-            return outcome
-        return self._finish(reason, outcome)
+        if self._settled() is None:
+            reason = self._trials(self._main_turn)
+        settled = self._settled()
+        if settled is not None:
+            return settled
+        return self._finish(reason, self._main.outcome if self._main is not None else None)
+
+    def _settled(self) -> Outcome | None:
+        """What an exact solve has proved, or None."""
+        outcomes = [solve.outcome for solve in (self._main, self._rival) if solve is not None]
+        return next((outcome for outcome in outcomes if self._settles(outcome)), None)
+
+    def _exact(self, role: str, engine: Backend) -> MainSolve:
+        """An exact solve of the whole model that goes on in slices."""
+        watch = Watch(
+            on_solution=lambda x: self._from_exact(role, x, engine.name),
+            on_bound=lambda b: self.offer_bound(b, engine.name),
+            stop=self._stop,
+            suggest=lambda: self._suggest(role),
+        )
+        return MainSolve(engine, Limits(self.tracker.budget.left()), watch)
 
     def _load(self) -> None:
         """Load MABWiser, which takes seconds, beside the engines."""
@@ -413,8 +450,12 @@ class Search:
         # A daemon: it runs no engine, and nobody needs to wait for it.
         threading.Thread(target=work, name="nco-loading", daemon=True).start()
 
-    def _settles(self, outcome: Outcome) -> bool:
-        return outcome.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
+    def _settles(self, outcome: Outcome | None) -> bool:
+        return outcome is not None and outcome.status in (
+            Status.OPTIMAL,
+            Status.INFEASIBLE,
+            Status.UNBOUNDED,
+        )
 
     def _finish(self, reason: Stop | None, main: Outcome | None) -> Outcome:
         best = self.pool[0] if self.pool else None
@@ -426,20 +467,21 @@ class Search:
             reason or Stop.FINISHED,
         )
 
-    def _from_main(self, x: Vector, by: str) -> None:
+    def _from_exact(self, role: str, x: Vector, by: str) -> None:
         before = self.pool[0].value if self.pool else None
-        self.main_best = min(self.main_best, self.form.value(self.form.rounded(x)))
+        if role == "main":
+            self.main_best = min(self.main_best, self.form.value(self.form.rounded(x)))
         if not self.offer(x, by):
             return
         with self._lock:
             # It knows its own solution.
-            self._news = None
+            self._news[role] = None
         if before is not None:
-            self.main_gain += before - self.pool[0].value
+            self.gains[role] += before - self.pool[0].value
 
-    def _suggest(self) -> Vector | None:
+    def _suggest(self, role: str) -> Vector | None:
         with self._lock:
-            x, self._news = self._news, None
+            x, self._news[role] = self._news[role], None
             self.suggested += x is not None
         return x
 
@@ -456,42 +498,100 @@ class Search:
             now = time.monotonic()
             if self.main_best < mark:
                 last, mark = now, self.main_best
-            # Its root is where an engine finds most; it gets half as long again as its last
-            # improvement took, and some time more there.
+            # It gets half as long again as its last improvement took, and its first relaxation.
             waited, worked = now - last, now - begin
-            at_root = self._main.nodes == 0 and worked < FIRST_SHARE * (limit or math.inf)
             enough = max(patience, (last - begin) / 2)
-            if at_root:
-                relaxed = self.tracker.bound is not None and math.isfinite(mark)
-                longer = max(enough, ROOT_PATIENCE, ROOT_SHARE * (limit or 0.0))
-                enough = longer if relaxed else math.inf
+            if self._at_root():
+                wide = self._wide()
+                if wide is None or not math.isfinite(mark):
+                    enough = math.inf
+                elif wide:
+                    enough = max(enough, ROOT_PATIENCE)
             if self.pool and waited > enough:
                 return
             if self.pool and worked > MOST_FIRST * (limit or math.inf):
                 return
 
-    def _main_turn(self) -> None:
-        """Give the main solve its share of the time."""
+    def _at_root(self) -> bool:
+        """Whether the main engine is at its root, where it finds most, and not for long."""
+        limit = self.tracker.budget.time_limit or math.inf
         main = self._main
-        if main is None or main.finished or not main.idle:
+        return main is not None and main.nodes == 0 and main.seconds < FIRST_SHARE * limit
+
+    def _wide(self) -> bool | None:
+        """Whether a wide gap is left; None before there are a solution and a bound."""
+        objective, bound = self.tracker.objective, self.tracker.bound
+        if objective is None or bound is None:
+            return None
+        return primal_gap(objective, bound) > WIDE
+
+    def _ask_rival(self) -> None:
+        """Let the other engine look at the whole model, once, where a large gap is left.
+
+        Engines differ most there. If it closes enough of the gap it goes on beside the trials.
+        """
+        self._asked = True
+        limit, bound = self.tracker.budget.time_limit, self.tracker.bound
+        if limit is None or RIVAL_SHARE * limit < RIVAL_SECONDS or self.form.A.nnz > MOST_ENTRIES:
+            return
+        known = self._main.engine if self._main is not None else None
+        name = next((name for name in self._make_sub if name != known), None)
+        if known is None or name is None or not self._wide() or bound is None:
+            return
+        begin = time.monotonic()
+        rival = self._exact("rival", self._make_sub[name]())
+        self.engine_seconds += time.monotonic() - begin
+        rival.start(self._known(None))
+        pays = False
+        while not rival.finished and rival.seconds < RIVAL_SHARE * limit and not self._stop():
+            self.engine_seconds += rival.run(0.1, self._stop)
+            # Of the gap that there would be without it; the main engine may work beside.
+            gain = self.gains["rival"]
+            pays = gain > RIVAL_CLOSES * (self.pool[0].value + gain - self.form.sign * bound)
+            if pays:
+                self.engine_seconds += rival.run(RIVAL_MORE, self._stop)
+                break
+        if pays or rival.finished:
+            self._rival = rival
+            self._second = len(self.engines.arms) > 1
+        elif not rival.stop():
+            logger.info("an exact solve did not stop in time; it is left behind.")
+
+    def _main_turn(self) -> None:
+        """Give the exact solves their shares of the time."""
+        if not self._asked and self._main is not None:
+            self._ask_rival()
+        solves = {
+            role: solve
+            for role, solve in (("main", self._main), ("rival", self._rival))
+            if solve is not None and not solve.finished
+        }
+        if not solves:
             return
         if self._turns is None:
-            # What it found by itself says nothing about what it finds beside the trials.
-            self._turns = _Turns(self.tracker.budget.elapsed(), main.seconds)
-            self.main_gain = self.sub_gain = 0.0
+            # What they found by themselves says nothing about what they find beside the trials.
+            before = {role: solve.seconds for role, solve in solves.items()}
+            self._turns = _Turns(self.tracker.budget.elapsed(), before)
+            self.gains = dict.fromkeys(self.gains, 0.0)
         elapsed = max(1e-9, self.tracker.budget.elapsed() - self._turns.begin)
-        spent = main.seconds - self._turns.before
-        paid = self.main_gain / max(spent, 1e-3)
-        against = self.sub_gain / max(elapsed - spent, 1e-3)
-        share = self.plan.main_share
-        if paid + against > 0:
-            share = LEAST_MAIN + (1 - 2 * LEAST_MAIN) * paid / (paid + against)
-        if spent < share * elapsed:
-            wanted = min(2.0, max(0.3, self._sub_seconds))
-            self.engine_seconds += main.run(wanted, self._stop)
+        spent = {role: s.seconds - self._turns.before[role] for role, s in solves.items()}
+        rates = {role: self.gains[role] / max(spent[role], 1e-3) for role in solves}
+        trials = self.gains["trials"] / max(elapsed - sum(spent.values()), 1e-3)
+        total = sum(rates.values()) + trials
+        quiet = self._vain >= QUIET or not total > 0
+        least = {"main": ROOT_MAIN if self._at_root() else LEAST_MAIN, "rival": LEAST_RIVAL}
+        rest = 1.0 - LEAST_MAIN - sum(least[role] for role in solves)
+        for role, solve in solves.items():
+            if quiet:
+                more = QUIET_RIVAL if role == "rival" else self.plan.main_share / len(solves)
+                share = max(least[role], more)
+            else:
+                share = least[role] + rest * rates[role] / total
+            if solve.idle and spent[role] < share * elapsed:
+                wanted = min(2.0, max(0.3, self._sub_seconds))
+                self.engine_seconds += solve.run(wanted, self._stop)
         # What paid long ago says little about now.
-        self.main_gain *= FADE
-        self.sub_gain *= FADE
+        self.gains = {by: FADE * gain for by, gain in self.gains.items()}
 
     def _trials(self, between: Callable[[], None]) -> Stop | None:
         empty_in_a_row = 0
@@ -499,12 +599,16 @@ class Search:
             reason = self.done()
             if reason is not None:
                 return reason
-            if self._main is not None and self._main.finished:
-                outcome = self._main.outcome
-                if outcome is not None and self._settles(outcome):
+            for solve in (self._main, self._rival):
+                if solve is None or not solve.finished:
+                    continue
+                if self._settles(solve.outcome):
                     return None
-                if self._main.error is not None:
-                    logger.warning("the main engine failed: %s", self._main.error)
+                if solve.error is not None:
+                    logger.warning("the exact solve of %s failed: %s", solve.engine, solve.error)
+                if solve is self._rival:
+                    self._rival = None
+                elif solve.error is not None:
                     self._main = None
             self._listen()
             between()
@@ -656,7 +760,13 @@ class Search:
         hurry = not self.plan.deterministic and not self._loaded.is_set()
         if hurry and not self.bandit.untried:
             self._load()
-        arm = self.bandit.choose(context, hurry=hurry)
+        # While something pays, nobody looks for something else; as long as it may, few do.
+        promising = self.bandit.promise() > PROMISING
+        explore = not promising or (not self._paid and self.rng.random() < EXPLORE)
+        new = set(self.bandit.untried)
+        arm = self.bandit.choose(context, hurry=hurry, explore=explore)
+        if arm in new & self._adaptive:
+            self._begin_size(arm, new)
         if arm.partition(":")[0] in RELAXED:
             self._refresh()
             if self.done() is not None:
@@ -695,16 +805,24 @@ class Search:
         if outcome.x is not None:
             self._judge(outcome.x, arm)
         gain = best - self.pool[0].value
-        self.sub_gain += gain
+        self._paid = gain > 0
+        self._vain += 1
+        self.gains["trials"] += gain
         seconds = 0.0 if self.plan.deterministic else seconds
         reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
         learn = partial(
-            Bandit.learn, reward=reward, gain=max(0.0, gain), win=reward > VAIN, seconds=seconds
+            Bandit.learn, reward=reward, gain=max(0.0, gain), win=reward >= 0.5, seconds=seconds
         )
         learn(self.bandit, arm, context=context)
         learn(self.engines, name)
         self._adapt(arm, gain, outcome)
         return True
+
+    def _begin_size(self, arm: str, new: set[str]) -> None:
+        """A size for an arm's first turn: those of the others have adapted to the model."""
+        sizes = [self._sizes[other] for other in sorted(self._adaptive - new)]
+        if sizes:
+            self._sizes[arm] = float(np.median(sizes))
 
     def _judge(self, x: Vector, arm: str) -> None:
         """Keep a sub-solve's solution; the acceptance criterion may move to it."""
@@ -726,7 +844,9 @@ class Search:
     def _reward(self, gain: float, effort: float) -> float:
         """Worth of a trial in [0, 1]: improvement per second or node, beside the best rate."""
         if gain <= 1e-9 * max(1.0, abs(self.pool[0].value)):
-            return VAIN
+            return (
+                VAIN * VAIN_SECONDS / (VAIN_SECONDS + (0.0 if self.plan.deterministic else effort))
+            )
         rate = gain / effort
         self._rate = max(0.9 * self._rate, rate)
         return 0.5 + 0.5 * rate / self._rate
@@ -774,6 +894,7 @@ class Search:
             "arms": arms,
             "iterations": self.iterations,
             "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
+            "rival_seconds": 0.0 if self._rival is None else round(self._rival.seconds, 4),
             "engine_seconds": round(self.engine_seconds, 4),
             "engines": {name: known.tries for name, known in self.engines.statistics.items()},
             "sub_seconds": round(self._sub_seconds, 4),

@@ -127,7 +127,7 @@ class Balans:
     sub_seconds, sub_nodes
         Limits of a sub-solve.
     main_share
-        Share of the time for the main solve before anything is known.
+        Share of the time for the main solve while nothing pays.
     deterministic
         Count nodes instead of seconds, so that a seed repeats everything; limit the
         iterations then.
@@ -163,7 +163,7 @@ class Balans:
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
-    main_share: float = 0.25
+    main_share: float = 0.5
     deterministic: bool = False
     memory: str | None = None
     jobs: int = 1

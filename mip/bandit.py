@@ -17,6 +17,8 @@ from nco.instances.core import InputError, atomic_write
 POLICIES = ("softmax", "epsilon-greedy", "thompson", "ucb1", "lin-ucb", "random")
 #: Only this many latest trials count: what pays changes as the search goes on.
 WINDOW = 80
+#: Latest trials of an arm that say whether it pays now.
+LATEST = 4
 #: Trials that a remembered arm starts with at most.
 REMEMBERED = 3
 
@@ -123,8 +125,9 @@ class Bandit:
         among: Sequence[str] | None = None,
         *,
         hurry: bool = False,
+        explore: bool = True,
     ) -> str:
-        """The next arm; every arm is tried once before the policy decides.
+        """The next arm.
 
         Parameters
         ----------
@@ -133,15 +136,22 @@ class Bandit:
         among
             The arms that may be chosen now; default all.
         hurry
-            Choose evenly rather than load MABWiser, which takes a second or two.
+            Choose by mean rewards rather than load MABWiser, which takes a second or two.
+        explore
+            Whether arms that wait for their first turn come before the policy's choice.
         """
         allowed = list(self.arms if among is None else among)
-        for k, arm in enumerate(self.untried):
-            if arm in allowed:
-                return self.untried.pop(k)
         trials = self._trials[-WINDOW:]
-        if self.policy == "random" or not trials or (hurry and self._mab is None):
-            return str(self._rng.choice(allowed))
+        known = [arm for arm in allowed if arm not in self.untried]
+        if explore or not known:
+            for k, arm in enumerate(self.untried):
+                if arm in allowed:
+                    return self.untried.pop(k)
+        if self.policy == "random" or not trials:
+            return str(self._rng.choice(known))
+        if hurry and self._mab is None:
+            means = np.array([self._recent(arm) for arm in known])
+            return str(self._rng.choice(known, p=means / means.sum() if means.any() else None))
         self.load()
         names = [t[0] for t in trials]
         rewards = [t[1] for t in trials]
@@ -156,7 +166,15 @@ class Bandit:
         else:
             self._mab.fit(names, rewards)
             arm = str(self._mab.predict())
-        return arm if arm in allowed else str(self._rng.choice(allowed))
+        return arm if arm in known else str(self._rng.choice(known))
+
+    def _recent(self, arm: str) -> float:
+        rewards = [reward for name, reward, _ in self._trials[-WINDOW:] if name == arm]
+        return float(np.mean(rewards[-LATEST:])) if rewards else 0.0
+
+    def promise(self) -> float:
+        """The largest mean of an arm's latest rewards; 0 without trials."""
+        return max(self._recent(arm) for arm in self.arms)
 
     def load(self) -> None:
         """Make the policy now, which loads MABWiser."""

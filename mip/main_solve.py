@@ -46,6 +46,11 @@ class MainSolve:
         self._thread: threading.Thread | None = None
 
     @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return self._engine.name
+
+    @property
     def finished(self) -> bool:
         """Whether the engine has ended."""
         return self._over.is_set()

@@ -1,6 +1,7 @@
 """The meta-solver: statuses, limits, repetition, arms, faults of one engine call."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 from nco.instances.core import Budget, InputError, Sense, Status, Stop
 from nco.instances.mip import MIP
 from nco.instances.tsp import TSP
+from nco.mip import alns
 from nco.mip.backend import Outcome
 from nco.mip.balans import ARMS, PRESETS, Balans
 from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
+from nco.mip.scip import ScipEngine
 
 
 @settings(max_examples=20)
@@ -197,6 +200,42 @@ def test_the_second_engine_joins_where_the_first_is_slow(hard_mip, monkeypatch):
     whole = HighsEngine.solve
     assert tries(slow=False)["scip"] == 0
     assert tries(slow=True)["scip"] > 0
+
+
+@pytest.mark.parametrize(("finds", "wide"), [(True, True), (False, True), (True, False)])
+def test_the_other_engine_is_asked_where_a_wide_gap_is_left(hard_mip, monkeypatch, finds, wide):
+    """It keeps a share of the time if it found something."""
+    asked = []
+
+    def engine(found, bound):
+        def solve(self, limits, neighborhood=None, start=None, watch=None):
+            if neighborhood is not None:
+                return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+            asked.append(self.name)
+            watch.nodes = 1
+            watch.pause()
+            if found is not None:
+                watch.on_solution(found)
+            watch.on_bound(bound)
+            while not watch.stop():
+                watch.pause()
+                time.sleep(0.005)
+            return Outcome(stopped=Stop.TIME)
+
+        return solve
+
+    one, two = np.zeros(hard_mip.n), np.zeros(hard_mip.n)
+    one[0] = two[:2] = 1.0
+    value = float(hard_mip.c @ one)
+    monkeypatch.setattr(HighsEngine, "solve", engine(one, -value * (3 if wide else 1.01)))
+    monkeypatch.setattr(ScipEngine, "solve", engine(two if finds and wide else None, -1e9))
+    monkeypatch.setattr(alns, "RIVAL_SECONDS", 0.05)
+    monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
+    result = Balans(arms="mutation").solve(hard_mip, Budget(2.0))
+    assert ("scip" in asked) == wide
+    assert (result.extra["rival_seconds"] > 0) == (finds and wide)
+    if finds and wide:
+        assert "scip" in [event.by for event in result.trajectory]
 
 
 def test_memory(hard_mip, tmp_path):

@@ -55,6 +55,22 @@ def test_among():
     assert {bandit.choose(among=["b"]) for _ in range(5)} == {"b"}
 
 
+def test_what_pays_comes_before_what_is_new():
+    bandit = Bandit(["a", "b", "c"], seed=2)
+    assert [bandit.choose() for _ in range(2)] == ["a", "b"]
+    assert bandit.promise() == 0.0
+    bandit.learn("a", 0.9)
+    bandit.learn("b", 0.01)
+    assert bandit.promise() == 0.9
+    chosen = [bandit.choose(hurry=True, explore=False) for _ in range(40)]
+    assert set(chosen) <= {"a", "b"}
+    assert chosen.count("a") > 30
+    assert bandit.choose() == "c"
+    for _ in range(4):
+        bandit.learn("a", 0.0)
+    assert bandit.promise() == pytest.approx(0.01)
+
+
 def test_memory_is_kept_and_used(tmp_path):
     path = tmp_path / "arms.json"
     assert load_memory(path) == {}
