@@ -242,6 +242,10 @@ class Budget:
         """Whether `interrupt` was called."""
         return self._interrupted.is_set()
 
+    def spent(self) -> bool:
+        """Whether it is interrupted or its time is up."""
+        return self.interrupted() or self.left() <= 0.0
+
     def wait(self, seconds: float) -> bool:
         """Sleep at most ``seconds``; True as soon as the budget is interrupted."""
         return self._interrupted.wait(min(seconds, self.left()))

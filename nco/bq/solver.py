@@ -319,9 +319,6 @@ class BQ(BatchSolver):
         from nco.bq.decoding import Stopped, chunk_size, construct, improve
         from nco.bq.regions import with_regions
 
-        def stop() -> bool:
-            return budget.interrupted() or budget.left() <= 0.0
-
         policy = model.policy
         fields = stack_fields(policy.fields, [t.instance for t in trackers])
         width = policy.start({k: v[:1] for k, v in fields.items()}).width
@@ -337,7 +334,7 @@ class BQ(BatchSolver):
                     views=self.views,
                     samples=self.samples,
                     seed=seed,
-                    stop=stop,
+                    stop=budget.spent,
                 )
                 for tracker, row in zip(trackers[part], new.tolist(), strict=True):
                     tracker.offer(policy.solution(row), by="decoding")
@@ -374,7 +371,7 @@ class BQ(BatchSolver):
             sizes=(min(low, self.part), self.part),
             rounds=budget.iterations,
             seed=seed,
-            stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
+            stop=lambda: budget.spent() or bool(all_done(trackers, budget, turn)),
             on_round=on_round,
         )
         return all_done(trackers, budget, turn) or Stop.FINISHED

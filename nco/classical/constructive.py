@@ -51,7 +51,7 @@ _TREE_NORMS = {
 
 
 def _spent(budget: Budget | None) -> bool:
-    return budget is not None and (budget.interrupted() or budget.left() <= 0.0)
+    return budget is not None and budget.spent()
 
 
 def _check(budget: Budget | None) -> None:

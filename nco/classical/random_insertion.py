@@ -81,7 +81,7 @@ def random_insertion(
     # Large tours are compiled from the first batch on: lists of all nodes are not made again.
     steps = float(NEAR * n)
     while done < n:
-        if budget is not None and (budget.interrupted() or budget.left() <= 0.0):
+        if budget is not None and budget.spent():
             raise TimeoutError("out of time.")
         known, new = order[:done], order[done : done + max(1, int((GROWTH - 1) * done))]
         count = min(NEAR, done)

@@ -171,6 +171,6 @@ def refuse_tour(
 def search_costs(instance: TSP, budget: Budget) -> Distances | None:
     """Costs for searches that know neither fixed nor missing edges; None when time is up first."""
     try:
-        return instance.search_costs(lambda: budget.interrupted() or budget.left() <= 0.0)
+        return instance.search_costs(budget.spent)
     except TimeoutError:
         return None

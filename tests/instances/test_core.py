@@ -468,6 +468,15 @@ def test_budget_limits():
             Budget(**bad)
 
 
+def test_a_budget_is_spent_when_time_is_up_or_it_is_interrupted():
+    assert Budget(0).spent()
+    assert Budget(0, iterations=3).spent()
+    for budget in (Budget(), Budget(1000), Budget(iterations=0, target=0)):
+        assert not budget.spent()
+        budget.interrupt()
+        assert budget.spent()
+
+
 def test_budgets_are_interrupted_together():
     """Whatever was derived from one budget stops with it."""
     budget = Budget(time_limit=100)
