@@ -52,9 +52,7 @@ def read_value_model(problem: str, path: str | Path | None = None) -> ValueModel
         When the file is missing, damaged, for another problem, or not understood.
     """
     path = default_weights(problem) if path is None else Path(path)
-    card, data = read_checked(
-        path, problem, VALUE_ARCHITECTURE, "not a value network; name weights made by 'nco train'"
-    )
+    card, data = read_checked(path, problem, VALUE_ARCHITECTURE)
     try:
         network = ValueNetwork(ValueConfig(**card["network"]))
         network.load_state_dict({k: v.float() for k, v in load(data).items()})

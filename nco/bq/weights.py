@@ -35,9 +35,7 @@ def read_model(path: str | Path, problem: str | None = None) -> Model:
         When the file is missing, damaged, for another problem, or not understood.
     """
     path = Path(path)
-    card, data = read_checked(
-        path, problem, ARCHITECTURE, "a value network, not a policy; use it with neur2ro"
-    )
+    card, data = read_checked(path, problem, ARCHITECTURE)
     try:
         policy = load_policy(card["problem"]).POLICY(**card["policy"])
         network = Network(NetworkConfig(**card["network"]))

@@ -6,7 +6,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -630,9 +630,14 @@ def within_fleet(instance: CVRP, routes: list[list[int]] | None) -> list[list[in
 
 def ratio_greedy(instance: Knapsack) -> list[int]:
     """Items by value per weight, skipping those that do not fit."""
+    return packed(instance, ratio_order(instance).tolist())
+
+
+def packed(instance: Knapsack, order: Iterable[int]) -> list[int]:
+    """Items in some order, skipping those that do not fit."""
     room, chosen = instance.capacity, []
     weights = instance.weights.tolist()
-    for item in ratio_order(instance).tolist():
+    for item in order:
         if weights[item] <= room:
             room -= weights[item]
             chosen.append(item)

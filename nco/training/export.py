@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,7 @@ def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
     model = read_run(run)
     meta = model.card
     config = meta["config"]
-    training = {
-        "steps": meta["step"],
-        "suffixes": meta["step"] * config["batch"] * meta.get("world", 1),
-        "seconds": round(meta["seconds"]),
-        "config": config,
-        "data": meta["data"],
-        "versions": meta["versions"],
-    }
+    training = training_of(meta, "suffixes")
     # Checkpoints of earlier versions do not say it.
     known = {"sizes": meta["sizes"]} if "sizes" in meta else {}
     return write_weights(
@@ -100,12 +93,26 @@ def export(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
     )
 
 
+def training_of(meta: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """What a card says of the run of a checkpoint, which counts its batches in a unit."""
+    config = meta["config"]
+    return {
+        "steps": meta["step"],
+        unit: meta["step"] * config["batch"] * meta.get("world", 1),
+        "seconds": round(meta["seconds"]),
+        "config": config,
+        "data": meta["data"],
+        "versions": meta["versions"],
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of the export."""
     parser = argparse.ArgumentParser(prog="python -m nco.training.export", description=__doc__)
     parser.add_argument("run", help="folder of a training run")
     parser.add_argument("--folder", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--divider", action="store_true", help="the divider of a run of both")
     parser.add_argument("--card", action="append", default=[], metavar="KEY=JSON")
     options = parser.parse_args(arguments)
     try:
@@ -113,7 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for item in options.card:
             key, _, value = item.partition("=")
             card[key] = json.loads(value)
-        print(export(options.run, options.folder, options.name, **card))
+        if options.divider:
+            from nco.udc.divide import write_divider as write
+        else:
+            write = export
+        print(write(options.run, options.folder, options.name, **card))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

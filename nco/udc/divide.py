@@ -1,4 +1,4 @@
-"""The learned divider: heat on the edges of a sparse graph, and tours sampled from it.
+"""The learned divider: heat on a sparse graph, and tours or orders of items sampled from it.
 
 Zheng et al., UDC (NeurIPS 2024), section 4.1. Every node has edges to k near ones, so that
 time and memory grow with n k: the heat of a row is computed when a tour leaves that row.
@@ -7,7 +7,7 @@ time and memory grow with n k: the heat of a row is computed when a tour leaves 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +15,23 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from nco.bq.decoding import Stopped, never
-from nco.bq.plane import unit_box
 from nco.instances.core import InputError
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
+from nco.training.export import training_of
+from nco.weights import (
+    DIVIDER_ARCHITECTURE,
+    WeightsError,
+    default_divider,
+    misfit,
+    read_checked,
+    write_checked,
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +42,23 @@ class Graph:
     ----------
     near
         The k candidates after every node [b, n, k], the nearest first.
-    points
-        Where the nodes are [b, n, 2], in the unit box.
     nodes, edges
         Features [b, n, f] and [b, n, k, g].
+    points
+        Where the nodes are [b, n, 2], in the unit box.
+    costs
+        In place of points, costs from node to node [b, n, n].
+    priority
+        In place of both, of items [b, n]: what is chosen first without learning has most.
+        Then heat is on the items.
     """
 
     near: Tensor
-    points: Tensor
     nodes: Tensor
     edges: Tensor
+    points: Tensor | None = None
+    costs: Tensor | None = None
+    priority: Tensor | None = None
 
     def index(self) -> Tensor:
         """Edges of all graphs as pairs of the batch's nodes [2, b n k], candidate first."""
@@ -53,7 +69,37 @@ class Graph:
 
     def take(self, which: slice) -> Graph:
         """Some graphs of the batch."""
-        return Graph(self.near[which], self.points[which], self.nodes[which], self.edges[which])
+        return self._each(lambda tensor: tensor[which])
+
+    def to(self, device: torch.device) -> Graph:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Graph:
+        fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Graph(**{name: v if v is None else change(v) for name, v in fields.items()})
+
+    @staticmethod
+    def stack(graphs: Sequence[Graph]) -> Graph:
+        """Graphs of one size and kind as one batch."""
+        rows = [[getattr(g, f.name) for g in graphs] for f in dataclasses.fields(Graph)]
+        return Graph(*(None if row[0] is None else torch.cat(row) for row in rows))  # type: ignore[arg-type]
+
+    def away(self, current: Tensor) -> Tensor:
+        """How far all nodes of the first graph are from some [s], in any unit [s, n]."""
+        if self.costs is not None:
+            return self.costs[0, current]
+        assert self.points is not None
+        gap = self.points[0, current, None] - self.points[0]
+        return (gap * gap).sum(2)
+
+    def lengths(self) -> Tensor:
+        """Lengths of the first graph's edges [n, k]."""
+        near = self.near[0]
+        if self.costs is not None:
+            return self.costs[0].gather(1, near)
+        assert self.points is not None
+        return torch.linalg.vector_norm(self.points[0][near] - self.points[0][:, None], dim=2)
 
 
 @dataclass(frozen=True)
@@ -167,6 +213,22 @@ class HeatNetwork(nn.Module):
         out: Tensor = self.partial(torch.cat([nodes[first], nodes[current], mean], 1))
         return out
 
+    def items(self, nodes: Tensor, left: Tensor) -> Tensor:
+        """Logits [s, n] of items, whose order so far the head sees as it sees partial tours.
+
+        Parameters
+        ----------
+        nodes
+            Embedded items of one instance [n, width].
+        left
+            Whether an item is not yet in the order [s, n].
+        """
+        means = []
+        for part in (torch.ones_like(left), ~left, left):
+            weight = part.to(nodes.dtype)
+            means.append((weight @ nodes) / weight.sum(1, keepdim=True).clamp_min(1.0))
+        return self.heat(nodes[None], self.partial(torch.cat(means, 1)))
+
     def heat(self, edges: Tensor, context: Tensor) -> Tensor:
         """Logits [..., k] of the edges [..., k, width] after contexts [..., width]."""
         out: Tensor = self.out(F.silu(self.edge(edges) + context[..., None, :]))
@@ -174,7 +236,7 @@ class HeatNetwork(nn.Module):
 
 
 class Heat(Protocol):
-    """Logits of the edges of one instance, as partial solutions grow."""
+    """Logits of the edges or the items of one instance, as partial solutions grow."""
 
     def revisit(self, first: Tensor, current: Tensor, left: Tensor) -> None:
         """See the partial solutions, as `HeatNetwork.context` does."""
@@ -182,6 +244,10 @@ class Heat(Protocol):
 
     def row(self, current: Tensor) -> Tensor:
         """Logits [s, k] of the edges that leave the current nodes [s]."""
+        ...
+
+    def items(self, left: Tensor) -> Tensor:
+        """Logits [s, n] of all items, as `HeatNetwork.items` gives them."""
         ...
 
 
@@ -207,6 +273,10 @@ class NetworkHeat:
         """As the network says."""
         return self.network.heat(self.edges[current], self.seen)
 
+    def items(self, left: Tensor) -> Tensor:
+        """As the network says; one order is in memory at a time."""
+        return torch.cat([self.network.items(self.nodes, row[None]) for row in left])
+
 
 class FixedHeat:
     """Heat without learning.
@@ -214,7 +284,7 @@ class FixedHeat:
     Parameters
     ----------
     logits
-        Of one instance's edges [n, k].
+        Of one instance's edges [n, k], or items [n].
     """
 
     def __init__(self, logits: Tensor):
@@ -227,18 +297,70 @@ class FixedHeat:
         """Always the same."""
         return self.logits[current]
 
+    def items(self, left: Tensor) -> Tensor:
+        """Always the same."""
+        return self.logits.expand(left.shape)
 
-#: Lengths of the shortest edge at which a distance's weight has fallen to 1/e.
+
+#: Lengths of a mean edge, or deviations of items' priorities, at which a weight has fallen to 1/e.
 REACH = 0.3
 
 
 def plain_heat(graph: Graph, kind: str) -> FixedHeat:
-    """Heat of the first graph: "uniform", or by "distance" in units of a node's nearest."""
-    near, points = graph.near[0], graph.points[0]
-    if kind == "uniform":
-        return FixedHeat(torch.zeros(near.shape, device=near.device))
-    far = torch.linalg.vector_norm(points[near] - points[:, None], dim=2)
-    return FixedHeat(-far / (REACH * far.mean(1, keepdim=True)).clamp_min(1e-30))
+    """Heat of the first graph: "uniform", or by "distance": short edges, items of priority."""
+    if graph.priority is not None:
+        logits = graph.priority[0] / (REACH * graph.priority[0].std()).clamp_min(1e-30)
+    else:
+        far = graph.lengths()
+        logits = -far / (REACH * far.mean(1, keepdim=True)).clamp_min(1e-30)
+    return FixedHeat(torch.zeros_like(logits) if kind == "uniform" else logits)
+
+
+def sample(heat: Heat, graph: Graph, *how: Any) -> Tensor:
+    """Tours of one instance as `sample_tours`, or orders of its items as `sample_orders`."""
+    draw = sample_tours if graph.priority is None else sample_orders
+    return draw(heat, graph, *how)
+
+
+@torch.no_grad()
+def sample_orders(
+    heat: Heat,
+    graph: Graph,
+    samples: int,
+    revisits: int,
+    generator: torch.Generator,
+    stop: Callable[[], bool] = never,
+) -> Tensor:
+    """Orders [samples, n] of one instance's items, all sampled in parallel.
+
+    The next item is drawn among those not yet in the order, by their heat: all that are drawn
+    between two revisits at once, by their logits plus Gumbel noise (the Gumbel-top-k trick;
+    W. Kool, H. van Hoof and M. Welling, Stochastic beams and where to find them, ICML 2019).
+
+    Parameters
+    ----------
+    heat, graph, samples, revisits, generator
+        As for `sample_tours`.
+    stop
+        Asked before every revisit.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
+    """
+    n, device = graph.near.shape[1], graph.near.device
+    left = torch.ones(samples, n, dtype=torch.bool, device=device)
+    parts: list[Tensor] = []
+    period = revisit_period(n, revisits)
+    for begin in range(0, n, period):
+        if stop():
+            raise Stopped
+        logits = heat.items(left).masked_fill(~left, -torch.inf)
+        noise = torch.empty_like(logits).exponential_(generator=generator)
+        parts.append((logits - noise.log()).topk(min(period, n - begin), 1).indices)
+        left.scatter_(1, parts[-1], False)
+    return torch.cat(parts, 1)
 
 
 @torch.no_grad()
@@ -275,7 +397,7 @@ def sample_tours(
     Stopped
         When ``stop`` says so.
     """
-    near, points = graph.near[0], graph.points[0]
+    near = graph.near[0]
     n, device = len(near), near.device
     row = torch.arange(samples, device=device)
     first = torch.randint(0, n, (samples,), generator=generator, device=device)
@@ -298,8 +420,7 @@ def sample_tours(
         following = near[current, chosen]
         lost = (~left[row, following]).nonzero()[:, 0]
         if len(lost):
-            gap = points[current[lost], None] - points
-            far = (gap * gap).sum(2).masked_fill(~left[lost], torch.inf)
+            far = graph.away(current[lost]).masked_fill(~left[lost], torch.inf)
             following[lost] = far.argmin(1)
         current = following
     return tours
@@ -352,6 +473,31 @@ def tour_rates(
     return total
 
 
+def order_rates(network: HeatNetwork, nodes: Tensor, orders: Tensor, revisits: int) -> Tensor:
+    """Log-probabilities [s] with which `sample_orders` draws orders, for their gradient.
+
+    Parameters
+    ----------
+    network, nodes
+        As for `NetworkHeat`.
+    orders
+        Orders [s, n].
+    revisits
+        As for `sample_orders`.
+    """
+    s, n = orders.shape
+    left = torch.ones(s, n, dtype=torch.bool, device=orders.device)
+    total = torch.zeros(s, device=nodes.device, dtype=nodes.dtype)
+    period = revisit_period(n, revisits)
+    for begin in range(0, n, period):
+        # What is not yet in the order stands behind it.
+        logits = network.items(nodes, left).gather(1, orders[:, begin:])
+        among = logits.flip(1).logcumsumexp(1).flip(1)
+        total = total + (logits - among)[:, :period].sum(1)
+        left = left.scatter(1, orders[:, begin : begin + period], False)
+    return total
+
+
 def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
     """k-NN graphs of points of the plane.
 
@@ -380,29 +526,116 @@ def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
     gap = points[which, near] - points[:, :, None]
     # In units of the spacing of uniform points, so that sizes look alike.
     far = torch.linalg.vector_norm(gap, dim=3, keepdim=True) * n**0.5
+    return _graph(near, points, far, extra, points=points)
+
+
+def cost_graph(costs: Tensor, k: int, extra: Tensor | None = None) -> Graph:
+    """Graphs of the k cheapest ways from every node.
+
+    In place of coordinates, nodes have the mean costs of the ways that lead from and to them.
+
+    Parameters
+    ----------
+    costs
+        From node to node [b, n, n].
+    k, extra
+        As for `near_graph`.
+    """
+    n = costs.shape[1]
+    k = min(k, n - 1)
+    itself = torch.eye(n, dtype=torch.bool, device=costs.device)
+    others = costs.masked_fill(itself, torch.inf)
+    far, near = others.topk(k, 2, largest=False)
+    there = others.topk(k, 1, largest=False).values
+    unit = far[:, :, :1].mean(1, keepdim=True).clamp_min(1e-30)
+    means = torch.stack([far.mean(2), there.mean(1)], 2)
+    means = means / far.mean((1, 2), keepdim=True).clamp_min(1e-30)
+    return _graph(near, means, (far / unit)[..., None], extra, costs=costs)
+
+
+def _graph(near: Tensor, where: Tensor, far: Tensor, extra: Tensor | None, **rest: Tensor) -> Graph:
+    """Features of nodes and of edges of some length [b, n, k, 1], the shortest first."""
     nearest = far / far[:, :, :1].clamp_min(1e-6)
     edges = torch.cat([far, nearest.clamp_max(20.0).log1p()], 3)
-    nodes = points if extra is None else torch.cat([points, extra], 2)
-    return Graph(near, points, nodes.float(), edges.float())
+    nodes = where if extra is None else torch.cat([where, extra], 2)
+    return Graph(near, nodes.float(), edges.float(), **rest)
 
 
-def read_divider(folder: str | Path, problem: str) -> tuple[HeatNetwork, dict[str, Any]]:
-    """The divider of a training run's newest checkpoint, and what is known of the run.
+def read_divider(path: str | Path, problem: str) -> tuple[HeatNetwork, int]:
+    """A divider and the number of candidates per node that it was trained with.
+
+    Parameters
+    ----------
+    path
+        A run's folder, of which the newest checkpoint is read, or a weights file; "" for the
+        shipped divider of the problem.
+    problem
+        Refuse a divider of any other problem.
+
+    Raises
+    ------
+    CheckpointError, nco.weights.WeightsError
+        When there is none, or it is for another problem.
+    """
+    path = Path(path) if path else default_divider(problem)
+    try:
+        if path.suffix != ".safetensors":
+            tensors, meta = _read_run(path, problem)
+            tensors = {k[8:]: v for k, v in tensors.items() if k.startswith("divider.")}
+            shape, config = meta["divider"], meta["config"]
+        else:
+            card, data = read_checked(path, problem, DIVIDER_ARCHITECTURE)
+            tensors = {k: v.float() for k, v in load(data).items()}
+            shape, config = card["network"], card["training"]["config"]
+        network = HeatNetwork(DividerConfig(**shape))
+        network.load_state_dict(tensors)
+        return network.eval().requires_grad_(False), int(config["neighbors"])
+    except (CheckpointError, WeightsError):
+        raise
+    except (TypeError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise misfit(path, error) from None
+
+
+def _read_run(folder: Path, problem: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The newest checkpoint of a run that has a divider."""
+    found = checkpoints(folder)
+    if not found:
+        raise CheckpointError(f"{folder}: holds no checkpoint")
+    tensors, meta = read_checkpoint(found[-1])
+    if "divider" not in meta or problem not in ("", meta["config"]["problem"]):
+        raise CheckpointError(f"{folder}: holds no divider for {problem or 'any problem'}")
+    return tensors, meta
+
+
+def write_divider(run: str | Path, folder: str | Path, name: str, **card: Any) -> Path:
+    """Write the divider of a run's newest checkpoint as a weights file in bfloat16.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run.
+    folder, name
+        The weights folder, and the file's name without suffix, such as ``tsp-divider-v1``.
+    card
+        Further entries of the model card, such as measured gaps.
 
     Raises
     ------
     CheckpointError
-        When there is none, or it is for another problem.
+        When the run has no divider.
     """
-    found = checkpoints(Path(folder))
-    if not found:
-        raise CheckpointError(f"{folder}: holds no checkpoint")
-    tensors, meta = read_checkpoint(found[-1])
-    if "divider" not in meta or meta["config"]["problem"] != problem:
-        raise CheckpointError(f"{folder}: holds no divider for {problem}")
-    network = HeatNetwork(DividerConfig(**meta["divider"]))
-    network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("divider.")})
-    return network.eval().requires_grad_(False), meta
+    tensors, meta = _read_run(Path(run))
+    own = {k[8:]: v.bfloat16() for k, v in tensors.items() if k.startswith("divider.")}
+    full = {
+        "architecture": DIVIDER_ARCHITECTURE,
+        "problem": meta["config"]["problem"],
+        "policy": {},
+        "network": meta["divider"],
+        "parameters": sum(v.numel() for v in own.values()),
+        "training": training_of(meta, "instances"),
+        **card,
+    }
+    return write_checked(folder, name, save({k: v.contiguous() for k, v in own.items()}), full)
 
 
 def revisits_of(n: int, size: int) -> int:
@@ -411,8 +644,7 @@ def revisits_of(n: int, size: int) -> int:
 
 
 def draw_tours(
-    points: NDArray[Any],
-    extra: NDArray[Any],
+    graph_of: Callable[[int], Graph],
     *,
     kind: str,
     folder: str = "",
@@ -424,16 +656,16 @@ def draw_tours(
     device: torch.device,
     stop: Callable[[], bool] = never,
 ) -> Tensor:
-    """Tours [samples, n] through the points of one instance.
+    """Tours, or orders of items, [samples, n] of one instance.
 
     Parameters
     ----------
-    points, extra
-        Points [n, 2] and more features [n, f].
+    graph_of
+        The instance's graph with so many candidates per node.
     kind
         "network", "distance" or "uniform".
     folder, problem
-        For a network: its run, and its problem.
+        For a network: where it is, as for `read_divider`, and its problem.
     neighbors, samples, size
         Candidates per node, number of tours, nodes in a part.
     seed, device, stop
@@ -444,21 +676,19 @@ def draw_tours(
     InputError
         When the network cannot be read.
     """
-    where = unit_box(torch.as_tensor(points)[None]).to(device)
-    more = torch.as_tensor(extra, dtype=torch.float32)[None].to(device)
     heat: Heat
     if kind == "network":
         try:
-            network, meta = read_divider(folder, problem)
-        except CheckpointError as error:
+            network, neighbors = read_divider(folder, problem)
+        except (CheckpointError, WeightsError) as error:
             raise InputError(None, None, str(error)) from None
-        graph = near_graph(where, int(meta["config"]["neighbors"]), more)
+        graph = graph_of(neighbors).to(device)
         network = network.to(device)
         with torch.no_grad():
             nodes, edges = network(graph)
         heat = NetworkHeat(network, nodes[0], edges[0])
     else:
-        graph = near_graph(where, neighbors, more)
+        graph = graph_of(neighbors).to(device)
         heat = plain_heat(graph, kind)
     generator = torch.Generator(device).manual_seed(seed)
-    return sample_tours(heat, graph, samples, revisits_of(len(points), size), generator, stop)
+    return sample(heat, graph, samples, revisits_of(graph.near.shape[1], size), generator, stop)

@@ -62,7 +62,8 @@ class UDC(BatchSolver):
         Share of the stages whose parts of tours are regions around a place of the plane, not
         consecutive nodes, where there is room for such.
     divider
-        For divide = "network": folder of a run of `nco.udc.train`.
+        For divide = "network": folder of a run of `nco.udc.train`, or a weights file; by
+        default the divider that is shipped for the problem.
     neighbors
         Candidates per node of the graph that heat is on.
     weights, k, device, precision
@@ -105,8 +106,8 @@ class UDC(BatchSolver):
         if self.conquer not in known:
             text = ", ".join(known)
             raise ValueError(f"conquer {self.conquer!r} not understood; known: {text}.")
-        if (self.divide == "network") != bool(self.divider):
-            raise ValueError('divide = "network" and divider = FOLDER go together.')
+        if self.divider and self.divide != "network":
+            raise ValueError('divider = FOLDER needs divide = "network".')
         _ = self._bq  # which checks its own parameters
 
     @functools.cached_property
@@ -210,7 +211,7 @@ class UDC(BatchSolver):
         start: Sequence[Any] | None,
         on_event: Listener | None,
     ) -> list[Result]:
-        known = ["auto", *divider.starts, *(HEATS if divider.view else ())]
+        known = ["auto", *divider.starts, *(HEATS if divider.graph else ())]
         if self.divide not in known:
             raise InputError(
                 None, None, f"divide {self.divide!r} not understood for {divider.name}",
@@ -423,16 +424,16 @@ class UDC(BatchSolver):
         from nco.bq.decoding import Stopped
         from nco.udc.divide import draw_tours
 
-        assert divider.view is not None
+        assert divider.graph is not None
         assert divider.of_tour is not None
         device = self._bq.torch_device()
         while True:
             try:
                 tours = draw_tours(
-                    *divider.view(instance),
+                    functools.partial(divider.graph, instance),
                     kind=self.divide,
                     folder=self.divider,
-                    problem=divider.name,
+                    problem=instance.problem,
                     neighbors=self.neighbors,
                     samples=samples,
                     size=self.size or divider.size,

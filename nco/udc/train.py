@@ -14,19 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nco.bq.decoding import Model, apply, finished
-from nco.bq.plane import unit_box
 from nco.bq.solver import stack_fields
 from nco.bq.state import Cut, Fields, State
 from nco.instances.core import Budget, Instance
 from nco.instances.registry import problems
 from nco.training.config import TrainConfig, check_least
 from nco.training.experts import expert_for
-from nco.training.labels import draw, instances_of
+from nco.training.labels import RECIPES, draw, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.divide import (
     DividerConfig,
@@ -34,10 +32,10 @@ from nco.udc.divide import (
     Heat,
     HeatNetwork,
     NetworkHeat,
-    near_graph,
+    order_rates,
     plain_heat,
     revisits_of,
-    sample_tours,
+    sample,
     tour_rates,
 )
 from nco.udc.dividers import load_divider
@@ -113,6 +111,12 @@ class UDCConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
+        side = load_divider(self.problem)
+        if side is not None and side.plan is not None:
+            # What is divided and conquered is the plan.
+            recipe = self.recipe or expert_for(self.problem)[1].recipe
+            object.__setattr__(self, "recipe", recipe)
+            object.__setattr__(self, "problem", side.planned)
         check_least(self, {"n": 8, "samples": 2, "copies": 2, "part": 4, "neighbors": 1,
                            "divider_layers": 1, "divider_width": 1})  # fmt: skip
         if self.heat not in HEATS:
@@ -173,11 +177,15 @@ def push(model: Model, draws: Draws, weight: Tensor) -> float:
     """
     state, total = draws.start, 0.0
     for action in draws.chosen:
-        rows, rates = model.rates(state)
-        loss = (rates.gather(1, action[:, None])[:, 0] * weight).sum()
+        # Parts that are finished decide nothing, and have no gradient.
+        which = model.policy.mask(state).any(1).nonzero()[:, 0]
+        rows, rates = model.rates(state.take(which))
+        loss = (rates.gather(1, action[which, None])[:, 0] * weight[which]).sum()
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+        if rows is not None:
+            rows = rows.new_zeros(len(action), rows.shape[1]).index_copy(0, which, rows)
         with torch.no_grad():
             state, _, _ = apply(model.policy, state, rows, action)
     return total
@@ -205,7 +213,7 @@ class UDCTrainer(Trainer):
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
         assert isinstance(config, UDCConfig)
         side = load_divider(config.problem)
-        if side is None or side.view is None or side.of_tour is None:
+        if side is None or side.graph is None or side.of_tour is None:
             raise ValueError(f"the divider of {config.problem} draws nothing from heat.")
         if config.data:
             raise ValueError("data is for labels; a divider and its conqueror need none.")
@@ -218,9 +226,11 @@ class UDCTrainer(Trainer):
         assert isinstance(config, UDCConfig)
         super()._make_networks(config)
         self.network.requires_grad_(not config.frozen)
+        graph = self.graphs(self.instances(0, 1))
         shape = DividerConfig(
-            2 + self.side.extra, 2, layers=config.divider_layers, width=config.divider_width
-        )
+            graph.nodes.shape[2], graph.edges.shape[3],
+            layers=config.divider_layers, width=config.divider_width,
+        )  # fmt: skip
         self.divider = HeatNetwork(shape).to(self.device)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -240,17 +250,20 @@ class UDCTrainer(Trainer):
         return {**super().shapes(), "divider": vars(self.divider.config)}
 
     def instances(self, first: int, count: int) -> list[Instance[Any]]:
-        """Instances ``first..first+count-1`` of the recipe."""
-        arrays = draw(self.recipe, self.config.seed, first, count, self.config.n)
-        return instances_of(problems.load(self.config.problem), arrays)
+        """Instances ``first..first+count-1`` of the recipe, or what is known of them."""
+        kind = RECIPES[self.recipe][0]
+        seed, n = self.config.seed, self.config.n
+        # One by one, as graphs of several would be filled up with edges that are none.
+        arrays = (draw(self.recipe, seed, first + i, 1, n) for i in range(count))
+        made = [instance for one in arrays for instance in instances_of(problems.load(kind), one)]
+        side = load_divider(kind)
+        return made if side is None or side.plan is None else [side.plan(i) for i in made]
 
     def graphs(self, instances: list[Instance[Any]]) -> Graph:
         """Their graphs as one batch."""
-        assert self.side.view is not None
-        views = [self.side.view(i) for i in instances]
-        points = unit_box(torch.as_tensor(np.stack([v[0] for v in views])))
-        extra = torch.as_tensor(np.stack([v[1] for v in views]), dtype=torch.float32)
-        return near_graph(points.to(self.device), self.config.neighbors, extra.to(self.device))
+        assert self.side.graph is not None
+        graphs = [self.side.graph(i, self.config.neighbors) for i in instances]
+        return Graph.stack(graphs).to(self.device)
 
     def actions(self, instance: Instance[Any], fields: Fields, tours: Tensor) -> list[Tensor]:
         """Recorded actions of what tours stand for, one for every tour."""
@@ -279,7 +292,7 @@ class UDCTrainer(Trainer):
                 heat = plain_heat(own, config.heat)
             else:
                 heat = NetworkHeat(self.divider, seen[0][i].detach(), seen[1][i].detach())
-            drawn = sample_tours(heat, own, samples, self._revisits(graph), generator)
+            drawn = sample(heat, own, samples, self._revisits(graph), generator)
             tours.append(drawn)
             rows += self.actions(instance, {k: v[i : i + 1] for k, v in fields.items()}, drawn)
         actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
@@ -349,10 +362,13 @@ class UDCTrainer(Trainer):
         if seen is not None:
             gain = (cost - cost.mean(1, keepdim=True)) / cost.abs().mean(1, keepdim=True)
             for i, drawn in enumerate(tours):
-                rates = tour_rates(
-                    self.divider, seen[0][i], seen[1][i], graph.near[i], drawn,
-                    self._revisits(graph),
-                )  # fmt: skip
+                revisits = self._revisits(graph)
+                if graph.priority is None:
+                    rates = tour_rates(
+                        self.divider, seen[0][i], seen[1][i], graph.near[i], drawn, revisits
+                    )
+                else:
+                    rates = order_rates(self.divider, seen[0][i], drawn, revisits)
                 own = own + (rates * gain[i].float()).mean() / len(instances)
             own.backward()  # type: ignore[no-untyped-call]
         if self.world > 1:

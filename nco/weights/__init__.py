@@ -1,7 +1,7 @@
 """Shipped weights with their model cards; what is known of weights without loading them.
 
-A weights folder holds ``NAME.safetensors`` (policies in bfloat16, value networks in
-float32), ``NAME.json`` (the card: problem, policy options, network shape, how it was trained,
+A weights folder holds ``NAME.safetensors`` (policies and dividers in bfloat16, value networks
+in float32), ``NAME.json`` (the card: problem, policy options, network shape, how it was trained,
 measured gaps) and ``manifest.json`` (sha256 of every weights file).
 """
 
@@ -21,6 +21,14 @@ FORMAT = 1
 ARCHITECTURE = "bq-1"
 #: The same for value networks of two-stage problems.
 VALUE_ARCHITECTURE = "value-1"
+#: The same for dividers.
+DIVIDER_ARCHITECTURE = "divider-1"
+#: What each of them is, and the solver that takes it.
+KINDS = {
+    ARCHITECTURE: ("a policy", "bq"),
+    VALUE_ARCHITECTURE: ("a value network", "neur2ro"),
+    DIVIDER_ARCHITECTURE: ("a divider", "udc"),
+}
 
 
 class WeightsError(ValueError):
@@ -60,20 +68,39 @@ def default_weights(problem: str) -> Path:
     WeightsError
         When none are shipped for it.
     """
-    folder = shipped_folder()
-    names = manifest(folder)
-    full, light = (
-        [n for n in names if re.fullmatch(rf"{re.escape(problem)}{size}-v\d+", n)]
-        for size in ("", "-light")
-    )
-    found = full or light
-    if not found:
+    found = _newest(problem, "") or _newest(problem, "-light")
+    if found is None:
         raise WeightsError(
             f"no weights are shipped for {problem}: train some with 'nco train {problem}' and "
             "name them with weights=FILE"
         )
-    newest = max(found, key=lambda name: int(name.rpartition("v")[2]))
-    return folder / f"{newest}.safetensors"
+    return found
+
+
+def default_divider(problem: str) -> Path:
+    """The newest shipped divider of a problem.
+
+    Raises
+    ------
+    WeightsError
+        When none is shipped for it.
+    """
+    found = _newest(problem, "-divider")
+    if found is None:
+        raise WeightsError(
+            f"no divider is shipped for {problem}: train one with 'nco train udc-{problem}' and "
+            "name its folder with divider=RUN"
+        )
+    return found
+
+
+def _newest(problem: str, kind: str) -> Path | None:
+    """The newest shipped weights of a kind, such as "-light", for a problem."""
+    folder = shipped_folder()
+    pattern = rf"{re.escape(problem)}{kind}-v\d+"
+    found = [name for name in manifest(folder) if re.fullmatch(pattern, name)]
+    newest = max(found, key=lambda name: int(name.rpartition("v")[2]), default=None)
+    return newest if newest is None else folder / f"{newest}.safetensors"
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -100,17 +127,16 @@ def read_card(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path}: weights format {form}, this version reads {FORMAT}; update nco or retrain"
         )
-    known = (ARCHITECTURE, VALUE_ARCHITECTURE)
-    if architecture not in known:
+    if architecture not in KINDS:
         raise WeightsError(
-            f"{path}: architecture {architecture!r} is not known here (known: {', '.join(known)}); "
+            f"{path}: architecture {architecture!r} is not known here (known: {', '.join(KINDS)}); "
             "update nco or retrain"
         )
     return card
 
 
 def read_checked(
-    path: Path, problem: str | None, architecture: str, otherwise: str
+    path: Path, problem: str | None, architecture: str
 ) -> tuple[dict[str, Any], bytes]:
     """Card and bytes of a weights file that is what it should be.
 
@@ -122,8 +148,6 @@ def read_checked(
         Refuse weights of any other problem, if it is named.
     architecture
         Refuse weights of any other architecture.
-    otherwise
-        What the weights of another architecture are, and what they are good for.
 
     Raises
     ------
@@ -138,7 +162,9 @@ def read_checked(
     if problem is not None and card["problem"] != problem:
         raise WeightsError(f"{path}: weights for {card['problem']}, not for {problem}")
     if card["architecture"] != architecture:
-        raise WeightsError(f"{path}: {otherwise}")
+        what, solver = KINDS[card["architecture"]]
+        wanted = KINDS[architecture][0]
+        raise WeightsError(f"{path}: {what}, not {wanted}; use it with {solver}")
     expected = manifest(path.parent).get(path.stem)
     if expected is None:
         raise WeightsError(

@@ -31,7 +31,7 @@ def main() -> None:
     for problem in options.problems:
         divider = load_divider(problem)
         assert divider is not None
-        drawn = HEATS[1:] if divider.view else ()
+        drawn = HEATS[1:] if divider.graph else ()
         best = None
         for name in (*divider.starts, *drawn):
             conquer = CONQUERORS.get(problem, "ruin-recreate")

@@ -3,9 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import nco
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
+from nco.instances.mis import MIS
+from nco.instances.mtsp import MTSP
+from nco.instances.op import OP
+from nco.instances.pctsp import PCTSP
 from nco.instances.tsp import TSP
 from nco.udc.divide import (
     DividerConfig,
@@ -14,13 +21,18 @@ from nco.udc.divide import (
     HeatNetwork,
     NetworkHeat,
     near_graph,
+    order_rates,
     plain_heat,
+    sample,
     sample_tours,
     tour_rates,
 )
+from nco.udc.dividers import Divider, load_divider
 from nco.udc.solver import UDC
 
 from .largest import Largest
+
+PROBLEMS = ("tsp", "atsp", "cvrp", "ovrp", "op", "pctsp", "spctsp", "mtsp", "knapsack", "mis")
 
 
 def graph(n: int, k: int, batch: int = 1, seed: int = 0) -> Graph:
@@ -145,17 +157,122 @@ def test_starts_from_heat_are_improved(divide: str) -> None:
     assert {event.by for event in one.trajectory} == {divide, "reunion"}
 
 
-def test_tours_become_routes() -> None:
-    from nco.udc.dividers.cvrp import DIVIDER
+def made_graph(problem: str, n: int, k: int, seed: int = 1) -> tuple[object, Divider, Graph]:
+    """An instance as its divider sees it, the divider, and the graph."""
+    side = load_divider(problem)
+    assert side is not None
+    assert side.graph is not None
+    instance = nco.generate(problem, n, seed=seed)
+    instance = side.plan(instance) if side.plan else instance
+    return instance, side, side.graph(instance, k)
 
-    cvrp = CVRP.generate(30, seed=1)
-    assert DIVIDER.view is not None
-    assert DIVIDER.of_tour is not None
-    points, extra = DIVIDER.view(cvrp)
-    assert points.shape == (30, 2)
-    assert extra.shape == (30, DIVIDER.extra)
-    routes = DIVIDER.of_tour(cvrp, np.random.default_rng(0).permutation(30).tolist())
-    assert cvrp.violations(routes) == []
+
+def heats_of(g: Graph) -> list[object]:
+    torch.manual_seed(1)
+    dims = g.nodes.shape[2], g.edges.shape[3]
+    net = HeatNetwork(DividerConfig(*dims, layers=2, width=8)).eval()
+    return [plain_heat(g, "uniform"), plain_heat(g, "distance"), network_heat(net, g)]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_what_is_drawn_is_feasible_and_repeats(problem: str) -> None:
+    for n, k in ((30, 6), (5, 50)):
+        instance, side, g = made_graph(problem, n, k)
+        assert g.near.shape == (1, n, min(k, n - 1))
+        assert torch.isfinite(g.nodes).all()
+        assert torch.isfinite(g.edges).all()
+        for heat in heats_of(g):
+            drawn = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))
+            assert torch.equal(drawn.sort(1).values, torch.arange(n).expand(4, -1))
+            again = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))
+            assert torch.equal(drawn, again)
+            for tour in drawn.tolist():
+                assert instance.violations(side.of_tour(instance, tour)) == []
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_graphs_and_draws_of_every_problem_grow_with_n_k(problem: str) -> None:
+    """But for the costs of a matrix, which the instance holds as well."""
+    n, k = 600, 4
+    side = load_divider(problem)
+    assert side is not None
+    assert side.graph is not None
+    edges = np.random.default_rng(0).integers(0, n, (3 * n, 2))
+    sparse = MIS(edges=edges[edges[:, 0] != edges[:, 1]], weights=np.ones(n, dtype=np.int64))
+    instance = sparse if problem == "mis" else nco.generate(problem, n, seed=0)
+    instance = side.plan(instance) if side.plan else instance
+    costs = n * n if problem == "atsp" else 0
+    with Largest() as largest:
+        g = side.graph(instance, k)
+    assert largest.entries <= max(16 * n * k, costs)
+    for heat in heats_of(g):
+        with Largest() as largest:
+            sample(heat, g, 2, 3, torch.Generator().manual_seed(0))
+        assert largest.entries <= max(32 * n * k, costs)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_heat_by_distance_draws_better_starts_than_uniform_heat(problem: str) -> None:
+    instance, side, g = made_graph(problem, 80, 8)
+
+    def mean(kind: str) -> float:
+        drawn = sample(plain_heat(g, kind), g, 16, 1, torch.Generator().manual_seed(0))
+        costs = [instance.objective(side.of_tour(instance, tour)) for tour in drawn.tolist()]
+        return float(np.mean(costs))
+
+    sign = -1.0 if instance.sense == "maximize" else 1.0
+    assert sign * mean("distance") < sign * mean("uniform")
+
+
+@given(st.integers(0, 10_000), st.integers(2, 7))
+@settings(max_examples=25, deadline=None)
+def test_stretches_of_tours_are_the_best_there_are(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    tour = rng.permutation(n).tolist()
+    stretches = [[t + 1 for t in tour[i:j]] for i in range(n) for j in range(i + 1, n + 1)]
+    coords = rng.random((n + 1, 2))
+    op = OP(coords=coords, prizes=np.r_[0.0, rng.random(n)], max_length=float(rng.uniform(0.3, 3)))
+    values = [op.objective(s) for s in [[], *stretches] if not op.violations(s)]
+    best = load_divider("op").of_tour(op, tour)
+    assert op.objective(best) == pytest.approx(max(values))
+    prizes = np.r_[0.0, rng.random(n)]
+    penalties = np.r_[0.0, rng.random(n)]
+    due = float(prizes.sum() * rng.uniform(0.1, 1.0))
+    pctsp = PCTSP(coords=coords, prizes=prizes, penalties=penalties, min_prize=due)
+    costs = [pctsp.objective(s) for s in stretches if not pctsp.violations(s)]
+    best = load_divider("pctsp").of_tour(pctsp, tour)
+    assert pctsp.objective(best) == pytest.approx(min(costs))
+    mtsp = MTSP(coords=coords, salesmen=2)
+    visits = [t + 1 for t in tour]
+    pairs = [[visits], *([visits[:i], visits[i:]] for i in range(1, n))]
+    shared = load_divider("mtsp").of_tour(mtsp, tour)
+    assert mtsp.violations(shared) == []
+    assert mtsp.objective(shared) == pytest.approx(min(map(mtsp.objective, pairs)))
+
+
+@pytest.mark.parametrize("revisits", [1, 3])
+def test_rates_are_those_of_the_drawn_orders(revisits: int) -> None:
+    g = made_graph("knapsack", 4, 2, seed=3)[2]
+    torch.manual_seed(1)
+    dims = g.nodes.shape[2], g.edges.shape[3]
+    net = HeatNetwork(DividerConfig(*dims, layers=2, width=16)).eval()
+    heat = network_heat(net, g)
+    orders = sample(heat, g, 20_000, revisits, torch.Generator().manual_seed(0))
+    found, count = torch.unique(orders, dim=0, return_counts=True)
+    expected = order_rates(net, heat.nodes, found, revisits).exp().detach()
+    assert len(found) == 24
+    assert torch.allclose(expected.sum(), torch.tensor(1.0), atol=1e-4)
+    assert torch.allclose(count / 20_000, expected, atol=0.012)
+
+
+def test_routes_with_a_cost_matrix_are_drawn_too() -> None:
+    plane = CVRP.generate(30, seed=1)
+    matrix = plane.replace(coords=None, matrix=np.array(plane.distances.matrix), name="")
+    side = load_divider("cvrp")
+    g = side.graph(matrix, 6)
+    assert g.costs.shape == (1, 30, 30)
+    drawn = sample(plain_heat(g, "distance"), g, 2, 1, torch.Generator().manual_seed(0))
+    assert all(matrix.violations(side.of_tour(matrix, t)) == [] for t in drawn.tolist())
 
 
 def test_without_memory_fewer_tours_are_drawn(

@@ -210,8 +210,8 @@ def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
         UDC(conquer="magic")
     with pytest.raises(ValueError, match=r"regions = 1.5 not understood"):
         UDC(regions=1.5)
-    with pytest.raises(ValueError, match="go together"):
-        UDC(divide="network")
+    with pytest.raises(ValueError, match=r"divider = FOLDER needs divide = .network."):
+        UDC(divide="uniform", divider="run")
     with pytest.raises(ValueError, match="precision 'half'"):
         UDC(precision="half")
     with pytest.raises(InputError, match="divide 'savings' not understood for tsp"):
@@ -293,7 +293,7 @@ def test_plans_hold_every_start_and_conqueror(problem: str) -> None:
         columns.remove(("savings", "pyvrp"))
     divider = load_divider(problem)
     assert divider is not None
-    starts = [*divider.starts, *(("distance", "uniform") if divider.view else ())]
+    starts = [*divider.starts, *(("distance", "uniform") if divider.graph else ())]
     conquerors = CONQUERORS if problem in ("tsp", "atsp") else ("bq",)
     assert sorted(columns) == sorted((s, c) for s in starts for c in conquerors)
     made = nco.generate(problem, 20, seed=0)

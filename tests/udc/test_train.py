@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
+import nco
+from nco import weights as cards
 from nco.cli import main
-from nco.instances.core import Budget
+from nco.instances.core import Budget, InputError
+from nco.instances.cvrp import CVRP
 from nco.instances.tsp import TSP
-from nco.training.checkpoints import checkpoints, read_checkpoint
+from nco.training import export
+from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 from nco.training.export import read_run
 from nco.udc.divide import read_divider
 from nco.udc.solver import UDC
 from nco.udc.train import UDCConfig, UDCTrainer, draw_parts, push
+from nco.weights import WeightsError
 
 from ..bq.test_weights import small
 
@@ -69,6 +75,36 @@ def test_both_learn_and_the_run_is_a_solver(run: Path) -> None:
     assert read_divider(run, "tsp")[0].config.width == 8
 
 
+def test_dividers_are_written_and_read_in_bfloat16(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(run), "--folder", str(tmp_path), "--name", "tsp-divider-v1", "--divider"]
+    assert export.main([*words, "--card", 'licence="Apache-2.0"']) == 0
+    path = tmp_path / "tsp-divider-v1.safetensors"
+    network, neighbors = read_divider(path, "tsp")
+    assert neighbors == 6
+    for name, value in read_divider(run, "tsp")[0].state_dict().items():
+        assert torch.equal(network.state_dict()[name], value.bfloat16().to(value.dtype))
+    with pytest.raises(WeightsError, match="weights for tsp, not for cvrp"):
+        read_divider(path, "cvrp")
+    with pytest.raises(CheckpointError, match="holds no divider for cvrp"):
+        read_divider(run, "cvrp")
+    with pytest.raises(WeightsError, match="not a divider"):
+        read_divider(cards.default_weights("tsp"), "tsp")
+    # What is shipped need not be named.
+    monkeypatch.setattr(cards, "shipped_folder", lambda: tmp_path)
+    solver = UDC(divide="network", conquer="or-opt", size=8, stages=1)
+    assert solver.solve(TSP.generate(30, seed=0), Budget()).trajectory[0].by == "network"
+    with pytest.raises(InputError, match="no divider is shipped for cvrp: train one"):
+        UDC(divide="network", conquer="ruin-recreate", size=8).solve(
+            CVRP.generate(30, seed=0), Budget()
+        )
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"network": {"layers": 2}}))
+    with pytest.raises(WeightsError, match="weights and card do not fit this version"):
+        read_divider(path, "tsp")
+
+
 def test_a_resumed_run_ends_with_the_same_weights(run: Path, tmp_path: Path) -> None:
     trainer = UDCTrainer(settings(), tmp_path)
     trainer.update()
@@ -103,13 +139,23 @@ def test_what_can_be_left_out(
         assert not trainer.policy.scale
 
 
-def test_routes_are_trained_by_the_same_trainer(tmp_path: Path) -> None:
-    trainer = UDCTrainer(settings("cvrp", samples=2, copies=2, batch=1), tmp_path)
+@pytest.mark.parametrize(
+    "problem", ["atsp", "cvrp", "ovrp", "op", "pctsp", "spctsp", "mtsp", "knapsack", "mis"]
+)
+def test_every_problem_is_trained_by_the_same_trainer(problem: str, tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings(problem, samples=2, copies=2, batch=1, heads=2), tmp_path)
     before = start_of(trainer)
     for _ in range(2):
         trainer.update()
     assert changed(before, start_of(trainer), "model.")
     assert changed(before, start_of(trainer), "divider.")
+    assert all(torch.isfinite(value).all() for value in start_of(trainer).values())
+    assert math.isfinite(trainer.validate())
+    trainer.save()
+    solver = UDC(divide="network", divider=str(tmp_path), weights=str(tmp_path), size=8, stages=1)
+    result = solver.solve(nco.generate(problem, 24, seed=0), Budget())
+    assert result.feasible
+    assert (result.trajectory[0].by == "network") is (problem != "spctsp")
 
 
 def test_the_gradient_is_that_of_the_draws_log_probability(tmp_path: Path) -> None:
@@ -168,7 +214,7 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to train"):
         settings(frozen=True, heat="uniform")
     with pytest.raises(ValueError, match="draws nothing from heat"):
-        UDCTrainer(settings("knapsack"), tmp_path)
+        UDCTrainer(settings("acvrp"), tmp_path)
     with pytest.raises(ValueError, match="need none"):
         UDCTrainer(settings(data=["x.npz"]), tmp_path)
     UDCTrainer(settings(), tmp_path / "a").save()

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from nco.instances.core import Budget, Instance
 from nco.instances.registry import plugins
 from nco.udc.pieces import Piece
+
+if TYPE_CHECKING:
+    from nco.udc.divide import Graph
 
 #: A start, f(instance, seed, budget): a feasible solution, or None where there is none;
 #: TimeoutError when the budget ends first.
@@ -38,16 +41,17 @@ class Divider:
         f(instance): a solution that takes next to no time.
     size
         Nodes in a part, unless it is said otherwise.
-    view
-        f(instance): points [n, 2] that tours go through and more features of them [n, extra],
-        or None where starts are not drawn from heat.
+    graph
+        f(instance, k): the sparse graph that heat is on, with at most k candidates per node;
+        None where starts are not drawn from heat.
     of_tour
-        f(instance, tour): the solution that a tour through these points stands for, or None.
-    extra
-        Number of those features.
+        f(instance, tour): the solution that a tour through the nodes of the graph, or an order
+        of its items, stands for, or None.
     plan
         f(instance): what is known before anything is carried out, an instance of its own
         that all of the above are for; None where all is known.
+    planned
+        The problem of those.
     follow
         f(instance, solution of that): the solution that comes of carrying it out, once.
     piece
@@ -60,10 +64,10 @@ class Divider:
     starts: Mapping[str, Start]
     plain: Callable[[Any], Any]
     size: int = 100
-    view: Callable[[Any], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+    graph: Callable[[Any, int], Graph] | None = None
     of_tour: Callable[[Any, Sequence[int]], Any] | None = None
-    extra: int = 0
     plan: Callable[[Any], Instance[Any]] | None = None
+    planned: str = ""
     follow: Callable[[Any, Any], Any] | None = None
     piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None = None
 
@@ -82,3 +86,88 @@ def inserted(instance: Any, seed: int, budget: Budget) -> Any:
     from nco.classical.insertion import insertion
 
     return insertion(instance, budget)
+
+
+def nodes_graph(instance: Any, k: int, *columns: NDArray[Any], depot: bool = False) -> Graph:
+    """The k nearest of every node by place, or by cost where there are no coordinates.
+
+    Parameters
+    ----------
+    instance
+        With ``coords`` and ``distances``.
+    k
+        Candidates per node.
+    columns
+        More features of the nodes, customers alone with a depot [n] each.
+    depot
+        Whether node 0 is one: it is left out of the graph, and polar coordinates around it
+        are features of the customers.
+    """
+    import torch
+
+    from nco.bq.plane import unit_box
+    from nco.udc.divide import cost_graph, near_graph
+
+    first = int(depot)
+    known = instance.coords is not None
+    points = np.array(instance.coords, dtype=np.float64)[:, :2] if known else None
+    if depot:
+        far = radius(instance)
+        gap = np.zeros((len(far), 2)) if points is None else points[1:] - points[0]
+        angle = np.arctan2(gap[:, 1], gap[:, 0])
+        columns = (*columns, far, np.cos(angle), np.sin(angle))
+    extra = None
+    if columns:
+        extra = torch.as_tensor(np.column_stack(columns), dtype=torch.float32)[None]
+    if points is None:
+        costs = torch.as_tensor(np.array(instance.distances.matrix[first:, first:]))
+        return cost_graph(costs[None].float(), k, extra)
+    return near_graph(unit_box(torch.as_tensor(points[first:])[None]), k, extra)
+
+
+def radius(instance: Any) -> NDArray[np.float64]:
+    """How far the customers are from the depot, in units of the farthest [n]."""
+    far = instance.distances.pairs(0, np.arange(1, instance.nodes))
+    return far / max(float(far.max(initial=0.0)), 1e-300)
+
+
+def share(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Values in units of the largest [n]."""
+    return values / max(float(values.max(initial=0.0)), 1e-300)
+
+
+@dataclass(frozen=True)
+class Along:
+    """The customers in the order of a tour: what a stretch of it costs as a route of its own.
+
+    Parameters
+    ----------
+    visits
+        The customers [n].
+    out, back
+        Costs from the depot to each, and from each to the depot [n].
+    place
+        Costs of the way along the tour from its first customer [n].
+    """
+
+    visits: NDArray[np.int64]
+    out: NDArray[np.float64]
+    back: NDArray[np.float64]
+    place: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, instance: Any, tour: Sequence[int]) -> Along:
+        """A tour through the graph's nodes, which the depot is none of."""
+        visits = np.asarray(tour, dtype=np.int64) + 1
+        pairs = instance.distances.pairs
+        legs = pairs(visits[:-1], visits[1:])
+        return cls(visits, pairs(0, visits), pairs(visits, 0), np.r_[0.0, np.cumsum(legs)])
+
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Sums of the values [n + 1] of the first 0..n customers."""
+        return np.r_[0.0, np.cumsum(values[self.visits].astype(np.float64))]
+
+
+def tour_itself(instance: Any, tour: Sequence[int]) -> list[int]:
+    """The tour itself."""
+    return list(tour)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from nco.classical.constructive import curve_routes, savings_routes, split
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
-from nco.udc.dividers import Divider, inserted
+from nco.udc.dividers import Divider, inserted, nodes_graph
 from nco.udc.pieces import routes_piece
+
+if TYPE_CHECKING:
+    from nco.udc.divide import Graph
 
 
 def savings(instance: CVRP, seed: int, budget: Budget) -> list[list[int]]:
@@ -24,15 +25,9 @@ def curve(instance: CVRP, seed: int, budget: Budget) -> list[list[int]] | None:
     return curve_routes(instance)
 
 
-def view(instance: CVRP) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The customers with demand and polar coordinates around the depot."""
-    points = np.array(instance.coords, dtype=np.float64)[:, :2]
-    gap = points[1:] - points[0]
-    radius = np.linalg.norm(gap, axis=1)
-    far = radius / max(float(radius.max(initial=0.0)), 1e-300)
-    angle = np.arctan2(gap[:, 1], gap[:, 0])
-    demand = instance.demands[1:] / instance.capacity
-    return points[1:], np.column_stack([demand, far, np.cos(angle), np.sin(angle)])
+def graph(instance: CVRP, k: int) -> Graph:
+    """The customers with their demand."""
+    return nodes_graph(instance, k, instance.demands[1:] / instance.capacity, depot=True)
 
 
 def of_tour(instance: CVRP, tour: Sequence[int]) -> list[list[int]] | None:
@@ -44,8 +39,7 @@ DIVIDER = Divider(
     "cvrp",
     {"savings": savings, "space-filling-curve": curve, "insertion": inserted},
     curve_routes,
-    view=view,
+    graph=graph,
     of_tour=of_tour,
-    extra=4,
     piece=routes_piece,
 )

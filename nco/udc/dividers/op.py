@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.op import OP
-from nco.udc.dividers import Divider, inserted
+from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share
 from nco.udc.pieces import Piece, path_piece
+
+if TYPE_CHECKING:
+    from nco.udc.divide import Graph
 
 
 def nothing(instance: OP) -> list[int]:
@@ -20,4 +26,27 @@ def piece(instance: OP, index: NDArray[np.int64], scalar: NDArray[np.float64]) -
     return path_piece(instance, index, "max_length", float(scalar[0]), ("prizes",))
 
 
-DIVIDER = Divider("op", {"insertion": inserted}, nothing, piece=piece)
+def graph(instance: OP, k: int) -> Graph:
+    """The customers with their prize, and the share of the length that a visit alone takes."""
+    far = instance.distances.pairs(0, np.arange(1, instance.nodes))
+    alone = np.minimum(2.0 * far / max(float(instance.max_length), 1e-300), 2.0)
+    return nodes_graph(instance, k, share(instance.prizes[1:]), alone, depot=True)
+
+
+def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
+    """The stretch of the tour with the largest prize among those that the length allows."""
+    along = Along.of(instance, tour)
+    every = np.arange(len(tour))
+    # The longest stretch up to every customer: its first is the first that is near enough.
+    far = np.minimum.accumulate(along.out - along.place)
+    room = float(instance.max_length) - along.place - along.back
+    first = np.minimum(np.searchsorted(-far, -room), len(tour) - 1)
+    sums = along.sums(instance.prizes)
+    prize = np.where((far[first] <= room) & (first <= every), sums[1:] - sums[first], -1.0)
+    last = int(prize.argmax())
+    if prize[last] < 0.0:
+        return []
+    return along.visits[first[last] : last + 1].tolist()
+
+
+DIVIDER = Divider("op", {"insertion": inserted}, nothing, graph=graph, of_tour=of_tour, piece=piece)

@@ -12,4 +12,6 @@ from nco.classical.sequential import follow
 from nco.instances.spctsp import SPCTSP
 from nco.udc.dividers import pctsp
 
-DIVIDER = dataclasses.replace(pctsp.DIVIDER, name="spctsp", plan=SPCTSP.public, follow=follow)
+DIVIDER = dataclasses.replace(
+    pctsp.DIVIDER, name="spctsp", plan=SPCTSP.public, planned="pctsp", follow=follow
+)

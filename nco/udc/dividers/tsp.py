@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
 from nco.classical.constructive import curve_tour, greedy_tour
 from nco.classical.random_insertion import random_insertion
 from nco.instances.core import Budget
 from nco.instances.tsp import TSP
-from nco.udc.dividers import Divider
+from nco.udc.dividers import Divider, nodes_graph, tour_itself
 
 
 def insertion(instance: TSP, seed: int, budget: Budget) -> list[int]:
@@ -31,21 +28,10 @@ def greedy(instance: TSP, seed: int, budget: Budget) -> list[int]:
     return greedy_tour(instance.distances, budget=budget)
 
 
-def view(instance: TSP) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The points themselves."""
-    points = np.array(instance.coords, dtype=np.float64)[:, :2]
-    return points, np.empty((len(points), 0))
-
-
-def of_tour(instance: TSP, tour: Sequence[int]) -> list[int]:
-    """The tour itself."""
-    return list(tour)
-
-
 DIVIDER = Divider(
     "tsp",
     {"insertion": insertion, "space-filling-curve": curve, "greedy": greedy},
     curve_tour,
-    view=view,
-    of_tour=of_tour,
+    graph=nodes_graph,
+    of_tour=tour_itself,
 )
