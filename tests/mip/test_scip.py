@@ -106,11 +106,11 @@ class TestSuggestions:
         budget, given = Budget(60), []
         plain = Search._suggest
 
-        def suggest(search):
+        def suggest(search, role):
             # As if a sub-solve had found it just now.
-            search._news = search.pool[0].x
-            given.append(plain(search))
-            assert plain(search) is None
+            search._news[role] = search.pool[0].x
+            given.append(plain(search, role))
+            assert plain(search, role) is None
             budget.interrupt()
             return given[-1]
 
