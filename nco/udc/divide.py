@@ -77,7 +77,8 @@ class Graph:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Graph:
         fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Graph(**{name: v if v is None else change(v) for name, v in fields.items()})
+        changed: dict[str, Any] = {k: v if v is None else change(v) for k, v in fields.items()}
+        return Graph(**changed)
 
     @staticmethod
     def stack(graphs: Sequence[Graph]) -> Graph:
