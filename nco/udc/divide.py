@@ -310,7 +310,9 @@ REACH = 0.3
 def plain_heat(graph: Graph, kind: str) -> FixedHeat:
     """Heat of the first graph: "uniform", or by "distance": short edges, items of priority."""
     if graph.priority is not None:
-        logits = graph.priority[0] / (REACH * graph.priority[0].std()).clamp_min(1e-30)
+        # Equal priorities are equal heat: rounding must not decide between them.
+        logits = graph.priority[0] - graph.priority[0].mean()
+        logits = logits / (REACH * logits.std(correction=0)).clamp_min(1e-6)
     else:
         far = graph.lengths()
         logits = -far / (REACH * far.mean(1, keepdim=True)).clamp_min(1e-30)

@@ -289,3 +289,12 @@ def test_without_memory_fewer_tours_are_drawn(
     solver = UDC(divide="uniform", conquer="or-opt", size=12, samples=8, stages=1)
     assert solver.solve(TSP.generate(40, seed=0), Budget()).feasible
     assert "out of memory: going on with 2 samples" in caplog.text
+
+
+def test_items_of_one_priority_are_drawn_in_any_order() -> None:
+    n = 256
+    edges = [[i, (i + step) % n] for i in range(n) for step in (1, 2)]
+    instance = MIS(edges=np.array(edges), weights=np.ones(n, dtype=int))
+    g = load_divider("mis").graph(instance, 8)
+    drawn = sample(plain_heat(g, "distance"), g, 8, 1, torch.Generator().manual_seed(0))
+    assert len({tuple(order) for order in drawn.tolist()}) == 8
