@@ -536,7 +536,7 @@ class Search:
             return
         known = self._main.engine if self._main is not None else None
         name = next((name for name in self._make_sub if name != known), None)
-        if known is None or name is None or not self._wide() or bound is None:
+        if known is None or name is None or not self.pool or not self._wide() or bound is None:
             return
         begin = time.monotonic()
         rival = self._exact("rival", self._make_sub[name]())

@@ -127,7 +127,8 @@ class Balans:
     sub_seconds, sub_nodes
         Limits of a sub-solve.
     main_share
-        Share of the time for the main solve while nothing pays.
+        Share of the time for the exact solves while nothing pays; more at their roots, and
+        where another engine has paid beside the main one.
     deterministic
         Count nodes instead of seconds, so that a seed repeats everything; limit the
         iterations then.

@@ -162,11 +162,16 @@ class Bandit:
             width = len(context) + 1
             rows = [[1.0, *(t[2] or [0.0] * (width - 1))] for t in trials]
             self._mab.fit(names, rewards, rows)
-            arm = str(self._mab.predict([[1.0, *context]]))
+            state: tuple[Any, ...] = ([[1.0, *context]],)
         else:
             self._mab.fit(names, rewards)
-            arm = str(self._mab.predict())
-        return arm if arm in known else str(self._rng.choice(known))
+            state = ()
+        arm = str(self._mab.predict(*state))
+        if arm in known:
+            return arm
+        # It may prefer an arm that is not allowed, or has still to wait.
+        worth = self._mab.predict_expectations(*state)
+        return max(known, key=lambda other: float(worth[other]))
 
     def _recent(self, arm: str) -> float:
         rewards = [reward for name, reward, _ in self._trials[-WINDOW:] if name == arm]

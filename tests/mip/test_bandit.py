@@ -97,3 +97,14 @@ def test_bad_memory(tmp_path, text):
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=r"arms|policy"):
         Bandit(*arguments)
+
+
+def test_where_new_arms_wait_the_best_known_one_is_played():
+    known = ["a", "b", "good", "c"]
+    bandit = Bandit([*known, *"defghij"], "thompson", seed=1)
+    for turn in range(120):
+        arm = known[turn % 4]
+        bandit.choose(among=[arm])
+        bandit.learn(arm, 0.9 if arm == "good" else 0.05, seconds=1, win=arm == "good")
+    chosen = [bandit.choose(explore=False) for _ in range(50)]
+    assert chosen.count("good") > 40
