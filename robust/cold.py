@@ -63,6 +63,8 @@ def compiled(
     if compile_in_time(problem.compiler, tracker, construct):
         _COMPILED.add(problem.compiler)
         return True
+    # Beside the compiler, the first attempt may have been too short.
+    construct(tracker.budget)
     for solution in found:
         tracker.offer(solution, by="static")
     return False
