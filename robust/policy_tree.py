@@ -38,7 +38,7 @@ class _Node:
 def _solve(search: Search, mip: MIP, gap: float) -> Outcome:
     engine = search.engine(Form(mip), seed=search.seed)
     budget = search.budget
-    watch = Watch(stop=lambda: budget.interrupted() or budget.left() <= 0.0)
+    watch = Watch(stop=budget.spent)
     try:
         found: Outcome = engine.solve(Limits(budget.left(), gap=gap), None, None, watch)
     finally:

@@ -216,7 +216,7 @@ class Search:
             engine = self.engine(form, seed=self.seed)
             watch = Watch(
                 on_solution=lambda v: seen.append(v[master.x].copy()),
-                stop=lambda: self.budget.interrupted() or self.budget.left() <= 0.0,
+                stop=self.budget.spent,
             )
             try:
                 outcome = engine.solve(Limits(budget.left(), gap=gap), None, start, watch)

@@ -335,9 +335,6 @@ class UDC(BatchSolver):
         best, latest = side.cost(fields, actions), actions
         turn = done = 0
 
-        def stop() -> bool:
-            return budget.interrupted() or budget.left() <= 0.0
-
         def on_stage(number: int, now: torch.Tensor) -> None:
             nonlocal best, latest, turn
             turn = done + number
@@ -361,7 +358,7 @@ class UDC(BatchSolver):
                     sizes=(size, size),
                     rounds=None if rounds is None else rounds - done,
                     seed=seed + done,
-                    stop=lambda: stop() or bool(all_done(trackers, budget, turn)),
+                    stop=lambda: budget.spent() or bool(all_done(trackers, budget, turn)),
                     on_round=on_stage,
                 )
                 break
@@ -439,7 +436,7 @@ class UDC(BatchSolver):
                     size=self.size or divider.size,
                     seed=seed,
                     device=device,
-                    stop=lambda: budget.interrupted() or budget.left() <= 0.0,
+                    stop=budget.spent,
                 )
                 break
             except Stopped:

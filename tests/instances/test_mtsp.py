@@ -74,7 +74,7 @@ def test_files_and_picture(tmp_path, suffix):
 @pytest.mark.parametrize("solver", [SCIP, HiGHS])
 def test_mip_has_the_optimum(solver, optimum):
     instance = MTSP.generate(5, seed=4, salesmen=2)
-    result = solver().solve(instance, Budget(20))
+    result = solver().solve(instance, Budget(300))
     assert result.status == "optimal"
     assert result.objective == pytest.approx(optimum(instance))
 
