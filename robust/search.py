@@ -117,7 +117,7 @@ class Search:
             found = self.problem.worst_case(x, budget or self.budget, hints)
         except InfeasibleRecourseError as error:
             self.known[key] = None
-            self.refused = error
+            self.refused = InfeasibleRecourseError(error.xi, x)
             self.keep(error.xi)
             return None
         except TimeoutError:

@@ -325,13 +325,18 @@ class InfeasibleRecourseError(ValueError):
     ----------
     xi
         The scenario.
+    x
+        The first stage, where that is not known otherwise.
     """
 
-    def __init__(self, xi: Vector):
+    def __init__(self, xi: Vector, x: Vector | None = None):
         self.xi = np.asarray(xi)
-        shown = ", ".join(f"{v:.6g}" for v in self.xi[:12])
-        more = ", ..." if len(self.xi) > 12 else ""
-        super().__init__(f"the second stage is infeasible in scenario ({shown}{more}).")
+        whose = "" if x is None else f" of the first stage ({_shown(x)})"
+        super().__init__(f"the second stage{whose} is infeasible in scenario ({_shown(self.xi)}).")
+
+
+def _shown(values: Vector) -> str:
+    return ", ".join([f"{v:.6g}" for v in values[:12]] + ["..."] * (len(values) > 12))
 
 
 class UnboundedRecourseError(ValueError):

@@ -9,6 +9,7 @@ is made.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -1214,7 +1215,16 @@ def from_dict(values: dict[str, Any]) -> UncertaintySet:
         if not isinstance(values["parts"], list):
             raise ValueError("parts are a list of uncertainty sets.")
         values["parts"] = [from_dict(part) for part in values["parts"]]
+    made: Any = kinds[kind]
+    fields = [f for f in dataclasses.fields(made) if f.init]
+    needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"uncertainty set {kind}: needs {', '.join(missing)}.")
+    if odd := sorted(set(values) - {f.name for f in fields}):
+        known = ", ".join(f.name for f in fields)
+        raise ValueError(f"uncertainty set {kind}: {odd[0]!r} not understood; known: {known}.")
     try:
-        return kinds[kind](**values)
+        found: UncertaintySet = made(**values)
+        return found
     except TypeError as error:
         raise ValueError(f"uncertainty set {kind}: {error}.") from None

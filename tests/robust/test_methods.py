@@ -431,7 +431,9 @@ def test_no_recourse_at_all_is_infeasible(method):
 def test_a_baseline_names_the_scenario_that_has_no_recourse():
     # The nominal scenario can be served by two sites, the others by three.
     problem = sites(shortage=False, capacity=4.5)
-    with pytest.raises(InfeasibleRecourseError, match=r"infeasible in scenario \("):
+    with pytest.raises(
+        InfeasibleRecourseError, match=r"of the first stage \(.*\) is infeasible in scenario \("
+    ):
         Nominal().solve(problem, Budget(20))
 
 
