@@ -141,7 +141,8 @@ class Plan:
     sub_seconds, sub_nodes
         Limits of a sub-solve; None for no limit.
     main_share
-        Share of the time for the main solve while nothing pays; 0 for none at all.
+        Share of the time for the exact solves while nothing pays; more at their roots, and
+        where another engine has paid beside the main one. 0 for none at all.
     deterministic
         Only nodes limit and reward, so that a seed repeats everything.
     """

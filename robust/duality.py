@@ -417,13 +417,10 @@ def by_duality(
     if u is not None:
         candidates.append(form.base + form.matrix @ u)
     points = np.array(candidates)
-    values, ys = problem.recourse_at(x, points, Budget())
-    if np.isnan(values[0]).any():
-        raise InfeasibleRecourseError(points[int(np.argmax(np.isnan(values[0])))])
-    k = int(np.argmin(values[0]))
+    worst, xi, y = problem.worst_recourse(x, points, Budget())
     first = problem.first.value(x)
-    value = first + float(values[0, k])
-    out = Evaluation(x, value, min(value, first + constant + low), points[k], ys[0, k])
+    value = first + worst
+    out = Evaluation(x, value, min(value, first + constant + low), xi, y)
     if out.exact:
         return out
     whole = static_recourse(problem, x, Budget())

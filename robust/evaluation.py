@@ -310,12 +310,9 @@ def by_listing(
     best = (math.inf, scenarios[0], np.zeros(len(problem.recourse.q)))
     for begin in range(0, len(scenarios), 64):
         part = scenarios[begin : begin + 64]
-        values, ys = problem.recourse_at(x, part, budget)
-        if np.isnan(values[0]).any():
-            raise InfeasibleRecourseError(part[int(np.argmax(np.isnan(values[0])))])
-        k = int(np.argmin(values[0]))
-        if values[0, k] < best[0]:
-            best = (float(values[0, k]), part[k], ys[0, k])
+        found = problem.worst_recourse(x, part, budget)
+        if found[0] < best[0]:
+            best = found
     low = first + best[0] if not sampled else -math.inf
     return Evaluation(x, first + best[0], low, best[1], best[2], sampled=sampled)
 

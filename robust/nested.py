@@ -28,7 +28,7 @@ from nco.robust.linear import linear_optimum
 from nco.robust.masters import moved_rows, static_master
 from nco.robust.model import Model
 from nco.robust.scenarios import ScenarioProgram
-from nco.robust.two_stage import EXACT, FINE, Evaluation, InfeasibleRecourseError
+from nco.robust.two_stage import EXACT, FINE, Evaluation
 
 if TYPE_CHECKING:
     from nco.robust.two_stage import TwoStageProblem
@@ -287,13 +287,10 @@ def by_plans(
     def ask(scenarios: Vector) -> bool:
         """The best recourse in the worst of some scenarios; whether it is a new plan."""
         nonlocal best
-        values, ys = problem.recourse_at(x, scenarios, budget)
-        if np.isnan(values[0]).any():
-            raise InfeasibleRecourseError(scenarios[int(np.argmax(np.isnan(values[0])))])
-        k = int(np.argmin(values[0]))
-        if values[0, k] < best[0]:
-            best = (float(values[0, k]), scenarios[k], ys[0, k])
-        return program.add(ys[0, k], scenarios[k])
+        found = problem.worst_recourse(x, scenarios, budget)
+        if found[0] < best[0]:
+            best = found
+        return program.add(found[2], found[1])
 
     start = problem.uncertainty.worst_case(np.zeros(problem.uncertainty.dimension))[0]
     ask(start[None] if hints is None or not len(hints) else hints[:HINTS])

@@ -499,6 +499,25 @@ class TwoStageProblem(TwoStageInstance):
 
         return recourse_by_mip(self, first, scenarios, budget or Budget())
 
+    def worst_recourse(
+        self, x: ArrayLike, xi: Vector, budget: Budget
+    ) -> tuple[float, Vector, Vector]:
+        """The worst of scenarios [b, k] for a first stage x [p]: value, scenario [k] and y [m].
+
+        Raises
+        ------
+        InfeasibleRecourseError
+            When there is no recourse in one of them.
+        UnboundedRecourseError, TimeoutError
+            As `recourse_at`.
+        """
+        values, y = self.recourse_at(x, xi, budget)
+        lost = np.isnan(values[0])
+        if lost.any():
+            raise InfeasibleRecourseError(xi[int(np.argmax(lost))])
+        k = int(np.argmin(values[0]))
+        return float(values[0, k]), xi[k], y[0, k]
+
     def worst_case(
         self, x: ArrayLike, budget: Budget | None = None, scenarios: ArrayLike | None = None
     ) -> Evaluation:
