@@ -250,6 +250,25 @@ def test_stretches_of_tours_are_the_best_there_are(seed: int, n: int) -> None:
     assert mtsp.objective(shared) == pytest.approx(min(map(mtsp.objective, pairs)))
 
 
+@pytest.mark.parametrize("n", [1, 5, 150])
+def test_a_shared_tour_of_insertion_is_a_start(n: int) -> None:
+    starts = load_divider("mtsp").starts
+    assert next(iter(starts)) == "tour"
+    for seed in range(3):
+        made = MTSP.generate(n, seed=seed, salesmen=max(2, n // 12))
+        budget = Budget()
+        shared = starts["tour"](made, seed, budget)
+        assert made.violations(shared) == []
+        assert shared == starts["tour"](made, seed, budget)
+        assert n < 150 or made.objective(shared) < made.objective(
+            starts["insertion"](made, 0, budget)
+        )
+    matrix = MTSP(
+        matrix=made.distances.pairs(np.arange(n + 1)[:, None], np.arange(n + 1)), salesmen=2
+    )
+    assert matrix.violations(starts["tour"](matrix, 0, Budget())) == []
+
+
 @pytest.mark.parametrize("revisits", [1, 3])
 def test_rates_are_those_of_the_drawn_orders(revisits: int) -> None:
     g = made_graph("knapsack", 4, 2, seed=3)[2]

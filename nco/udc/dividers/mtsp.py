@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order
+from nco.classical.random_insertion import random_insertion
+from nco.instances.core import Budget
 from nco.instances.mtsp import MTSP
 from nco.udc.dividers import Along, Divider, inserted, nodes_graph
 from nco.udc.pieces import Piece, some_nodes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Halvings of the interval that the longest tour is sought in.
 HALVINGS = 40
+#: Customers that a tour through all of them is tried to begin from.
+BEGINS = 8
 
 
 def shares(instance: MTSP) -> list[list[int]]:
@@ -66,6 +70,31 @@ def of_tour(instance: MTSP, tour: Sequence[int]) -> list[list[int]]:
     return [along.visits[i:j].tolist() for i, j in itertools.pairwise(best)]
 
 
+def tour(instance: MTSP, seed: int, budget: Budget) -> list[list[int]]:
+    """One tour through all customers by random insertion, shared as `of_tour` does.
+
+    Of some evenly spread customers that the tour may begin from, the best. Greedy insertion
+    keeps every route short as long as it can, and leaves long ways for the last customers:
+    here, ways stay short, and are then shared alike.
+    """
+    if instance.coords is None:
+        found: list[list[int]] = inserted(instance, seed, budget)
+        return found
+    visits = random_insertion(np.asarray(instance.coords)[1:], seed, budget)
+    best = of_tour(instance, visits)
+    for begin in range(1, min(BEGINS, len(visits))):
+        if budget.spent():
+            break
+        at = begin * len(visits) // BEGINS
+        best = min(best, of_tour(instance, visits[at:] + visits[:at]), key=instance.objective)
+    return best
+
+
 DIVIDER = Divider(
-    "mtsp", {"insertion": inserted}, shares, graph=graph, of_tour=of_tour, piece=piece
+    "mtsp",
+    {"tour": tour, "insertion": inserted},
+    shares,
+    graph=graph,
+    of_tour=of_tour,
+    piece=piece,
 )
