@@ -192,7 +192,7 @@ def _write(done: list[Instance[Any]], name: str, recipe: Recipe | None, out: Pat
         return
     (out / name).mkdir(exist_ok=True)
     for k, instance in enumerate(done):
-        io.write(instance, out / name / f"{k:02}.npz")
+        io.write(instance, out / name / f"{name}-{k:02}.npz")
 
 
 def fitting(instance: Instance[Any], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,99 @@
+"""The target table of udc: whose value is the reference, and what holds."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "udc_report.py"
+
+
+def row(file, solver, objective, problem="tsp", digest="a", **other):
+    """A row of a campaign."""
+    made = {
+        "key": f"{file}-{solver}-{digest}", "file": file, "solver": solver, "spec": solver,
+        "problem": problem, "digest": digest, "time_limit": 60, "objective": objective,
+        "bound": None, "ref_cost": None,
+        "sense": "maximize" if problem in ("op", "knapsack", "mis") else "minimize",
+    }  # fmt: skip
+    return made | other
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch, capsys):
+    """The lines that the report prints of rows, by set."""
+
+    def make(*rows):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        monkeypatch.setattr(sys, "argv", ["udc_report.py", str(path)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        head, _, *lines = capsys.readouterr().out.splitlines()
+        names = [x.strip() for x in head.strip("|").split("|")]
+        cells = [[x.strip() for x in line.strip("|").split("|")] for line in lines]
+        return {cell[0]: dict(zip(names, cell, strict=True)) for cell in cells}
+
+    return make
+
+
+def test_gaps_are_to_the_best_of_the_stored_and_the_named_peers(table):
+    found = table(
+        row("tsp500.npz", "udc", 103.0, ref_cost=101.0),
+        row("tsp500.npz", "lkh", 100.0),
+        row("tsp500.npz", "or-opt", 90.0),  # no named peer
+        row("tsp500.npz", "udc", 105.0, digest="b", ref_cost=100.0),
+        row("cvrp500.npz", "udc", 107.0, "cvrp"),
+        row("cvrp500.npz", "hgs", 100.0, "cvrp"),
+        row("ovrp500.npz", "udc", 107.0, "ovrp"),  # nothing to compare with
+    )
+    assert set(found) == {"tsp500", "cvrp500"}
+    tsp = found["tsp500"]
+    assert (tsp["instances"], tsp["mean"], tsp["error"], tsp["worst"]) == ("2", "4", "1", "5")
+    assert tsp["holds"] == "yes"
+    assert tsp["reference"] == "lkh 60 s, stored"
+    assert found["cvrp500"]["mean"] == "7"
+    assert found["cvrp500"]["holds"] == "no"
+
+
+def test_prizes_are_better_when_larger_and_costs_may_be_below_the_peer(table):
+    found = table(
+        row("op500.npz", "udc", 95.0, "op"),
+        row("op500.npz", "prize-tour", 100.0, "op"),
+        row("pctsp500.npz", "udc", 91.0, "pctsp"),
+        row("pctsp500.npz", "ortools", 100.0, "pctsp"),
+    )
+    assert found["op500"]["mean"] == "5"
+    assert found["pctsp500"]["mean"] == "-9"
+    assert found["pctsp500"]["holds"] == "yes"
+
+
+def test_the_farthest_way_and_back_bounds_the_longest_tour(table):
+    found = table(
+        row("mtsp500-m30.npz", "udc", 10.1, "mtsp", bound=10.0),
+        row("mtsp500-m50.npz", "udc", 10.1, "mtsp", bound=10.0),
+        row("mtsp500-m50.npz", "ortools", 20.2, "mtsp"),
+        row("mtsp1000-m50.npz", "udc", 10.1, "mtsp", bound=10.0),
+        row("mtsp1000-m50.npz", "ortools", 9.0, "mtsp"),
+    )
+    assert [found[f"mtsp{x}"]["mean"] for x in ("500-m30", "500-m50", "1000-m50")] == [
+        "1", "-50", "1",
+    ]  # fmt: skip
+
+
+def test_greedy_is_the_floor_of_knapsack_and_sets_have_sizes(table):
+    found = table(
+        row("knapsack500.npz", "udc", 99.9, "knapsack"),
+        row("knapsack500.npz", "greedy", 99.7, "knapsack"),
+        row("knapsack500.npz", "knapsack", 100.0, "knapsack"),
+        row("mis-er-00.npz", "udc", 43.0, "mis"),
+        row("mis-er-01.npz", "udc", 41.0, "mis", digest="b"),
+        row("mis-er720-p0.05-00.npz", "udc", 80.0, "mis"),
+    )
+    knapsack = found["knapsack500"]
+    assert (knapsack["mean"], knapsack["goal"], knapsack["floor"]) == ("0.1", "0.1", "0.3")
+    assert found["mis-er"]["mean"] == "42"
+    assert found["mis-er"]["holds"] == "yes"
+    assert found["mis-er"]["worst"] == "41"
+    assert found["mis-er720-p0.05"]["holds"] == "no"
