@@ -154,6 +154,21 @@ def test_loans_are_exact_with_costs_in_cents(spread):
     assert values[0, 0] == pytest.approx(max(without, with_loan), rel=1e-12)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1e-3])
+@pytest.mark.parametrize("n", [20, 26, 30])
+def test_values_that_are_nearly_proportional_to_fractional_weights(n, spread):
+    """States without number: lists of half the items each, of which the best pair is found."""
+    projects = CapitalBudgeting.generate(n, seed=1)
+    xi = spread * np.random.default_rng(1).uniform(-1, 1, (4, 4))
+    cost, revenue = projects.factors(xi)
+    values, y = budget_recourse(revenue, cost, projects.budget, np.zeros(n))
+    for b in range(4):
+        exact = best_subset(revenue[b], cost[b], projects.budget)
+        assert values[0, b] == pytest.approx(exact, rel=2e-6)
+        assert revenue[b] @ y[0, b] == pytest.approx(values[0, b], rel=1e-12)
+        assert cost[b] @ y[0, b] <= projects.budget * (1 + 2e-9)
+
+
 def test_loans_with_finer_costs_are_refused():
     instance = CapitalBudgetingLoans.generate(3, seed=0)
     with pytest.raises(ValueError, match=r"project 1: costs 0\.125: more than two decimals"):
