@@ -301,12 +301,17 @@ def run_interruptible(
     was left behind: it ends by itself when it next looks, and its object is lost.
     """
     failure: list[BaseException] = []
+    # Ctrl-C while a thread is joined may have the interpreter take it for dead and not wait for
+    # it in the end; an event may be waited for at no risk.
+    over = threading.Event()
 
     def target() -> None:
         try:
             work()
         except BaseException as error:
             failure.append(error)
+        finally:
+            over.set()
 
     # Not a daemon: an engine that calls back into a closing interpreter would abort it.
     thread = threading.Thread(target=target, name="nco-engine")
@@ -315,8 +320,7 @@ def run_interruptible(
     asked: float | None = None
     try:
         while True:
-            thread.join(wait)
-            if not thread.is_alive():
+            if over.wait(wait):
                 break
             wait = min(POLL, 2 * wait)
             if asked is not None or stop():

@@ -266,6 +266,10 @@ class HighsEngine:
             highs.startCallback(kind)
         try:
             self.lost = not run_interruptible(highs.run, watch.stop, interrupt)
+        except BaseException:
+            # At a second Ctrl-C the engine may still be at work; what it has is not to be touched.
+            self.lost = True
+            raise
         finally:
             if not self.lost:
                 for kind in heard:

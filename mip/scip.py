@@ -365,6 +365,10 @@ class ScipEngine:
                 raise
             logger.warning("SCIP ended with an error when it was asked to stop: %s", error)
             self.lost = True
+        except BaseException:
+            # At a second Ctrl-C the engine may still be at work; what it has is not to be touched.
+            self.lost = True
+            raise
         finally:
             ears.watch = None
         if ears.failure is not None:

@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(list(argv))
     _own_stdout()
     code = run(sys.argv[1:])
-    if any(t.name.startswith("nco-") and t.is_alive() for t in threading.enumerate()):
+    # A thread that was waited for when Ctrl-C came may call itself dead and still be listed.
+    if any(t.name.startswith("nco-") for t in threading.enumerate()):
         # Neither an engine that has not yet noticed the end of its time nor the compiler
         # must keep the process.
         if compiling := sys.modules.get("nco.classical.compiling"):
