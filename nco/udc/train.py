@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from nco.bq.decoding import Model, apply, finished
 from nco.bq.solver import stack_fields
-from nco.bq.state import Cut, Fields, State
+from nco.bq.state import Cut, Fields, Policy, State
 from nco.instances.core import Budget, Instance
 from nco.instances.registry import problems
 from nco.training.config import TrainConfig, check_least
@@ -39,17 +40,24 @@ from nco.udc.divide import (
     tour_rates,
 )
 from nco.udc.dividers import load_divider
+from nco.weights import read_card
 
 HEATS = ("network", "distance", "uniform")
 #: Not the prefix of the divider's own tensors in a checkpoint.
 DIVIDER_OPTIMIZER = "adamw-divider"
 #: What of a policy's frame is left out without normalisation.
 FRAME = ("shift", "scale", "rotate", "reflect")
+#: What of a weights file's network is the conqueror's that begins with it.
+SHAPE = ("layers", "width", "heads", "ff", "norm", "head", "edge_width")
+#: Steps between two droppings of rows that are empty everywhere.
+COMPACT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class UDCConfig(TrainConfig):
     """Settings of a training run; `TrainConfig`'s of the conqueror, and these.
+
+    A weights file as ``init_from`` gives the conqueror its shape, too.
 
     Parameters
     ----------
@@ -111,6 +119,12 @@ class UDCConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
+        path = Path(self.init_from)
+        # A run that is resumed has the shape in its own settings.
+        if path.suffix == ".safetensors" and path.is_file():
+            for name, value in read_card(path)["network"].items():
+                if name in SHAPE:
+                    object.__setattr__(self, name, value)
         side = load_divider(self.problem)
         if side is not None and side.plan is not None:
             # What is divided and conquered is the plan.
@@ -147,11 +161,17 @@ class Draws:
     records: Tensor
 
 
+def narrowed(policy: Policy, state: State, step: int) -> State:
+    """The same without rows that are empty everywhere, in some of the steps."""
+    return state if state.dense or step % COMPACT else state.compact(policy.markers)
+
+
 @torch.no_grad()
 def draw_parts(model: Model, state: State, generator: torch.Generator) -> Draws:
     """Draw a solution of every sub-instance."""
     start, chosen, records = state, [], []
     while not finished(model.policy, state):
+        state = narrowed(model.policy, state, len(chosen))
         rows, rates = model.rates(state)
         noise = torch.empty_like(rates).exponential_(generator=generator)
         action = (rates - noise.log()).argmax(1)
@@ -176,7 +196,8 @@ def push(model: Model, draws: Draws, weight: Tensor) -> float:
         Weight of every draw [parts * copies].
     """
     state, total = draws.start, 0.0
-    for action in draws.chosen:
+    for step, action in enumerate(draws.chosen):
+        state = narrowed(model.policy, state, step)
         # Parts that are finished decide nothing, and have no gradient.
         which = model.policy.mask(state).any(1).nonzero()[:, 0]
         rows, rates = model.rates(state.take(which))

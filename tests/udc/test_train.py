@@ -182,6 +182,46 @@ def test_the_gradient_is_that_of_the_draws_log_probability(tmp_path: Path) -> No
         assert torch.allclose(found[name], parameter.grad, atol=1e-5)
 
 
+@pytest.mark.parametrize(("problem", "k"), [("mis", 0), ("knapsack", 0), ("knapsack", 8)])
+def test_rows_that_were_dropped_change_no_gradient(problem: str, k: int, tmp_path: Path) -> None:
+    from nco.bq.decoding import Model
+    from nco.bq.solver import stack_fields
+
+    trainer = UDCTrainer(settings(problem), tmp_path)
+    model = Model(trainer.network, trainer.policy, k)
+    fields = stack_fields(trainer.policy.fields, trainer.instances(0, 6))
+    state = trainer.policy.start(fields)
+    assert not state.dense
+    draws = draw_parts(model, state, torch.Generator().manual_seed(1))
+    total = push(model, draws, torch.arange(1.0, 7.0))
+    # The rates of what was recorded, looked up by node number in states that keep all rows.
+    wanted, now, kinds = 0.0, state, trainer.policy.actions_per_node
+    for record in draws.records.T:
+        going = trainer.policy.mask(now).any(1)
+        assert torch.equal(going, record >= 0)
+        row = (now.index == (record // kinds)[:, None]).int()[:, trainer.policy.markers :]
+        row = row.argmax(1) + trainer.policy.markers
+        rows, rates = model.rates(now)
+        at = row if rows is None else (rows == row[:, None]).int().argmax(1)
+        taken = rates.gather(1, (at * kinds + record % kinds)[:, None])[:, 0]
+        wanted += float((taken * torch.arange(1.0, 7.0))[going].sum().detach())
+        now = trainer.policy.step(now, row * kinds + record % kinds).where(going, now)
+    assert total == pytest.approx(wanted, rel=1e-4)
+
+
+def test_weights_give_the_conqueror_their_shape(tmp_path: Path) -> None:
+    weights = small("tsp", tmp_path)
+    config = settings(init_from=str(weights), layers=5, width=64)
+    shape = cards.read_card(weights)["network"]
+    assert (config.layers, config.width) == (shape["layers"], shape["width"])
+    trainer = UDCTrainer(config, tmp_path / "run")
+    assert trainer.network.config.to_dict() == shape
+    # The run goes on where the file is gone.
+    trainer.save()
+    weights.unlink()
+    UDCTrainer(UDCConfig.of(config.to_dict()), tmp_path / "run")
+
+
 def test_the_divider_learns_what_costs_less(tmp_path: Path) -> None:
     """With the same draws, the mean cost of what the heat prefers falls."""
     config = settings(steps=40, frozen=True, samples=16, copies=2, batch=4, divider_lr=3e-2)
