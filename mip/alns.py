@@ -69,6 +69,11 @@ RIVAL_SHARE, RIVAL_CLOSES, RIVAL_MORE = 0.1, 0.25, 1.0
 LEAST_RIVAL, QUIET_RIVAL = 0.1, 0.4
 #: Trials without a new best solution from anywhere after which nothing pays.
 QUIET = 8
+#: What an engine finds at its root depends much on its seed. Where the best solution is within
+#: this gap of the best that a root has found, and the main engine took at most this share of the
+#: time for its own, its root is begun anew with another seed, and without a start, after trials
+#: in vain of as many seconds. These are so many times those that the main engine took.
+ROOT_GAP, ROOT_LIMIT, ROOT_LONGER = 0.01, 0.15, 1.25
 #: Seconds below which that is no use.
 RIVAL_SECONDS = 1.0
 #: Seconds that the main engine has for itself before the starters are loaded, which takes a
@@ -170,7 +175,7 @@ class Search:
     bandit
         Chooses arms; its names are the plan's arms.
     main
-        Makes the engine of the main solve.
+        Makes the engine of the main solve; other numbers than 0 give it other seeds.
     sub
         Make the engines of the sub-solves, by name; a second one joins where the first one
         is slow.
@@ -187,7 +192,7 @@ class Search:
         tracker: Tracker[Any],
         plan: Plan,
         bandit: Bandit,
-        main: Callable[[], Backend],
+        main: Callable[[int], Backend],
         sub: Mapping[str, Callable[[], Backend]],
         seed: int,
         share: Share | None = None,
@@ -212,8 +217,17 @@ class Search:
         self._second = False
         self._main: MainSolve | None = None
         self._rival: MainSolve | None = None
+        #: All exact solves that were begun, also those that have failed or did not pay.
+        self._exacts: dict[str, MainSolve] = {}
         self._asked = self._paid = False
         self._vain = QUIET
+        #: Times the root was begun anew, their seconds, the best that a root has found, and how
+        #: long the main engine took for its own.
+        self.roots = 0
+        self._root_seconds = 0.0
+        #: Seconds of trials since the last new best solution, less those of roots begun anew.
+        self._idle = 0.0
+        self._root_best = self._root_took = math.inf
         self._starters: threading.Thread | None = None
         self._loaded = threading.Event()
         self._loading = False
@@ -234,6 +248,8 @@ class Search:
         self._root: Vector | None = None
         self._relaxation: Vector | None = None
         self._age = 0
+        #: Whether the last one was solved in time; else the next ones would not be, either.
+        self._refreshes = True
         self._rate = 0.0
         limit = tracker.budget.time_limit
         self._most_sub = MOST_SUB if limit is None else min(MOST_SUB, max(LEAST_SUB, 0.05 * limit))
@@ -264,7 +280,7 @@ class Search:
             if not self.tracker.instance.violations(solution):
                 self.tracker.offer(solution, by)
             self._news = dict.fromkeys(self._news, polished)
-            self._vain = 0
+            self._vain, self._idle = 0, 0.0
         if self.share is not None and not shared:
             self.share.tell(polished, value)
         return True
@@ -320,8 +336,7 @@ class Search:
         finally:
             with self._lock:
                 self._ended = True
-            solves = [solve for solve in (self._main, self._rival) if solve is not None]
-            answered = all([solve.stop() for solve in solves])
+            answered = all([solve.stop() for solve in self._exacts.values()])
             if self._starters is not None:
                 self._starters.join(0.2)
             for engine in self._subs.values():
@@ -388,7 +403,7 @@ class Search:
 
     def _run_counted(self, hint: Vector | None) -> Outcome:
         hint = self._start_up(hint)
-        engine = self._make_main()
+        engine = self._make_main(0)
         watch = Watch(
             on_solution=lambda x: self.offer(x, engine.name),
             on_bound=lambda b: self.offer_bound(b, engine.name),
@@ -405,7 +420,7 @@ class Search:
         hint = self._start_up(hint)
         reason: Stop | None = None
         if self.plan.main_share > 0:
-            self._main = self._exact("main", self._make_main())
+            self._main = self._exact("main", self._make_main(0))
             self._main.start(self._known(hint))
             self._first_slices()
         if self._settled() is None:
@@ -428,7 +443,8 @@ class Search:
             stop=self._stop,
             suggest=lambda: self._suggest(role),
         )
-        return MainSolve(engine, Limits(self.tracker.budget.left()), watch)
+        self._exacts[role] = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
+        return self._exacts[role]
 
     def _load(self) -> None:
         """Load MABWiser, which takes seconds, beside the engines."""
@@ -477,6 +493,10 @@ class Search:
         with self._lock:
             # It knows its own solution.
             self._news[role] = None
+            main = self._main if role == "main" and self._turns is None else None
+            if main is not None and main.nodes == 0:
+                self._root_best = min(self._root_best, self.form.value(self.form.rounded(x)))
+                self._root_took = main.seconds
         if before is not None:
             self.gains[role] += before - self.pool[0].value
 
@@ -555,8 +575,9 @@ class Search:
         if pays or rival.finished:
             self._rival = rival
             self._second = len(self.engines.arms) > 1
-        elif not rival.stop():
-            logger.info("an exact solve did not stop in time; it is left behind.")
+        else:
+            # One that does not answer works on for a while; it is told again at the end.
+            rival.stop()
 
     def _main_turn(self) -> None:
         """Give the exact solves their shares of the time."""
@@ -577,22 +598,63 @@ class Search:
         elapsed = max(1e-9, self.tracker.budget.elapsed() - self._turns.begin)
         spent = {role: s.seconds - self._turns.before[role] for role, s in solves.items()}
         rates = {role: self.gains[role] / max(spent[role], 1e-3) for role in solves}
-        trials = self.gains["trials"] / max(elapsed - sum(spent.values()), 1e-3)
+        others = sum(spent.values()) + self._root_seconds
+        trials = self.gains["trials"] / max(elapsed - others, 1e-3)
+        anew = self._roots_differ()
         total = sum(rates.values()) + trials
         quiet = self._vain >= QUIET or not total > 0
-        least = {"main": ROOT_MAIN if self._at_root() else LEAST_MAIN, "rival": LEAST_RIVAL}
+        # Roots begun anew share what the main engine's own would have.
+        root = ROOT_MAIN / (1 + anew) if self._at_root() else LEAST_MAIN
+        least = {"main": root, "rival": LEAST_RIVAL}
         rest = 1.0 - LEAST_MAIN - sum(least[role] for role in solves)
         for role, solve in solves.items():
             if quiet:
-                more = QUIET_RIVAL if role == "rival" else self.plan.main_share / len(solves)
-                share = max(least[role], more)
+                equal = self.plan.main_share / (len(solves) + anew)
+                share = max(least[role], QUIET_RIVAL if role == "rival" else equal)
             else:
                 share = least[role] + rest * rates[role] / total
             if solve.idle and spent[role] < share * elapsed:
                 wanted = min(2.0, max(0.3, self._sub_seconds))
                 self.engine_seconds += solve.run(wanted, self._stop)
+        if anew and self._idle >= self._root_limit():
+            self._begin_anew()
         # What paid long ago says little about now.
         self.gains = {by: FADE * gain for by, gain in self.gains.items()}
+
+    def _roots_differ(self) -> bool:
+        """Whether another seed may find more at the root, and soon."""
+        limit = self.tracker.budget.time_limit
+        if limit is None or not self.pool or self._root_took > ROOT_LIMIT * limit:
+            return False
+        near = primal_gap(self.pool[0].value, self._root_best) <= ROOT_GAP
+        return near and self.form.A.nnz <= MOST_ENTRIES
+
+    def _root_limit(self) -> float:
+        """Seconds for a root begun anew."""
+        return LEAST_SUB + ROOT_LONGER * self._root_took
+
+    def _begin_anew(self) -> None:
+        """Let the main engine begin the whole model with another seed, until its root is done."""
+        left = self.tracker.budget.left()
+        if left <= 0:
+            return
+        begin = time.monotonic()
+        self.roots += 1
+        name = "root"
+        self._subs[name] = self._make_main(self.roots)
+        # A start would make it look less hard.
+        limits = Limits(min(left, self._root_limit()), nodes=1)
+        outcome = self._solve(None, limits, None, name, name)
+        engine = self._subs.pop(name, None)
+        if engine is not None:
+            engine.close()
+        seconds = time.monotonic() - begin
+        self._root_seconds += seconds
+        self._idle -= seconds
+        self.offer_bound(outcome.bound, name)
+        if outcome.x is not None:
+            self._root_best = min(self._root_best, self.form.value(self.form.rounded(outcome.x)))
+            self.offer(outcome.x, name)
 
     def _trials(self, between: Callable[[], None]) -> Stop | None:
         empty_in_a_row = 0
@@ -718,7 +780,7 @@ class Search:
     def _refresh(self) -> None:
         """Solve the relaxation anew, with some whole columns at the current solution."""
         self._age += 1
-        if self._root is not None and self._age % REFRESH:
+        if self._root is not None and (self._age % REFRESH or not self._refreshes):
             return
         left = self.tracker.budget.left()
         begin = time.monotonic()
@@ -741,8 +803,8 @@ class Search:
             self._program.bounds(lower, upper)
             seconds = left if self.plan.deterministic else min(left, self._sub_seconds)
             outcome = self._program.solve(seconds, stop=self._stop)
-            fresh = outcome.status is Status.OPTIMAL
-            self._relaxation = outcome.x if fresh else self._root
+            self._refreshes = outcome.status is Status.OPTIMAL
+            self._relaxation = outcome.x if self._refreshes else self._root
         self.engine_seconds += time.monotonic() - begin
 
     def _context(self) -> list[float]:
@@ -808,6 +870,7 @@ class Search:
         gain = best - self.pool[0].value
         self._paid = gain > 0
         self._vain += 1
+        self._idle += seconds
         self.gains["trials"] += gain
         seconds = 0.0 if self.plan.deterministic else seconds
         reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
@@ -876,7 +939,8 @@ class Search:
     def statistics(self) -> Mapping[str, Any]:
         """Tries, wins, seconds and size of each arm, shares of time, and what was exchanged.
 
-        ``suggested`` counts solutions given to the main solve, ``heard`` those of other
+        ``roots`` counts how often the main engine's root was begun anew with another seed;
+        ``suggested`` solutions given to the main solve, ``heard`` those of other
         workers that were the best.
         """
         arms = {
@@ -894,8 +958,13 @@ class Search:
         return {
             "arms": arms,
             "iterations": self.iterations,
-            "main_seconds": 0.0 if self._main is None else round(self._main.seconds, 4),
-            "rival_seconds": 0.0 if self._rival is None else round(self._rival.seconds, 4),
+            "roots": self.roots,
+            **{
+                f"{role}_seconds": round(self._exacts[role].seconds, 4)
+                if role in self._exacts
+                else 0.0
+                for role in ("main", "rival")
+            },
             "engine_seconds": round(self.engine_seconds, 4),
             "engines": {name: known.tries for name, known in self.engines.statistics.items()},
             "sub_seconds": round(self._sub_seconds, 4),

@@ -416,7 +416,7 @@ class Balans:
             tracker,
             plan,
             bandit,
-            partial(engine, self.main, 0),
+            lambda number: engine(self.main, 2 * number),
             {name: partial(engine, name, 1) for name in self.sub.split("+")},
             own,
             share,

@@ -116,10 +116,13 @@ class MainSolve:
         return spent
 
     def stop(self, patience: float = 0.3) -> bool:
-        """End the engine; False if it does not answer in time and is left behind."""
+        """End the engine and free its memory; False if it does not answer in time."""
         self._stopping = True
         self._go.set()
         if self._thread is None:
             return True
         self._thread.join(patience)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._engine.close()
+        return True

@@ -29,11 +29,14 @@ class LinearProgram:
     ----------
     seconds
         Time in all solves so far.
+    iterations
+        Simplex iterations of the last solve; few from a good basis.
     """
 
     def __init__(self, form: Form):
         self.form = form
         self.seconds = 0.0
+        self.iterations = 0
         self._engine: Any = None
         self._all = np.arange(form.n, dtype=np.int32)
 
@@ -70,12 +73,15 @@ class LinearProgram:
         """Solve once with further rows ``(A, lower, upper)``, within the model's own bounds."""
         self.bounds(self.form.lower, self.form.upper)
         highs = self._highs
-        before = highs.getNumRow()
+        before, basis = highs.getNumRow(), highs.getBasis()
         self.add_rows(*rows)
         outcome = self.solve(seconds)
         if self._engine is not None:
             added = np.arange(before, highs.getNumRow(), dtype=np.int32)
             highs.deleteRows(len(added), added)
+            # Without the rows the new basis may be none; the one from before is still warm.
+            if basis.valid:
+                highs.setBasis(basis)
         return outcome
 
     def solve(self, seconds: float, stop: Callable[[], bool] | None = None) -> Outcome:
@@ -112,6 +118,7 @@ class LinearProgram:
             self._engine = None
             return Outcome(stopped=Stop.TIME)
         status = highs.getModelStatus()
+        self.iterations = int(highs.getInfo().simplex_iteration_count)
         if status == Code.kOptimal:
             value = highs.getObjectiveValue()
             x = np.array(highs.getSolution().col_value)

@@ -1,6 +1,7 @@
 """The meta-solver: statuses, limits, repetition, arms, faults of one engine call."""
 
 import math
+import threading
 import time
 
 import numpy as np
@@ -16,6 +17,8 @@ from nco.mip.backend import Outcome
 from nco.mip.balans import ARMS, PRESETS, Balans
 from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
+from nco.mip.main_solve import MainSolve
+from nco.mip.relaxation import LinearProgram
 from nco.mip.scip import ScipEngine
 
 
@@ -233,9 +236,102 @@ def test_the_other_engine_is_asked_where_a_wide_gap_is_left(hard_mip, monkeypatc
     monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
     result = Balans(arms="mutation").solve(hard_mip, Budget(2.0))
     assert ("scip" in asked) == wide
-    assert (result.extra["rival_seconds"] > 0) == (finds and wide)
-    if finds and wide:
-        assert "scip" in [event.by for event in result.trajectory]
+    assert (result.extra["rival_seconds"] > 0) == wide
+    assert ("scip" in [event.by for event in result.trajectory]) == (finds and wide)
+
+
+def test_another_engine_left_behind_is_told_again_at_the_end(hard_mip, monkeypatch):
+    stops = []
+
+    def stop(self, patience=0.3):
+        stops.append((self.engine, told(self, patience)))
+        return stops[-1][1]
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if self.name == "highs" and neighborhood is None:
+            watch.on_solution(np.zeros(hard_mip.n))
+            watch.on_bound(-1e9)
+            watch.nodes = 1
+        while neighborhood is None and not watch.stop():
+            watch.pause()
+            time.sleep(0.005)
+        if self.name == "scip":
+            late.wait(10)
+        return Outcome(stopped=Stop.TIME)
+
+    def learn(*_, **__):
+        late.set()
+
+    late = threading.Event()
+    told = MainSolve.stop
+    monkeypatch.setattr(MainSolve, "stop", stop)
+    monkeypatch.setattr(alns.Bandit, "learn", learn)
+    for engine in (HighsEngine, ScipEngine):
+        monkeypatch.setattr(engine, "solve", solve)
+    monkeypatch.setattr(alns, "RIVAL_SECONDS", 0.05)
+    monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
+    result = Balans(arms="mutation").solve(hard_mip, Budget(2.0))
+    assert [answer for name, answer in stops if name == "scip"] == [False, True]
+    assert result.extra["rival_seconds"] > 0
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_the_root_is_begun_anew_where_nothing_pays(hard_mip, monkeypatch, near):
+    """Unless a trial has found far more than roots do."""
+    begun = []
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if neighborhood is not None:
+            time.sleep(0.05)
+            return Outcome(Status.INFEASIBLE if near else Status.FEASIBLE, None if near else far)
+        if limits.nodes == 1:
+            begun.append((self.seed, start))
+            return Outcome(Status.FEASIBLE, better)
+        watch.on_solution(first)
+        watch.on_bound(-1e9)
+        watch.pause()
+        watch.nodes = 1
+        while not watch.stop():
+            watch.pause()
+            time.sleep(0.005)
+        return Outcome(stopped=Stop.TIME)
+
+    def init(self, form, *, seed=0, threads=1, stop=None):
+        self.form, self.seed, self.lost = form, seed, False
+
+    order = np.argsort(-hard_mip.c)
+    first, better, far = np.zeros((3, hard_mip.n))
+    first[order[1:40]] = better[order[:40]] = far[order[:60]] = 1.0
+    better[order[1]] = 0.0
+    assert abs(hard_mip.c @ (better - first)) < alns.ROOT_GAP * (hard_mip.c @ first)
+    monkeypatch.setattr(HighsEngine, "__init__", init)
+    monkeypatch.setattr(HighsEngine, "close", lambda self: None)
+    monkeypatch.setattr(HighsEngine, "solve", solve)
+    monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
+    monkeypatch.setattr(alns, "RIVAL_SECONDS", math.inf)
+    result = Balans(arms="mutation", sub="highs").solve(hard_mip, Budget(2.0))
+    assert result.extra["roots"] == len(begun)
+    assert [event.by for event in result.trajectory].count("root") == near
+    if near:
+        seeds = {seed for seed, start in begun if start is None}
+        assert len(seeds) == len(begun) > 0
+    else:
+        assert result.objective == hard_mip.c @ far
+        assert not begun
+
+
+def test_a_relaxation_that_took_too_long_is_not_solved_anew(hard_mip, monkeypatch):
+    calls = []
+
+    def solve(self, seconds, stop=None):
+        calls.append(1)
+        return solved(self, seconds, stop) if len(calls) == 1 else Outcome(stopped=Stop.TIME)
+
+    solved = LinearProgram.solve
+    monkeypatch.setattr(LinearProgram, "solve", solve)
+    solver = Balans(deterministic=True, sub_nodes=1, arms="rins")
+    solver.solve(hard_mip, Budget(60, iterations=3 * alns.REFRESH))
+    assert len(calls) == 2
 
 
 def test_memory(hard_mip, tmp_path):

@@ -71,3 +71,19 @@ def test_rows_of_one_solve_are_gone_after_it():
     assert program.solve_with(rows, 10).objective == pytest.approx(-1.0)
     assert program.solve(10).objective == pytest.approx(free) == pytest.approx(-3.5)
     assert program.seconds > 0
+
+
+def test_the_basis_outlives_rows_of_one_solve():
+    rng = np.random.default_rng(0)
+    A = rng.random((40, 60))
+    mip = MIP(c=-rng.random(60), A=A, row_upper=A.sum(1) / 3, upper=np.ones(60))
+    program = LinearProgram(Form(mip))
+    free = program.solve(10)
+    cut = rng.random((1, 60)), np.array([-math.inf]), np.array([1.0])
+    assert program.solve_with(cut, 10).objective > free.objective
+    assert program.solve(10).objective == pytest.approx(free.objective)
+    assert program.iterations == 0
+    impossible = -np.ones((1, 60)), np.array([-math.inf]), np.array([-61.0])
+    assert program.solve_with(impossible, 10).status is Status.INFEASIBLE
+    assert program.solve(10).objective == pytest.approx(free.objective)
+    assert program.iterations == 0
