@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nco.instances.core import Instance
+from nco.instances.core import Budget, Instance
 
 if TYPE_CHECKING:
     from nco.robust.two_stage import TwoStageProblem
@@ -42,6 +42,10 @@ class TwoStageInstance(Instance[TwoStageSolution]):
     def violations(self, solution: TwoStageSolution) -> list[str]:
         """Rows of either stage, and scenarios outside the set."""
         return self.two_stage.check(solution)
+
+    def violations_in_time(self, solution: TwoStageSolution, budget: Budget) -> list[str]:
+        """As `violations`; out of time, without those that only worst scenarios show."""
+        return self.two_stage.check(solution, budget)
 
     def canonical(self, solution: TwoStageSolution) -> TwoStageSolution:
         """Plain numbers, whole where they must be."""

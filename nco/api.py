@@ -167,7 +167,7 @@ def require_support(instance: Instance[Any], solver: Solver) -> None:
         )
 
 
-def checked_start(instance: Instance[Any], start: Any) -> Any:
+def checked_start(instance: Instance[Any], start: Any, budget: Budget | None = None) -> Any:
     """A start as a feasible solution, or None.
 
     Parameters
@@ -176,6 +176,8 @@ def checked_start(instance: Instance[Any], start: Any) -> Any:
         What is to be solved.
     start
         A solution, a result, a solution file, or None.
+    budget
+        What the check may take, where it takes long: `violations_in_time` of the instance.
 
     Raises
     ------
@@ -189,7 +191,9 @@ def checked_start(instance: Instance[Any], start: Any) -> Any:
         start = start.solution
     if start is None:
         return None
-    problems = instance.violations(start)
+    in_time = getattr(instance, "violations_in_time", None)
+    slow = budget is not None and in_time is not None
+    problems = in_time(start, budget) if slow else instance.violations(start)
     if problems:
         raise InputError(path, None, f"start is infeasible: {problems[0]}", "mend it or leave it")
     return start
@@ -311,7 +315,7 @@ def run(
         When the start is infeasible or cannot be read.
     """
     require_support(instance, solver)
-    start = checked_start(instance, start)
+    start = checked_start(instance, start, budget)
     seconds = reserved(solver, instance, budget, bound)
     own = budget.reserve(seconds) if seconds else budget
     value = None

@@ -196,7 +196,7 @@ def _run_batched(
         checked = (
             None
             if starts is None
-            else [api.checked_start(i, s) for i, s in zip(instances, starts, strict=True)]
+            else [api.checked_start(i, s, budget) for i, s in zip(instances, starts, strict=True)]
         )
         one = limits.budget(parent)
         seconds = api.reserved(solver, instances[0], one, bound) * count

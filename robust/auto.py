@@ -41,6 +41,7 @@ class TwoStage(LearnedStart):
     def run(self, search: Search) -> Stop | None:
         """Spend the time on whatever still pays."""
         problem, budget = search.problem, search.budget
+        search.try_static()
         self.begin(search)
         if search.best is not None and search.tracker.done() is not None:
             return None

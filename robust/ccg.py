@@ -123,5 +123,6 @@ class CCG(LearnedStart):
 
     def run(self, search: Search) -> Stop | None:
         """Generate scenarios."""
+        search.try_static()
         self.begin(search)
         return generate(search, relaxed=self.relaxed, most=self.scenarios)

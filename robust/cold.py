@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.compiling import compile_in_time, running
+from nco.classical.compiling import compile_in_time, compiled_before
 from nco.instances.core import Budget, Tracker
 from nco.instances.two_stage import TwoStageSolution
 from nco.mip.backend import Form, Limits, Neighborhood, Watch
@@ -16,13 +17,30 @@ from nco.robust.masters import static_master
 from nco.robust.two_stage import TwoStageProblem
 
 Vector = NDArray[np.float64]
-#: Seconds for the recourse of one first stage whatever is left, and its share of the time.
-LEAST, SHARE = 0.2, 0.2
-#: Gap of the others.
+#: Seconds for the static first stage whatever is left, and at most.
+LEAST, MOST = 0.25, 0.5
+#: Share of them for the recourse of one first stage.
+SHARE = 0.5
+#: Gap of the best one.
 GAP = 1e-3
 
-#: The functions that have compiled in this process.
-_COMPILED: set[Callable[[], object]] = set()
+#: What has compiled or been loaded in this process.
+_READY: set[Callable[[], object]] = set()
+
+
+def _nothing(budget: Budget) -> None:
+    """Nothing is made while code is loaded: one thread of Python at a time."""
+
+
+def _all(parts: list[Callable[[], object]]) -> Callable[[], object]:
+    """One function for several, by the name of the first."""
+
+    @functools.wraps(parts[0])
+    def call() -> None:
+        for part in parts:
+            part()
+
+    return call
 
 
 def compiled(
@@ -30,11 +48,13 @@ def compiled(
     problem: TwoStageProblem,
     engine: Any,
     start: TwoStageSolution | None = None,
-) -> bool:
-    """Compile what the problem's second stages need, within the budget.
+    load: Callable[[], object] | None = None,
+) -> tuple[bool, list[TwoStageSolution]]:
+    """Compile what the problem's second stages need, and load what else is, within the budget.
 
-    If time is up first, the tracker is offered the first stage that is best with one recourse
-    for all scenarios, which needs no other: `nco.robust.masters.static_master`.
+    Before anything is loaded, which cannot be stopped, there is a first stage that needs
+    nothing else: the one that is best with one recourse for all scenarios
+    (`nco.robust.masters.static_master`). If time is up first, the tracker is offered it.
 
     Parameters
     ----------
@@ -46,36 +66,53 @@ def compiled(
         Class of a MIP engine.
     start
         A solution that is known, or None.
+    load
+        Imports what the method needs and is slow to import, or None.
 
     Returns
     -------
-    Whether second stages can be computed at once.
+    Whether the method can begin, and the static solutions that were found: none, where
+    nothing had to be compiled or loaded.
     """
-    if problem.compiler is None or problem.compiler in _COMPILED:
-        return True
-    found: list[TwoStageSolution] = []
+    parts = [p for p in (problem.compiler, load) if p is not None and p not in _READY]
+    if not parts:
+        return True, []
+    budget = tracker.budget
+    x = None if start is None else np.asarray(start["x"], dtype=float)
+    found = static_solutions(problem, engine, budget, x)
+    if compile_in_time(_all(parts), tracker, _nothing):
+        _READY.update(parts)
+        return True, found
+    offer_static(tracker, problem, engine, found, x)
+    return False, found
 
-    def construct(budget: Budget) -> None:
-        if not found:
-            x = None if start is None else np.asarray(start["x"], dtype=float)
-            found.extend(static_solutions(problem, engine, budget, x, lambda: not running()))
 
-    if compile_in_time(problem.compiler, tracker, construct):
-        _COMPILED.add(problem.compiler)
+def ready(problem: TwoStageProblem, budget: Budget) -> bool:
+    """Compile what second stages need within a budget; whether they can be computed."""
+    if problem.compiler is None or problem.compiler in _READY:
         return True
-    # Beside the compiler, the first attempt may have been too short.
-    construct(tracker.budget)
+    if not compiled_before(problem.compiler, budget.spent):
+        return False
+    _READY.add(problem.compiler)
+    return True
+
+
+def offer_static(
+    tracker: Tracker[Any],
+    problem: TwoStageProblem,
+    engine: Any,
+    found: list[TwoStageSolution],
+    start: Vector | None = None,
+) -> None:
+    """Offer static solutions; a first attempt that had too little time is made again."""
+    if len(found) < 2:
+        found = [*found, *static_solutions(problem, engine, tracker.budget, start)]
     for solution in found:
         tracker.offer(solution, by="static")
-    return False
 
 
 def static_solutions(
-    problem: TwoStageProblem,
-    engine: Any,
-    budget: Budget,
-    start: Vector | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    problem: TwoStageProblem, engine: Any, budget: Budget, start: Vector | None = None
 ) -> list[TwoStageSolution]:
     """First stages with one recourse for all scenarios.
 
@@ -86,11 +123,9 @@ def static_solutions(
     engine
         Class of a MIP engine.
     budget
-        All of it may be used, and `LEAST`.
+        `MOST` of it may be used, and `LEAST`. Once it is interrupted, there is only the start.
     start
-        A first stage [p]; by default the one that does nothing.
-    stop
-        Asked often; True ends it.
+        A first stage [p]; by default, or if it has no such recourse, the one that does nothing.
 
     Returns
     -------
@@ -100,28 +135,27 @@ def static_solutions(
     form = Form(master.mip)
     if form.contradiction():
         return []
-    first = problem.first
-    x = np.clip(np.zeros(problem.n), first.lower, first.upper) if start is None else start
+    own = budget.child(max(LEAST, min(MOST, budget.left())))
+    nothing = np.clip(np.zeros(problem.n), problem.first.lower, problem.first.upper)
+    found: list[Vector] = []
     mip = engine(form)
     try:
-        fixed = mip.solve(
-            Limits(max(LEAST, SHARE * budget.left())),
-            Neighborhood(fix=(master.x, problem.whole_x(x))),
-            watch=Watch(stop=stop),
-        )
-        found = [fixed.x]
-        if not mip.lost:
-            best = mip.solve(
-                Limits(budget.left(), gap=GAP), None, fixed.x,
-                Watch(stop=lambda: stop() or budget.done() is not None),
-            )  # fmt: skip
-            found.append(best.x)
+        for x in (nothing,) if start is None else (start, nothing):
+            fix = Neighborhood(fix=(master.x, problem.whole_x(x)))
+            fixed = mip.solve(Limits(SHARE * own.left()), fix)
+            if fixed.x is not None:
+                found.append(fixed.x)
+            if found or mip.lost:
+                break
+        if not mip.lost and not own.spent():
+            hint = found[0] if found else None
+            best = mip.solve(Limits(own.left(), gap=GAP), None, hint, Watch(stop=own.spent))
+            if best.x is not None:
+                found.append(best.x)
     finally:
         mip.close()
     out = []
     for values in found:
-        if values is None:
-            continue
         rounded = form.rounded(values)
         x, y = problem.whole_x(rounded[master.x]), rounded[master.y[0]]
         xi, _ = problem.uncertainty.worst_case(problem.affine.linear(x, y)[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nco.instances.core import Instance
-from nco.robust.neur2ro import Neur2RO
+from nco.robust.neur2ro import Neur2RO, load_modules
 from nco.robust.search import RobustSolver, Search
 
 
@@ -43,6 +44,10 @@ class LearnedStart(RobustSolver):
         return super().supports(instance) or (
             Neur2RO(weights=self.weights).supports(instance) if self.learned else None
         )
+
+    def loads(self) -> Callable[[], object] | None:
+        """The network's modules, if it is asked."""
+        return load_modules if self.learned else None
 
     def begin(self, search: Search) -> None:
         """Evaluate doing nothing, and then keep what the network proposes."""

@@ -237,7 +237,7 @@ def solve_master(
     form = Form(mip)
     engine = backend(form, seed=seed)
     seen: list[Vector] = []
-    watch = Watch(on_solution=lambda v: seen.append(v[x].copy()), stop=budget.interrupted)
+    watch = Watch(on_solution=lambda v: seen.append(v[x].copy()), stop=budget.spent)
     try:
         outcome = engine.solve(Limits(budget.left(), gap=gap), None, start, watch)
     finally:

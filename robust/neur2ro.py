@@ -34,7 +34,7 @@ from nco.instances.core import (
 )
 from nco.instances.registry import backends
 from nco.robust import OWN
-from nco.robust.cold import compiled
+from nco.robust.cold import compiled, offer_static
 from nco.robust.duality import bad_scenario
 from nco.robust.encoding import ENCODERS, Encoder, Encoding, encode
 from nco.robust.local_search import neighbors
@@ -57,15 +57,29 @@ def _model(problem: str, path: str, stamp: float) -> Any:
     return read_value_model(problem, path)
 
 
-def load_model(problem: str, weights: str = "") -> Any:
-    """The value network for a problem, read once; see `nco.robust.weights.read_value_model`.
+def load_modules() -> None:
+    """Import what runs networks: a second or more, which cannot be stopped."""
+    import nco.robust.adversary
+    import nco.robust.master
+    import nco.robust.weights  # noqa: F401
+
+
+def weights_file(problem: str, weights: str = "") -> Path:
+    """The weights file for a problem.
 
     Raises
     ------
     nco.weights.WeightsError
-        When there is none, or it cannot be used.
+        When there is none, or it is damaged or for another problem.
     """
-    from nco.weights import WeightsError, default_weights, shipped, shipped_folder
+    from nco.weights import (
+        VALUE_ARCHITECTURE,
+        WeightsError,
+        default_weights,
+        read_checked,
+        shipped,
+        shipped_folder,
+    )
 
     if problem == OWN and not weights:
         raise WeightsError(
@@ -79,7 +93,20 @@ def load_model(problem: str, weights: str = "") -> Any:
     if path.is_dir():
         # A run of 'nco train'.
         path = path / f"{problem}-v1.safetensors"
-    return _model(problem, str(path), path.stat().st_mtime if path.is_file() else 0.0)
+    read_checked(path, problem, VALUE_ARCHITECTURE)
+    return path
+
+
+def load_model(problem: str, weights: str = "") -> Any:
+    """The value network for a problem, read once; see `nco.robust.weights.read_value_model`.
+
+    Raises
+    ------
+    nco.weights.WeightsError
+        When there is none, or it cannot be used.
+    """
+    path = weights_file(problem, weights)
+    return _model(problem, str(path), path.stat().st_mtime)
 
 
 def outside_range(
@@ -438,11 +465,18 @@ class Neur2RO:
         if reason is not None:
             raise UnsupportedError(reason)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        run = self._begin(instance, tracker, seed)
+        problem: TwoStageProblem = instance.two_stage  # type: ignore[attr-defined]
+        engine = backends.load(self.backend)
+        weights_file(instance.problem, self.weights)
         extra: dict[str, Any] = {}
         with budget.catch_interrupt():
-            if compiled(tracker, run.problem, backends.load(self.backend), start):
+            begin, static = compiled(tracker, problem, engine, start, load_modules)
+            if begin:
+                run = self._begin(instance, tracker, seed)
                 extra = self._search(run, start, spawn_seed(seed, instance.digest))
+                if run.best is None:
+                    # No proposal of the network's in time: the first stage is not its own.
+                    offer_static(tracker, problem, engine, static)
         stopped = tracker.done() or Stop.FINISHED
         status = Status.FEASIBLE if tracker.solution is not None else Status.UNKNOWN
         return tracker.result(stopped, status=status, params=self._params(), extra=extra)
@@ -568,9 +602,8 @@ class Neur2RO:
             })  # fmt: skip
             log.debug("neur2ro %d: %s", iteration, rows[-1])
         if run.best is None:
-            # The time is over: what can be said at once of the last proposals, or of nothing.
-            nothing = np.clip(np.zeros(problem.n), problem.first.lower, problem.first.upper)
-            for candidate in (*proposed, nothing):
+            # The time is over: what can be said at once of the last proposals.
+            for candidate in proposed:
                 if run.best is None and feasible_rows(problem, candidate[None])[0]:
                     run.evaluate(candidate)
         extra: dict[str, Any] = {"iterations": rows, "seconds": spent}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,9 +26,9 @@ from nco.instances.core import (
     spawn_seed,
 )
 from nco.instances.registry import backends
-from nco.instances.two_stage import as_numbers
+from nco.instances.two_stage import TwoStageSolution, as_numbers
 from nco.mip.backend import Form, Limits, Watch, settle
-from nco.robust.cold import compiled
+from nco.robust.cold import compiled, offer_static
 from nco.robust.duality import bad_scenario
 from nco.robust.masters import Master
 from nco.robust.model import Model
@@ -79,6 +79,8 @@ class Search:
         self.infeasible = False
         self.refused: InfeasibleRecourseError | None = None
         self.spent = {"master": 0.0, "adversary": 0.0}
+        #: What was found while nothing was compiled yet; see `nco.robust.cold.compiled`.
+        self.static: list[TwoStageSolution] = []
         self.rows: list[dict[str, Any]] = []
 
     def keep(self, xi: Vector) -> bool:
@@ -284,6 +286,12 @@ class Search:
             # An interval does for a start; the time is for better ones.
             self.evaluate(x, "nothing", self.budget.share(NOTHING))
 
+    def try_static(self) -> None:
+        """Evaluate the static first stage, where there is one already."""
+        for solution in self.static[-1:]:
+            x = np.asarray(solution["x"], dtype=float)
+            self.evaluate(x, "static", self.budget.share(NOTHING))
+
 
 def feasible_rows(problem: TwoStageProblem, x: Vector) -> NDArray[np.bool_]:
     """Which of first stages [k, p] satisfy the first stage's rows [k]."""
@@ -310,6 +318,10 @@ class RobustSolver:
 
     def reason(self, problem: TwoStageProblem) -> str | None:
         """None, or why the method cannot take a two-stage problem."""
+        return None
+
+    def loads(self) -> Callable[[], object] | None:
+        """What imports what the method needs and takes long to import, or None."""
         return None
 
     def run(self, search: Search) -> Stop | None:
@@ -351,21 +363,24 @@ class RobustSolver:
         engine = backends.load(self.backend)
         search = Search(tracker, problem, engine, spawn_seed(seed, instance.digest))
         with budget.catch_interrupt():
-            if not compiled(tracker, problem, engine, start):
+            begin, search.static = compiled(tracker, problem, engine, start, self.loads())
+            if not begin:
                 return self._result(search, tracker.done() or Stop.TIME)
             if start is not None:
                 search.keep(np.asarray(start["xi"], dtype=float))
                 search.evaluate(np.asarray(start["x"], dtype=float), "start")
             stopped = self.run(search)
         status, more = None, {}
-        if search.best is None:
+        if search.best is None and tracker.done() is not None:
+            offer_static(tracker, problem, engine, search.static)
+        if search.best is None and tracker.solution is None:
             more = self.blame(search)
             status = Status.INFEASIBLE if search.infeasible else Status.UNKNOWN
             if search.infeasible:
                 stopped = Stop.PROVED
             elif search.refused is not None and tracker.done() is None:
                 raise search.refused
-        elif search.closed and not search.best.sampled:
+        elif search.best is not None and search.closed and not search.best.sampled:
             tracker.bound = tracker.objective
             stopped = Stop.PROVED
         elif stopped is Stop.PROVED:

@@ -627,8 +627,12 @@ class TwoStageProblem(TwoStageInstance):
             out["policies"] = [as_numbers(y, self.recourse.whole) for y in solution["policies"]]
         return out
 
-    def check(self, solution: TwoStageSolution) -> list[str]:
-        """What is wrong with a solution, in words."""
+    def check(self, solution: TwoStageSolution, budget: Budget | None = None) -> list[str]:
+        """What is wrong with a solution, in words.
+
+        With a budget, scenarios without a recourse are sought within it only, compilation
+        included.
+        """
         sizes = (
             ("x", self.n), ("xi", self.uncertainty.dimension), ("y", len(self.recourse.q)),
         )  # fmt: skip
@@ -671,8 +675,15 @@ class TwoStageProblem(TwoStageInstance):
         if problems or policies:
             # A policy is a recourse in every scenario.
             return problems
+        from nco.robust.cold import ready
+
+        if budget is not None and not ready(self, budget):
+            return problems
         try:
-            self.worst_case(x)
+            self.worst_case(x, budget)
+        except TimeoutError:
+            # Not one scenario in time.
+            return problems
         except InfeasibleRecourseError as error:
             problems.append(str(error).rstrip("."))
         return problems

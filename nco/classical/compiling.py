@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,7 +97,10 @@ def compile_in_time(
 
     if compiled_before(compile_kernels, late, min(PATIENCE, budget.left()), meanwhile):
         return True
-    logger.warning("%s: its kernels are still being compiled, once per machine", tracker.solver)
+    if any(compiles(thread) for thread in running()):
+        logger.warning("%s: its kernels are still being compiled, once per machine", tracker.solver)
+    else:
+        logger.warning("%s: time is up before its code is loaded", tracker.solver)
     return False
 
 
@@ -121,16 +125,7 @@ def compiled_before(
     -------
     Whether the kernels are compiled.
     """
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            compile_kernels()
-        except BaseException as error:
-            errors.append(error)
-
-    name = f"{THREAD} {compile_kernels.__module__} {compile_kernels.__name__}"
-    ours = threading.Thread(target=work, name=name)
+    ours = _Compiler(compile_kernels)
     # An earlier call may have left its compilation running.
     for thread in [*running(), ours]:
         if thread is ours:
@@ -142,19 +137,72 @@ def compiled_before(
             if late():
                 return False
             thread.join(0.02)
-    if errors:
-        raise errors[0]
+    if ours.errors:
+        raise ours.errors[0]
     return True
 
 
+class _Compiler(threading.Thread):
+    """The thread of one compilation."""
+
+    def __init__(self, compile_kernels: Callable[[], object]):
+        name = f"{THREAD} {compile_kernels.__module__} {compile_kernels.__name__}"
+        super().__init__(name=name)
+        self.errors: list[BaseException] = []
+        #: Whether there was more to do than to load what is cached.
+        self.compiles = False
+        self._compile_kernels = compile_kernels
+        self._over = threading.Event()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the work's end; unlike the thread's, at no risk when Ctrl-C comes meanwhile."""
+        if not self._over.wait(timeout):
+            return
+        super().join()
+
+    def run(self) -> None:
+        """Compile, or load."""
+        try:
+            with self._listening():
+                self._compile_kernels()
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            self._over.set()
+
+    def _listening(self) -> AbstractContextManager[object]:
+        from numba.core import event
+
+        thread = self
+
+        class Passes(event.Listener):  # type: ignore[misc]
+            """Hears the compiler's passes; what is loaded has none."""
+
+            def on_start(self, event: Any) -> None:
+                if threading.current_thread() is thread:
+                    thread.compiles = True
+
+            def on_end(self, event: Any) -> None:
+                pass
+
+        listening: AbstractContextManager[object]
+        listening = event.install_listener("numba:run_pass", Passes())
+        return listening
+
+
 def running() -> list[threading.Thread]:
-    """The threads that compile."""
+    """The threads that compile or load."""
     return [t for t in threading.enumerate() if t.name.startswith(THREAD)]
+
+
+def compiles(thread: threading.Thread) -> bool:
+    """Whether one of `running` compiles, and does not only load what is cached."""
+    return bool(getattr(thread, "compiles", True))
 
 
 def finish_elsewhere() -> None:
     """Leave to processes of their own what still compiles, so that this one may exit."""
-    for thread in running():
+    for thread in filter(compiles, running()):
         code = f"from {__name__} import compile_alone; compile_alone(*{thread.name.split()[1:]})"
         subprocess.Popen(
             ["nice", sys.executable, "-P", "-c", code],

@@ -223,7 +223,7 @@ def test_compilation_that_takes_too_long(name, monkeypatch, caplog):
         release.set()
     assert result.feasible
     assert result.stopped is Stop.TIME
-    assert "still being compiled" in caplog.text
+    assert "before its code is loaded" in caplog.text
 
 
 @given(st.integers(2, 12), st.integers(0, 10**6), st.booleans())

@@ -12,7 +12,7 @@ import pytest
 
 from nco.classical import compiling, local_search
 from nco.classical.constructive import greedy_tour, nearest_neighbor_tour
-from nco.instances.core import Budget
+from nco.instances.core import Budget, Tracker
 from nco.instances.registry import problems, solvers
 from nco.instances.tsp import TSP
 
@@ -24,6 +24,18 @@ def compile_kernels():
 """
 
 
+KERNEL = """
+from nco.classical.compiling import kernel
+
+@kernel()
+def double(x):
+    return 2 * x
+
+def compile_kernels():
+    double(1)
+"""
+
+
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
     """The file of a module that can be imported, and what its compilation leaves."""
@@ -31,6 +43,45 @@ def kernels(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "some_kernels.py", tmp_path / "compiled"
     sys.modules.pop("some_kernels", None)
+
+
+def test_what_is_cached_is_loaded_not_compiled(tmp_path, monkeypatch):
+    (tmp_path / "one_kernel.py").write_text(KERNEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("one_kernel")
+    for compiles in (True, False):
+        thread = compiling._Compiler(module.compile_kernels)
+        thread.start()
+        thread.join()
+        assert not thread.errors
+        assert compiling.compiles(thread) == compiles
+        importlib.reload(module)
+    sys.modules.pop("one_kernel")
+
+
+@pytest.mark.parametrize(
+    ("compiles", "text"), [(True, "compiled, once per machine"), (False, "before its code is load")]
+)
+def test_who_is_left_behind_says_what_it_did(compiles, text, monkeypatch, caplog):
+    over, budget, left = threading.Event(), Budget(), []
+
+    def compile_kernels():
+        threading.current_thread().compiles = compiles
+        budget.interrupt()
+        assert over.wait(100)
+
+    monkeypatch.setattr(compiling.subprocess, "Popen", lambda *args, **_: left.append(args))
+    tracker = Tracker(TSP.generate(5, seed=1), budget, solver="x")
+    try:
+        assert not compiling.compile_in_time(compile_kernels, tracker, lambda _: None)
+        compiling.finish_elsewhere()
+    finally:
+        over.set()
+        for thread in compiling.running():
+            thread.join()
+    assert text in caplog.text
+    # What is only loaded is not worth a process.
+    assert len(left) == compiles
 
 
 def test_one_process_compiles(kernels):

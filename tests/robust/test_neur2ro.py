@@ -178,7 +178,7 @@ def test_facility_location_is_embedded_in_masters_and_adversary(engine):
         mip, x = build_master(
             problem, np.arange(5), list(scenarios), network, encoding, slack=np.inf, choose=choose
         )
-        proposal = solve_master(mip, x, Budget(20), backend=engine, gap=0.0, seed=0)
+        proposal = solve_master(mip, x, Budget(200), backend=engine, gap=0.0, seed=0)
         assert proposal.value == pytest.approx((first + expected).max(), rel=1e-4)
     x = every[-3]
     found = descend(network, encoding, x, scenarios, problem.uncertainty.project)
