@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nco.bq.solver import BQ, BatchSolver, all_done, by_size, model_versions, one, stack_fields
+from nco.bq.solver import (
+    BQ,
+    MATRIX_POLICIES,
+    BatchSolver,
+    all_done,
+    by_size,
+    model_versions,
+    one,
+    stack_fields,
+)
 from nco.instances.core import Budget, InputError, Instance, Listener, Result, Stop, Tracker
 from nco.instances.registry import solvers
 from nco.udc.dividers import Divider, load_divider
@@ -61,6 +70,9 @@ class UDC(BatchSolver):
     regions
         Share of the stages whose parts of tours are regions around a place of the plane, not
         consecutive nodes, where there is room for such.
+    within
+        With conquer = "bq" and routes: share of the stages whose parts are paths within
+        single routes, decided by the shipped policy of tours.
     divider
         For divide = "network": folder of a run of `nco.udc.train`, or a weights file; by
         default the divider that is shipped for the problem.
@@ -84,6 +96,7 @@ class UDC(BatchSolver):
     samples: int = 1
     size: int = 0
     regions: float = 0.5
+    within: float = 0.25
     divider: str = ""
     neighbors: int = 50
     weights: str = ""
@@ -98,8 +111,11 @@ class UDC(BatchSolver):
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
             raise ValueError(f"size = {self.size} < 4 not understood.")
-        if not 0.0 <= self.regions <= 1.0:
-            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
+        for field in ("regions", "within"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise ValueError(
+                    f"{field} = {getattr(self, field)} not understood; between 0 and 1."
+                )
         if not 0.0 <= self.effort < np.inf:
             raise ValueError(f"effort = {self.effort} not understood; at least 0.")
         known = [name for name in solvers.names() if name not in NO_CONQUERORS]
@@ -265,9 +281,15 @@ class UDC(BatchSolver):
         from nco.bq.policies import load_policy
         from nco.bq.regions import with_regions
         from nco.udc.conquer import CostPolicy, OrOptConqueror, SolverConqueror
+        from nco.udc.within import WithinRoutes
 
         if self.conquer == "bq":
-            model = with_regions(self._bq.model(policy), self.regions)
+            model: Conqueror = with_regions(self._bq.model(policy), self.regions)
+            matrix = getattr(instances[0], "matrix", None) is not None
+            tours = MATRIX_POLICIES.get(divider.within, "") if matrix else divider.within
+            if tours and self.within:
+                own = dataclasses.replace(self._bq, weights="")
+                model = WithinRoutes(model, own.model(tours), self.within)
             return lambda numbers: model
         effort = {"effort": self.effort} if self.effort else {}
         side = CostPolicy(instances) if divider.piece is None else load_policy(policy).POLICY()
@@ -297,6 +319,7 @@ class UDC(BatchSolver):
         import torch
 
         from nco.bq.decoding import Model, improve, out_of_memory
+        from nco.udc.within import WithinRoutes
 
         trackers = self.trackers(instances, budget, seed, starts, on_event)
         stages = self.stages
@@ -305,7 +328,8 @@ class UDC(BatchSolver):
             stages = STAGES
         conqueror_of = self._conqueror(divider, policy, instances, budget)
         conqueror = conqueror_of([])
-        versions = model_versions(conqueror) if isinstance(conqueror, Model) else {}
+        own = conqueror.routes if isinstance(conqueror, WithinRoutes) else conqueror
+        versions = model_versions(own) if isinstance(own, Model) else {}
 
         def results(stopped: Stop) -> list[Result]:
             return [t.result(stopped, params=self.changed(), versions=versions) for t in trackers]

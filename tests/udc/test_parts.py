@@ -17,6 +17,7 @@ from nco.bq.solver import stack_fields
 from nco.bq.state import gather_parts
 from nco.classical.insertion import insertion
 from nco.udc.dividers import load_divider
+from nco.udc.within import KindsPolicy, RoutePaths
 
 from .largest import Largest
 
@@ -77,6 +78,79 @@ def test_the_longest_of_the_other_routes() -> None:
             mine = set(route[owner, place[place >= 0]].tolist())
             others = [float(x) for i, x in enumerate(lengths[owner]) if i not in mine]
             assert float(cut.state.scalar[part, 1]) == pytest.approx(max(others))
+
+
+@pytest.mark.parametrize(
+    ("problem", "matrix"), [("cvrp", 0), ("cvrp", 1), ("ovrp", 0), ("mtsp", 0)]
+)
+def test_paths_within_routes_are_measured_and_put_back(problem: str, matrix: int) -> None:
+    routes, fields, actions = starts(problem, 60)
+    tours = load_policy("tsp").POLICY()
+    if matrix:
+        routes, tours = load_policy("acvrp").POLICY(), load_policy("atsp").POLICY()
+        fields["matrix"] = torch.cdist(fields["coords"], fields["coords"])
+        fields["matrix"] *= 1.0 + torch.rand(61, 61, generator=torch.Generator().manual_seed(1))
+    policy = RoutePaths(routes, tours)
+    generator = torch.Generator().manual_seed(0)
+    ends, whole = set(), set()
+    for _ in range(20):
+        cut = policy.cut(fields, actions, 8, generator)
+        begin, end, inner = cut.state.index[:, :1], cut.state.index[:, 1:2], cut.state.index[:, 2:]
+        count = (inner >= 0).sum(1)
+        assert count.min() > 1
+        assert count.max() <= 8
+        many = (cut.place >= 0).sum(1)
+        free = many > count
+        assert (problem == "ovrp") is bool(free.any())
+        now = actions[cut.owner[:, None], cut.place.clamp_min(0)] // 2
+        now = now.masked_fill(cut.place < 0, -1)
+        both = torch.cat([inner, torch.where(free[:, None], end, -1)], 1)
+        assert torch.equal(
+            *(x.sort(1, descending=True).values[:, : now.shape[1]] for x in (both, now))
+        )
+        last = now.gather(1, (many - 1)[:, None])
+        ends |= set((last == end)[free].flatten().tolist())
+        whole |= set((begin == 0).flatten().tolist())
+        # What is known now is as long as it was said to be.
+        assert torch.allclose(policy.part_cost(fields, cut, now)[~free], cut.cost[~free])
+        noise = torch.rand(inner.shape, generator=generator).masked_fill(inner < 0, 2.0)
+        new = inner.gather(1, noise.argsort(1))
+        change = policy.part_cost(fields, cut, new) - cut.cost
+        better = torch.rand(len(change), generator=generator) < 0.5
+        after = policy.paste(fields, actions, cut, new, better)
+        assert torch.equal(*((x[x >= 0] // 2).sort().values for x in (after, actions)))
+        assert torch.equal(after % 2, actions % 2)
+        if problem != "mtsp":
+            total = torch.zeros(2, dtype=torch.float64).index_add_(0, cut.owner, change * better)
+            before = routes.cost(fields, actions)
+            assert torch.allclose(routes.cost(fields, after), before + total)
+        better = change <= 0
+        shorter = policy.paste(fields, actions, cut, new, better)
+        assert (routes.cost(fields, shorter) <= routes.cost(fields, actions) + 1e-9).all()
+        actions = after
+    assert whole == {True, False}
+    assert ends == ({True, False} if problem == "ovrp" else set())
+
+
+def test_parts_of_two_kinds_take_turns() -> None:
+    routes, fields, actions = starts("cvrp", 40)
+    policy = KindsPolicy((routes, RoutePaths(routes, load_policy("tsp").POLICY())), 0.5)
+    generator = torch.Generator().manual_seed(0)
+    cuts = [policy.cut(fields, actions, 12, generator) for _ in range(12)]
+    assert {cut.kind for cut in cuts} == {0, 1}
+    for cut in cuts:
+        assert cut.first(1).kind == cut.kind
+        assert (cut.old is None) is (cut.kind == 1)
+        old = cut.state.index[:, 2:] if cut.kind else cut.old
+        assert torch.allclose(policy.part_cost(fields, cut, old), cut.cost)
+        kept = policy.paste(
+            fields, actions, cut, old, torch.zeros(len(cut.owner), dtype=torch.bool)
+        )
+        assert torch.allclose(policy.cost(fields, kept), policy.cost(fields, actions))
+    # Routes of a customer each have no paths.
+    alone = 2 * torch.arange(1, 41).repeat(2, 1) + 1
+    assert policy.kinds[1].cut(fields, alone, 12, generator) is None
+    assert {policy.cut(fields, alone, 12, generator).kind for _ in range(8)} == {0}
 
 
 @pytest.mark.parametrize("problem", ["tsp", "cvrp", "ovrp", "mtsp", "op", "pctsp"])

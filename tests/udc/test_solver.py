@@ -142,6 +142,20 @@ def test_other_problems_by_their_policies(problem: str, tmp_path: Path) -> None:
     assert results[0].trajectory[0].by == next(iter(load_divider(problem).starts))  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp", "mtsp"])
+def test_stages_within_routes_shorten_them(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crooked routes, which only the policy of tours may mend."""
+    divider = load_divider(problem)
+    assert divider is not None
+    made = nco.generate(problem, 60, seed=2)
+    crooked = [sorted(route) for route in divider.plain(made)]
+    monkeypatch.setitem(divider.starts, next(iter(divider.starts)), lambda *_: crooked)  # type: ignore[arg-type]
+    result = UDC(size=30, within=1.0).solve(made, Budget(iterations=3), seed=1)
+    assert result.objective < 0.9 * made.objective(crooked)
+    assert sorted(map(sorted, result.solution)) == sorted(crooked)
+    assert result.versions["weights"].startswith(problem)
+
+
 def test_stages_improve_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: SPCTSP = nco.generate("spctsp", 40, seed=2)
     curve = pctsp.everyone(made.public())
@@ -210,6 +224,8 @@ def test_bad_arguments_are_one_line(weights: str, tmp_path: Path) -> None:
         UDC(conquer="magic")
     with pytest.raises(ValueError, match=r"regions = 1.5 not understood"):
         UDC(regions=1.5)
+    with pytest.raises(ValueError, match="within = -1"):
+        UDC(within=-1)
     with pytest.raises(ValueError, match=r"divider = FOLDER needs divide = .network."):
         UDC(divide="uniform", divider="run")
     with pytest.raises(ValueError, match="precision 'half'"):

@@ -58,6 +58,9 @@ class Divider:
         f(instance, index, scalar): a part as an instance of its own, from the node numbers and
         scalars of its state, without rows that only fill up; None for tours, whose parts are
         paths.
+    within
+        The problem whose policy decides paths within a route, ends fixed; "" where solutions
+        are no routes.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Divider:
     planned: str = ""
     follow: Callable[[Any, Any], Any] | None = None
     piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None = None
+    within: str = ""
 
 
 def load_divider(name: str) -> Divider | None:

@@ -42,4 +42,5 @@ DIVIDER = Divider(
     graph=graph,
     of_tour=of_tour,
     piece=routes_piece,
+    within="tsp",
 )

@@ -97,4 +97,5 @@ DIVIDER = Divider(
     graph=graph,
     of_tour=of_tour,
     piece=piece,
+    within="tsp",
 )
