@@ -457,14 +457,20 @@ class Distances:
                 integral = (
                     np.issubdtype(matrix.dtype, np.integer) or (matrix == np.rint(matrix)).all()
                 )
-            self.integral = bool(integral)
+            self._integral = bool(integral)
             self.symmetric = bool((matrix == matrix.T).all() if symmetric is None else symmetric)
         else:
             assert coords is not None
             self.coords = np.ascontiguousarray(coords, dtype=np.float64)
             self.n = int(self.coords.shape[0])
-            self.integral = whole
+            self._integral = whole
             self.symmetric = True
+        self._full: NDArray[np.float64] | None = None
+
+    @property
+    def integral(self) -> bool:
+        """Whether all costs are whole."""
+        return self._integral
 
     @property
     def explicit(self) -> bool:
@@ -489,31 +495,47 @@ class Distances:
         costs[i] = 0.0
         return costs
 
-    @cached_property
+    @property
     def matrix(self) -> NDArray[np.float64]:
-        """The full cost matrix [n, n], read-only.
+        """The full cost matrix [n, n], read-only, as by `full_matrix`."""
+        return self.full_matrix()
+
+    def full_matrix(self, stop: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:
+        """The full cost matrix [n, n], read-only; it is made once.
+
+        Parameters
+        ----------
+        stop
+            Asked again and again, as that takes seconds for thousands of nodes.
 
         Raises
         ------
         ValueError
             Above `MAX_MATRIX_NODES` nodes.
+        TimeoutError
+            When ``stop`` says so before the matrix is made.
         """
-        if self._matrix is None and self.n > MAX_MATRIX_NODES:
+        if self._full is None:
+            self._full = self._make(stop)
+            self._full.setflags(write=False)
+        return self._full
+
+    def _make(self, stop: Callable[[], bool]) -> NDArray[np.float64]:
+        if self._matrix is not None:
+            whole = self._matrix.dtype == np.float64 and not self._matrix.flags.writeable
+            return self._matrix if whole else np.array(self._matrix, dtype=np.float64)
+        if self.n > MAX_MATRIX_NODES:
             raise ValueError(
                 f"n = {self.n} > {MAX_MATRIX_NODES}: too many nodes for a distance matrix."
             )
-        if self._matrix is not None:
-            if self._matrix.dtype == np.float64 and not self._matrix.flags.writeable:
-                return self._matrix
-            full = np.array(self._matrix, dtype=np.float64)
-        else:
-            assert self.coords is not None
-            full = np.empty((self.n, self.n))
-            for begin in range(0, self.n, 32):
-                block = self.coords[begin : begin + 32, None]
-                full[begin : begin + 32] = self._function(block, self.coords[None])
-            np.fill_diagonal(full, 0.0)
-        full.setflags(write=False)
+        assert self.coords is not None
+        full = np.empty((self.n, self.n))
+        for begin in range(0, self.n, 32):
+            if stop():
+                raise TimeoutError("out of time.")
+            block = self.coords[begin : begin + 32, None]
+            full[begin : begin + 32] = self._function(block, self.coords[None])
+        np.fill_diagonal(full, 0.0)
         return full
 
     def path_length(self, nodes: Sequence[int] | NDArray[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ class OpenDistances(Distances):
 
     def __init__(self, base: Distances):
         self.__dict__.update(base.__dict__)
-        self.__dict__.pop("matrix", None)
+        self._full = None
         self._base = base
         self.symmetric = False
 
@@ -43,18 +44,9 @@ class OpenDistances(Distances):
         costs[0] = 0.0
         return costs
 
-    @cached_property
-    def matrix(self) -> NDArray[np.float64]:
-        """The full cost matrix [n, n], read-only.
-
-        Raises
-        ------
-        ValueError
-            As `Distances.matrix`.
-        """
-        full = self._base.matrix.copy()
+    def _make(self, stop: Callable[[], bool]) -> NDArray[np.float64]:
+        full = self._base.full_matrix(stop).copy()
         full[:, 0] = 0.0
-        full.setflags(write=False)
         return full
 
 

@@ -246,9 +246,7 @@ def mended(instance: TSP, tour: Sequence[int]) -> list[int]:
     return out
 
 
-def search_distances(
-    instance: TSP, stop: Callable[[], bool] = lambda: False
-) -> tuple[Distances, float]:
+class SearchDistances(Distances):
     """Costs whose shortest tours are those of an instance with fixed or missing edges.
 
     A fixed edge costs nothing and any other one 3 c more than it did, c the largest cost. A
@@ -261,57 +259,81 @@ def search_distances(
     ----------
     instance
         Whose costs.
-    stop
-        Asked again and again, as that takes seconds for thousands of nodes.
-
-    Returns
-    -------
-    The costs, and by how much they make every feasible tour longer; nan where they were
-    scaled.
 
     Raises
     ------
     UnsupportedError
         Above `MAX_MATRIX_NODES` nodes.
-    TimeoutError
-        When ``stop`` says so.
     """
-    n, distances = instance.n, instance.distances
-    if n > MAX_MATRIX_NODES:
-        raise UnsupportedError(f"needs n <= {MAX_MATRIX_NODES:,} where edges are fixed")
-    costs = np.zeros((n, n))
 
-    def put(array: NDArray[Any], edges: Indices, values: Any) -> None:
+    def __init__(self, instance: TSP):
+        if instance.n > MAX_MATRIX_NODES:
+            raise UnsupportedError(f"needs n <= {MAX_MATRIX_NODES:,} where edges are fixed")
+        self.__dict__.update(instance.distances.__dict__)
+        self.coords, self.metric, self._full = None, "exact", None
+        self._base, self._fixed, self._edges = instance.distances, instance.fixed, instance.edges
+        self.symmetric = not instance.directed
+        self._surplus = 0.0
+
+    @property
+    def explicit(self) -> bool:
+        """Coordinates alone do not give these costs."""
+        return True
+
+    @property
+    def integral(self) -> bool:
+        """Whether all costs are whole."""
+        self.full_matrix()
+        return self._integral
+
+    @property
+    def surplus(self) -> float:
+        """By how much these costs make every feasible tour longer; nan where they were scaled."""
+        self.full_matrix()
+        return self._surplus
+
+    def pairs(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.float64]:
+        """Costs from nodes ``i`` to nodes ``j``, broadcast against each other."""
+        return np.asarray(self.matrix[np.asarray(i, dtype=np.intp), np.asarray(j, dtype=np.intp)])
+
+    def row(self, i: int) -> NDArray[np.float64]:
+        """Costs [n] from node ``i`` to every node."""
+        return self.matrix[i]
+
+    def _put(self, array: NDArray[Any], edges: Indices, values: Any) -> None:
         i, j = edges.T
         array[i, j] = values
-        if not instance.directed:
+        if self.symmetric:
             array[j, i] = values
 
-    if instance.edges is None:
-        for i in range(n):
-            if i % 256 == 255 and stop():
-                raise TimeoutError("out of time.")
-            costs[i] = distances.row(i)
+    def _make(self, stop: Callable[[], bool]) -> NDArray[np.float64]:
+        n, base, fixed, edges = self.n, self._base, self._fixed, self._edges
+        known = None if edges is None else base.pairs(*edges.T)
+        if known is None:
+            costs = np.empty((n, n))
+            for i in range(n):
+                if i % 256 == 255 and stop():
+                    raise TimeoutError("out of time.")
+                costs[i] = base.row(i)
+            np.fill_diagonal(costs, 0.0)
+            top = float(costs.max())
+        else:
+            top = float(known.max(initial=0.0))
+        extra = 0.0 if fixed is None else 3.0 * top or 1.0
+        top += extra
+        if edges is None or known is None:
+            costs += extra
+        else:
+            top = MISSING * (top or 1.0)
+            costs = np.full((n, n), top)
+            self._put(costs, edges, known + extra)
+        surplus = 0.0
+        if fixed is not None:
+            surplus = (n - len(fixed)) * extra - math.fsum(base.pairs(*fixed.T))
+            self._put(costs, fixed, 0.0)
         np.fill_diagonal(costs, 0.0)
-    else:
-        put(costs, instance.edges, distances.pairs(*instance.edges.T))
-    top, extra, surplus = float(costs.max()), 0.0, 0.0
-    if instance.fixed is not None:
-        extra = 3.0 * top or 1.0
-        lengths = distances.pairs(*instance.fixed.T)
-        surplus = (n - len(lengths)) * extra - math.fsum(lengths)
-        costs += extra
-        put(costs, instance.fixed, 0.0)
-    top += extra
-    if instance.edges is not None:
-        missing = np.ones((n, n), dtype=bool)
-        put(missing, instance.edges, False)
-        top = MISSING * (top or 1.0)
-        costs[missing] = top
-    np.fill_diagonal(costs, 0.0)
-    integral = distances.integral
-    if top > LARGEST_COST:
-        costs *= LARGEST_COST / top
-        integral, surplus = False, math.nan
-    costs.setflags(write=False)
-    return Distances(matrix=costs, symmetric=not instance.directed, integral=integral), surplus
+        if top > LARGEST_COST:
+            costs *= LARGEST_COST / top
+            self._integral, surplus = False, math.nan
+        self._surplus = surplus
+        return costs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -96,41 +96,25 @@ class TSP(SpatialInstance[list[int]]):
         return not self.distances.symmetric
 
     @cached_property
-    def _search(self) -> tuple[Distances, float]:
-        return tour_edges.search_distances(self)
-
-    @property
     def search_distances(self) -> Distances:
         """Costs for searches that know neither fixed nor missing edges.
 
         The shortest tours with all fixed edges are shortest; tours with missing edges are
-        longer, but may be found. See `nco.instances.tour_edges.search_distances`.
+        longer, but may be found. Where there are such edges, the costs are known from
+        `Distances.full_matrix` on; see `nco.instances.tour_edges.SearchDistances`.
 
         Raises
         ------
         UnsupportedError
             When edges are fixed among more than 10,000 nodes.
         """
-        return self._search[0] if self.restricted else self.distances
-
-    def search_costs(self, stop: Callable[[], bool]) -> Distances:
-        """These costs, unless ``stop`` says so before they are known.
-
-        Raises
-        ------
-        UnsupportedError
-            As there.
-        TimeoutError
-            When it does.
-        """
-        if self.restricted and "_search" not in self.__dict__:
-            self.__dict__["_search"] = tour_edges.search_distances(self, stop)
-        return self.search_distances
+        return tour_edges.SearchDistances(self) if self.restricted else self.distances
 
     @property
     def surplus(self) -> float:
         """By how much these costs make every feasible tour longer; nan if unknown."""
-        return self._search[1] if self.restricted else 0.0
+        costs = self.search_distances
+        return costs.surplus if isinstance(costs, tour_edges.SearchDistances) else 0.0
 
     def objective(self, solution: list[int]) -> float:
         """Length of the tour."""

@@ -23,7 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Modules that use kernels, each of which compiles them by its function `COMPILE`.
 MODULES = (
     *(f"nco.classical.{name}"
-      for name in ("constructive", "mis_tabu", "or_opt", "prize_tour", "ruin_recreate")),
+      for name in ("constructive", "mis_tabu", "or_opt", "prize_tour", "random_insertion",
+                   "ruin_recreate")),
     *(f"nco.instances.{name}"
       for name in ("two_stage_knapsack", "capital_budgeting", "facility_location")),
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.compiling import compiled_before
+from nco.classical.compiling import compiled_before, kernel
 from nco.classical.routing import check_start, length_limit, load_limit, surely_infeasible
 from nco.instances.core import (
     Budget,
@@ -36,7 +35,7 @@ Indices = NDArray[np.int64]
 
 #: Loops of fewer steps run as they are; longer ones are worth numba's start-up.
 COMPILE_FROM = 400_000
-#: Steps along edges between two looks at the clock.
+#: Steps along edges, or arcs, between two looks at the clock.
 LOOKS = 100_000
 #: Up to so many nodes neighbours are found in whole rows of costs, above in a k-d tree.
 MOST_ROWS = 3000
@@ -59,30 +58,63 @@ def _check(budget: Budget | None) -> None:
         raise TimeoutError("out of time.")
 
 
-def run_kernel(kernel: Callable[..., Any], steps: float, *arguments: Any) -> Any:
-    """Call a kernel: on lists where its loop is short, else compiled on arrays."""
-    if steps >= COMPILE_FROM:
-        return _compiled(kernel)(*arguments)
-    return kernel(*(a.tolist() if isinstance(a, np.ndarray) else a for a in arguments))
+def compiled_loop(
+    compiled: functools._lru_cache_wrapper[Callable[..., Any]],
+    steps: float,
+    late: Callable[[], bool],
+) -> Callable[..., Any] | None:
+    """A compiled loop; None where that does not pay, or it is not there before it is late.
+
+    Parameters
+    ----------
+    compiled
+        Compiles it, once per machine; cached.
+    steps
+        How many it takes, about.
+    late
+        Whether it is too late to wait for it; it goes on compiling beside.
+    """
+    if steps < COMPILE_FROM:
+        return None
+    there = compiled.cache_info().currsize or compiled_before(compiled, late)
+    return compiled() if there else None
+
+
+def run_loop(loop: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a loop: on arrays if it is compiled, else on lists."""
+    if hasattr(loop, "py_func"):
+        return loop(*(np.asarray(a) if isinstance(a, list) else a for a in arguments))
+    return loop(*(a.tolist() if isinstance(a, np.ndarray) else a for a in arguments))
 
 
 @functools.cache
-def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    import numba
+def _compiled_join() -> Callable[..., Any]:
+    indices, numbers = "i8[::1]", "f8[::1]"
+    types = [indices] * 2 + [numbers] + [indices] * 3 + [numbers] * 2 + ["f8", "f8", "b1"]
+    return kernel(signature_or_function=f"({', '.join(types)})")(_join)
 
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(kernel)
-    return compiled
+
+@functools.cache
+def _compiled_split() -> Callable[..., Any]:
+    types = ["f8[::1]"] * 4 + ["f8[:, ::1]", "i8[:, ::1]"] + ["f8"] * 3 + ["i8"] * 2
+    return kernel(signature_or_function=f"({', '.join(types)})")(_split)
 
 
-def _compile() -> None:
+def _compile_tours() -> None:
     from nco.classical import local_search
 
     local_search.compile_starts()
 
 
+def _compile() -> None:
+    _compile_tours()
+    _compiled_join()
+    _compiled_split()
+
+
 def _compile_in(budget: Budget | None) -> None:
     """Compile the kernels for large tours, once per machine."""
-    if not compiled_before(_compile, lambda: _spent(budget)):
+    if not compiled_before(_compile_tours, lambda: _spent(budget)):
         raise TimeoutError("out of time.")
 
 
@@ -191,25 +223,24 @@ def _join(
     return first, second, other, load, length
 
 
-def _trace(first: Any, second: Any, order: Any, begins: Any, symmetric: bool) -> Any:
-    """The nodes path by path, and where in that order each path begins."""
-    count, paths = 0, 0
+def _trace(first: list[int], second: list[int], symmetric: bool) -> list[list[int]]:
+    """The nodes path by path; the links are used up."""
+    paths = []
     for begin in range(len(first)):
         # Marked by a link to itself when traced.
         if first[begin] == begin or not (first[begin] < 0 or (symmetric and second[begin] < 0)):
             continue
-        begins[paths] = count
-        paths += 1
+        path: list[int] = []
         previous, node = -1, begin
         while node >= 0:
             following = second[node]
             if following == previous or (following < 0 and first[node] != previous):
                 following = first[node]
             first[node] = second[node] = node
-            order[count] = node
-            count += 1
+            path.append(node)
             previous, node = node, following
-    return order, begins, paths
+        paths.append(path)
+    return paths
 
 
 @dataclass
@@ -238,14 +269,23 @@ class _Paths:
         gain: NDArray[np.float64],
         capacity: float = math.inf,
         limit: float = math.inf,
+        budget: Budget | None = None,
     ) -> None:
-        state = [
-            np.asarray(a) for a in (self.first, self.second, self.other, self.load, self.length)
-        ]
-        joined = run_kernel(
-            _join, len(i) + len(self.first), i, j, gain, *state, capacity, limit, self.symmetric
-        )
-        self.first, self.second, self.other, self.load, self.length = map(np.asarray, joined)
+        """Join by the arcs ``i -> j`` in order, as far as time allows.
+
+        With a budget the compiler works beside.
+        """
+        state: Any = [self.first, self.second, self.other, self.load, self.length]
+        i, j = (np.require(a, np.int64, ["C", "W"]) for a in (i, j))
+        steps = len(i) + len(self.first)
+        size = max(1, len(i)) if budget is None else LOOKS
+        for begin in range(0, len(i), size):
+            if begin and _spent(budget):
+                break
+            loop = compiled_loop(_compiled_join, steps, lambda: budget is not None) or _join
+            arcs = (a[begin : begin + size] for a in (i, j, gain))
+            state = run_loop(loop, *arcs, *state, capacity, limit, self.symmetric)
+        self.first, self.second, self.other, self.load, self.length = map(np.asarray, state)
 
     def ends(self) -> tuple[Indices, Indices]:
         """Nodes that an arc may still leave, and those it may enter."""
@@ -255,14 +295,9 @@ class _Paths:
         return leave, np.flatnonzero(np.asarray(self.first) < 0)
 
     def trace(self) -> list[list[int]]:
-        n = len(self.first)
-        order, begins, paths = run_kernel(
-            _trace, n, np.asarray(self.first), np.asarray(self.second),
-            np.zeros(n, dtype=np.int64), np.zeros(n + 1, dtype=np.int64), self.symmetric,
-        )  # fmt: skip
-        cuts = [*np.asarray(begins)[:paths].tolist(), n]
-        order = np.asarray(order).tolist()
-        return [order[a:b] for a, b in itertools.pairwise(cuts)]
+        """The nodes path by path."""
+        first, second = np.asarray(self.first).tolist(), np.asarray(self.second).tolist()
+        return _trace(first, second, self.symmetric)
 
 
 # -------------------------------------------------------------------------------- tours
@@ -344,7 +379,7 @@ def greedy_tour(
         order = np.argsort(cost, kind="stable")
         _check(budget)
         before = len(leave)
-        paths.join(i[order], j[order], -cost[order])
+        paths.join(i[order], j[order], -cost[order], budget=budget)
         # A round may fail only where ends of one path fill each other's lists.
         if len(paths.ends()[0]) == before:
             k *= 4
@@ -445,9 +480,8 @@ def savings_routes(
             order = np.argsort(-gain, kind="stable")
             order = order[gain[order] > 0]
             _check(budget)
-            paths.join(
-                i[order], j[order], gain[order], load_limit(instance), length_limit(instance)
-            )
+            load, reach = load_limit(instance), length_limit(instance)
+            paths.join(i[order], j[order], gain[order], load, reach, budget)
         except TimeoutError:
             pass  # the routes as far as they are joined
     return [route for route in paths.trace() if route != [0]]
@@ -484,7 +518,9 @@ def _split(
     return best, before
 
 
-def split(instance: CVRP, order: list[int], vehicles: int | None = None) -> list[list[int]] | None:
+def split(
+    instance: CVRP, order: list[int], vehicles: int | None = None, budget: Budget | None = None
+) -> list[list[int]] | None:
     """Cut an order of all customers into routes, at the least cost for that order.
 
     C. Prins, A simple and effective evolutionary algorithm for the vehicle routing
@@ -498,10 +534,17 @@ def split(instance: CVRP, order: list[int], vehicles: int | None = None) -> list
         All customers.
     vehicles
         The most routes, or None for any number.
+    budget
+        When it ends, there are no routes.
 
     Returns
     -------
     The routes, or None where no cut of that order is feasible.
+
+    Raises
+    ------
+    TimeoutError
+        When the budget ends first.
     """
     distances, n = instance.distances, len(order)
     visits = np.array(order)
@@ -510,8 +553,12 @@ def split(instance: CVRP, order: list[int], vehicles: int | None = None) -> list
     best = np.full((rounds + up, n + 1), np.inf)
     best[0, 0] = 0.0
     mean = max(float(instance.demands.sum()) / n, 1e-300)
-    best, before = run_kernel(
-        _split, rounds * n * min(n, instance.capacity / mean + 1),
+    steps = rounds * n * min(n, instance.capacity / mean + 1)
+    loop = compiled_loop(_compiled_split, steps, lambda: _spent(budget))
+    if loop is None and steps >= COMPILE_FROM:
+        raise TimeoutError("out of time.")
+    best, before = run_loop(
+        loop or _split,
         instance.demands[visits].astype(np.float64), distances.pairs(0, visits),
         distances.pairs(visits, 0), distances.pairs(visits[:-1], visits[1:]),
         best, np.full((rounds + up, n + 1), -1),
@@ -603,8 +650,13 @@ def _submatrix(distances: Distances, nodes: Indices) -> NDArray[np.float64]:
     return distances.pairs(nodes[:, None], nodes[None])
 
 
-def within_fleet(instance: CVRP, routes: list[list[int]] | None) -> list[list[int]] | None:
-    """Routes of the whole fleet at most: as given, cut anew, or packed anew; else None."""
+def within_fleet(
+    instance: CVRP, routes: list[list[int]] | None, budget: Budget | None = None
+) -> list[list[int]] | None:
+    """Routes of the whole fleet at most: as given, cut anew while there is time, or packed anew.
+
+    None where that does not help.
+    """
     if routes is not None and not instance.violations(routes):
         return routes
     if instance.vehicles is None:
@@ -615,11 +667,14 @@ def within_fleet(instance: CVRP, routes: list[list[int]] | None) -> list[list[in
     if instance.coords is not None:
         orders.append((hilbert_order(instance.coords[1:]) + 1).tolist())
     candidates: list[Callable[[], list[list[int]] | None]] = [
-        functools.partial(split, instance, order, instance.vehicles) for order in orders
+        functools.partial(split, instance, order, instance.vehicles, budget) for order in orders
     ]
     candidates.append(functools.partial(_first_fit, instance))
     for candidate in candidates:
-        found = candidate()
+        try:
+            found = candidate()
+        except TimeoutError:
+            continue
         if found is not None and not instance.violations(found):
             return found
     return None
@@ -697,18 +752,21 @@ def min_degree_greedy(instance: MIS, budget: Budget | None = None) -> list[int]:
 # ------------------------------------------------------------------------------- starts
 
 
-def _present(instance: TSP) -> Distances:
+def _present(instance: TSP, budget: Budget | None) -> Distances:
     """Costs in which missing edges are dear."""
-    return instance.distances if instance.edges is None else instance.search_distances
+    if instance.edges is None:
+        return instance.distances
+    instance.search_distances.full_matrix(lambda: _spent(budget))
+    return instance.search_distances
 
 
 def _nearest_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
-    return mended(instance, nearest_neighbor_tour(_present(instance), budget=budget))
+    return mended(instance, nearest_neighbor_tour(_present(instance, budget), budget=budget))
 
 
 def _greedy_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
     fixed, directed = instance.fixed, instance.directed
-    return greedy_tour(_present(instance), budget=budget, fixed=fixed, directed=directed)
+    return greedy_tour(_present(instance, budget), budget=budget, fixed=fixed, directed=directed)
 
 
 def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
@@ -726,7 +784,7 @@ def initial_tour(instance: TSP, budget: Budget | None = None) -> list[int]:
 
 def initial_routes(instance: CVRP, budget: Budget | None = None) -> list[list[int]] | None:
     """Routes in well under a second by savings, or None where none within the fleet is found."""
-    return within_fleet(instance, savings_routes(instance, k=40, budget=budget))
+    return within_fleet(instance, savings_routes(instance, k=40, budget=budget), budget)
 
 
 def initial_solution(instance: Instance[Any], budget: Budget | None = None) -> Any:
@@ -809,7 +867,7 @@ class _Constructive:
                 curve_routes(instance) if isinstance(instance, CVRP) else curve_tour(instance)
             )
         if isinstance(instance, CVRP):
-            solution = within_fleet(instance, solution)
+            solution = within_fleet(instance, solution, budget)
         if solution is not None:
             tracker.offer(solution, by=by)
         return tracker.result(tracker.done() or Stop.FINISHED)

@@ -10,16 +10,18 @@ import numpy as np
 from nco.classical.insertion import first_solution
 from nco.classical.routing import check_start, integer_loads, version
 from nco.classical.views import (
+    Tables,
     cannot_route,
+    in_time,
     routing_view,
-    scaled_costs,
-    scaled_times,
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
 
 #: Above this many nodes its n^2 tables and first solution outlast usual time limits.
 LARGEST_NODES = 5000
+#: Seconds that its own tables take before its search begins, per pair of nodes.
+SETUP = 8e-8
 #: A length that is free costs as many mean prizes in all as the tour has legs, or this.
 FEWEST_LEGS = 30
 
@@ -70,7 +72,11 @@ class ORTools:
         if first is not None:
             tracker.offer(first, by="constructive")
         if view.nodes > 2 and not tracker.done():
-            self._search(view, tracker)
+            tables = in_time(
+                lambda stop: Tables.of(view, 10_000_000, stop), tracker, SETUP * view.nodes**2
+            )
+            if tables is not None:
+                self._search(view, tables, tracker)
         limited = budget.iterations is not None
         return tracker.result(
             tracker.done() or (Stop.ITERATIONS if limited else Stop.FINISHED),
@@ -78,17 +84,15 @@ class ORTools:
             versions=version("ortools"),
         )
 
-    def _search(self, view: RoutingView, tracker: Tracker[Any]) -> None:
+    def _search(self, view: RoutingView, tables: Tables, tracker: Tracker[Any]) -> None:
         from ortools.constraint_solver import pywrapcp, routing_enums_pb2
 
         budget = tracker.budget
-        matrix, scale = scaled_costs(view.distances, 10_000_000)
-        n = len(matrix)
         vehicles = _fleet(view, tracker.solution)
-        manager = pywrapcp.RoutingIndexManager(n, vehicles, 0)
+        manager = pywrapcp.RoutingIndexManager(view.nodes, vehicles, 0)
         model = pywrapcp.RoutingModel(manager)
-        model.SetArcCostEvaluatorOfAllVehicles(model.RegisterTransitMatrix(matrix.tolist()))
-        _constrain(view, manager, model, vehicles, scale, _visits(view, tracker.solution))
+        model.SetArcCostEvaluatorOfAllVehicles(model.RegisterTransitMatrix(tables.costs.tolist()))
+        _constrain(view, tables, manager, model, vehicles, _visits(view, tracker.solution))
         parameters = pywrapcp.DefaultRoutingSearchParameters()
         parameters.log_search = False
         first = routing_enums_pb2.FirstSolutionStrategy
@@ -155,18 +159,18 @@ def _visits(view: RoutingView, solution: Any) -> int:
 
 
 def _constrain(
-    view: RoutingView, manager: Any, model: Any, vehicles: int, scale: float, visited: int
+    view: RoutingView, tables: Tables, manager: Any, model: Any, vehicles: int, visited: int
 ) -> None:
     """Everything of a problem but the arcs' costs."""
-    n = view.nodes
+    n, scale = view.nodes, tables.scale
     if view.demands is not None:
         demands, capacity = integer_loads(view.demands, view.capacity)
         load = model.RegisterUnaryTransitVector(demands.tolist())
         model.AddDimensionWithVehicleCapacity(load, 0, [capacity] * vehicles, True, "load")
     service = np.zeros(n) if view.service is None else view.service * scale
-    if view.max_length is not None or view.windows is not None or view.minmax:
+    if tables.times is not None:
         stay = np.ceil(service - 1e-6).astype(np.int64)
-        steps = scaled_times(view, scale) + stay[:, None]
+        steps = tables.times + stay[:, None]
         callback = model.RegisterTransitMatrix(steps.tolist())
         largest = int(steps.max()) * (n + 1)
         most = largest if view.max_length is None else int(view.max_length * scale + 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import warnings
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 from nco.classical.insertion import first_solution
 from nco.classical.routing import check_start, integer_loads, version
 from nco.classical.views import (
+    Tables,
     cannot_route,
     enough_prize,
+    in_time,
     routing_view,
-    scaled_costs,
-    scaled_times,
     whole_factor,
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
@@ -26,6 +27,11 @@ from nco.instances.routing import RoutingView
 
 #: Its matrices of more nodes take too much memory.
 LARGEST_NODES = 10_000
+#: Seconds that its own tables take before its search begins, per pair of nodes.
+SETUP = 1.2e-7
+#: Its first exhaustive search, which cannot be stopped, takes at most about so many times as
+#: long as its tables.
+EXHAUSTIVE = 1.5
 #: Largest scaled cost of one leg. PyVRP's penalties are bounded at 1e5 per unit of load;
 #: costs of this size keep them effective with unit loads and short routes alike.
 LARGEST_COST = 20_000
@@ -97,37 +103,49 @@ class PyVRP:
         return NEIGHBORS if view.windows is None else NEIGHBORS_IN_TIME
 
     def _search(self, view: RoutingView, tracker: Tracker[Any], seed: int) -> Stop:
+        tables = in_time(
+            lambda stop: Tables.of(view, LARGEST_COST, stop), tracker, SETUP * view.nodes**2
+        )
+        if tables is None:
+            return Stop.TIME
+        run = functools.partial(self._run, view, tables, tracker)
         if view.prizes is None:
-            return self._run(view, tracker, seed, tracker.budget, 0.0)[0]
+            return run(seed, tracker.budget, 0.0)[0]
         # A minimum of prize is not PyVRP's: prizes are worth more from round to round
         # until enough is collected, and less again after that (Lagrangian relaxation).
         low, high, boost = 0.0, math.inf, 0.0
         stopped, rounds = Stop.FINISHED, 6
-        unit = float(view.distances.matrix.max(initial=0.0)) / max(float(view.prizes.mean()), 1e-12)
+        unit = tables.top / max(float(view.prizes.mean()), 1e-12)
         for number in range(rounds):
             budget = tracker.budget
             part = budget if number == rounds - 1 else budget.share(1 / 3)
             if budget.iterations is not None:
                 part = part.child(part.time_limit, math.ceil(budget.iterations / rounds))
-            stopped, enough = self._run(view, tracker, seed + number, part, boost)
+            stopped, enough = run(seed + number, part, boost)
             if tracker.done() or (enough and boost == 0.0 and budget.time_limit is None):
                 break
             if enough and boost == 0.0:
                 # The relaxation is feasible, so it has the optimum: no more rounds.
-                return self._run(view, tracker, seed + rounds, budget, 0.0)[0]
+                return run(seed + rounds, budget, 0.0)[0]
             low, high = (low, boost) if enough else (boost, high)
             boost = (low + high) / 2 if high < math.inf else max(2 * boost, unit / 100)
         return stopped
 
     def _run(
-        self, view: RoutingView, tracker: Tracker[Any], seed: int, budget: Budget, boost: float
+        self,
+        view: RoutingView,
+        tables: Tables,
+        tracker: Tracker[Any],
+        seed: int,
+        budget: Budget,
+        boost: float,
     ) -> tuple[Stop, bool]:
         """One search; why it ended, and whether its best solution needed no mending."""
         import pyvrp
         from pyvrp.search import NeighbourhoodParams
 
         instance = tracker.instance
-        data = _problem_data(view, boost)
+        data = _problem_data(view, tables, boost)
         end = None if tracker.budget.time_limit is not None else budget.elapsed() + 10.0
 
         def offer(solution: Any) -> bool:
@@ -140,17 +158,30 @@ class PyVRP:
                 tracker.offer(found)
             return fine
 
+        # When the iteration began, and the longest one with an exhaustive search.
+        begun, longest = budget.elapsed(), 0.0
+
         class Callbacks(sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchCallbacks):  # type: ignore[misc]
             def on_best(self, best: Any) -> None:
+                nonlocal longest
+                if search.exhaustive_on_best:
+                    longest = max(longest, budget.elapsed() - begun)
                 if best.is_feasible():
                     offer(best)
 
+        search = sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchParams(
+            callbacks=Callbacks()
+        )
         iteration = -1
         stopped: Stop | None = None
 
         def stop(best_cost: float) -> bool:
-            nonlocal iteration, stopped
+            nonlocal iteration, stopped, begun, longest
             iteration += 1
+            if iteration == 0:
+                longest = EXHAUSTIVE * (budget.elapsed() - begun)
+            begun = budget.elapsed()
+            search.exhaustive_on_best = budget.left() > longest
             stopped = tracker.done() or budget.done(iteration)
             if stopped is None and end is not None and budget.iterations is None:
                 return budget.elapsed() > end
@@ -165,9 +196,7 @@ class PyVRP:
             initial = pyvrp.Solution(data, _visits(view, tracker.solution))
         params = pyvrp.SolveParams(
             penalty=_penalties(data, initial),
-            ils=sys.modules["pyvrp.IteratedLocalSearch"].IteratedLocalSearchParams(
-                callbacks=Callbacks()
-            ),
+            ils=search,
             neighbourhood=NeighbourhoodParams(num_neighbours=self._neighbors(view)),
         )
         with warnings.catch_warnings():
@@ -236,33 +265,29 @@ def _skip_prizes(view: RoutingView, scale: float, boost: float) -> NDArray[np.in
     return np.rint(costs * scale).astype(np.int64)
 
 
-def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
+def _problem_data(view: RoutingView, tables: Tables, boost: float = 0.0) -> Any:
     """PyVRP's form of a problem.
 
     Parameters
     ----------
     view
         The problem.
+    tables
+        Its scaled costs.
     boost
         Worth of a unit of prize while too little is collected.
     """
     import pyvrp
 
-    distances = view.distances
-    matrix: Any
-    durations: Any
-    matrix, scale = scaled_costs(distances, LARGEST_COST)
-    n = len(matrix)
-    points = [(0.0, 0.0)] * n if distances.coords is None else distances.coords[:, :2].tolist()
+    coords, n, scale = view.distances.coords, view.nodes, tables.scale
+    points = [(0.0, 0.0)] * n if coords is None else coords[:, :2].tolist()
     vehicle: dict[str, Any] = {"num_available": view.vehicles or n - 1}
     clients: dict[str, list[Any]] = {}
     if view.demands is not None and view.demands.any():
         demands, capacity = integer_loads(view.demands, view.capacity)
         clients["delivery"] = [[d] for d in demands.tolist()]
         vehicle["capacity"] = [capacity]
-    durations = np.zeros((n, n), dtype=np.int64)
-    if view.windows is not None or view.max_length is not None:
-        durations = scaled_times(view, scale)
+    durations: Any = np.zeros((n, n), dtype=np.int64) if tables.times is None else tables.times
     if view.service is not None:
         clients["service_duration"] = np.ceil(view.service * scale - 1e-6).astype(np.int64).tolist()
     if view.windows is not None:
@@ -280,6 +305,6 @@ def _problem_data(view: RoutingView, boost: float = 0.0) -> Any:
         [pyvrp.Client(k, **{key: v[k] for key, v in clients.items()}) for k in range(1, n)],
         [pyvrp.Depot(location=0)],
         [pyvrp.VehicleType(**vehicle)],
-        [matrix],
+        [tables.costs],
         [durations],
     )

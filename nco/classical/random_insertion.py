@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.classical.constructive import Indices, run_kernel
+from nco.classical.compiling import kernel
+from nco.classical.constructive import Indices, compiled_loop, run_loop
 from nco.instances.core import Budget
 
 #: Nodes near a new one whose legs are tried.
@@ -39,6 +42,16 @@ def _insert(xs: Any, ys: Any, new: Any, near: Any, count: int, after: Any, befor
         after[v] = following
         before[following] = v
     return after, before
+
+
+@functools.cache
+def _compiled_insert() -> Callable[..., Any]:
+    types = ["f8[::1]"] * 2 + ["i8[::1]"] * 2 + ["i8"] + ["i8[::1]"] * 2
+    return kernel(signature_or_function=f"({', '.join(types)})")(_insert)
+
+
+def _compile() -> None:
+    _compiled_insert()
 
 
 def random_insertion(
@@ -87,12 +100,10 @@ def random_insertion(
         count = min(NEAR, done)
         _, found = cKDTree(points[known]).query(points[new], count)
         near: Indices = known[np.asarray(found).reshape(-1)]
-        after, before = map(
-            np.asarray,
-            run_kernel(
-                _insert, max(steps, 4.0 * len(near)), xs, ys, new, near, count, after, before
-            ),
-        )
+        work = max(steps, 4.0 * len(near))
+        loop = compiled_loop(_compiled_insert, work, lambda: budget is not None) or _insert
+        linked = run_loop(loop, xs, ys, new, near, count, after, before)
+        after, before = map(np.asarray, linked)
         done += len(new)
     rank = np.empty(n, dtype=np.int64)
     node = 0

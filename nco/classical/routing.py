@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,26 @@ def cost_rows(distances: Distances, begin: int, end: int) -> NDArray[np.float64]
     return block
 
 
-def largest_cost(distances: Distances, *, exact: bool = False) -> float:
+def cost_blocks(
+    distances: Distances, stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Some rows of `cost_rows` at a time, with their place, unless ``stop`` says so.
+
+    Raises
+    ------
+    TimeoutError
+        When it does.
+    """
+    for begin in range(0, distances.n, 32):
+        if stop():
+            raise TimeoutError("out of time.")
+        end = min(begin + 32, distances.n)
+        yield slice(begin, end), cost_rows(distances, begin, end)
+
+
+def largest_cost(
+    distances: Distances, *, exact: bool = False, stop: Callable[[], bool] = lambda: False
+) -> float:
     """The largest cost between two nodes, or a quick upper bound on it within a factor of 2."""
     if distances.coords is not None and distances.metric in _PLANAR and not exact:
         box = Distances(
@@ -54,8 +74,7 @@ def largest_cost(distances: Distances, *, exact: bool = False) -> float:
             metric=distances.metric,
         )
         return float(box.pairs(0, 1))
-    blocks = range(0, distances.n, 32)
-    return max(float(cost_rows(distances, b, min(b + 32, distances.n)).max()) for b in blocks)
+    return max(float(block.max()) for _, block in cost_blocks(distances, stop))
 
 
 def cost_scale(distances: Distances, largest: float) -> float:
@@ -79,12 +98,10 @@ def integer_costs(
     Integral costs stay as they are where they fit; others are scaled by `cost_scale` and
     rounded. No float matrix is made beside the result.
     """
-    n = distances.n
     scale = cost_scale(distances, largest)
-    costs = np.empty((n, n), dtype=dtype)
-    for begin in range(0, n, 32):
-        end = min(begin + 32, n)
-        costs[begin:end] = np.rint(cost_rows(distances, begin, end) * scale)
+    costs = np.empty((distances.n, distances.n), dtype=dtype)
+    for rows, block in cost_blocks(distances):
+        costs[rows] = np.rint(block * scale)
     return costs, scale
 
 
@@ -170,7 +187,10 @@ def refuse_tour(
 
 def search_costs(instance: TSP, budget: Budget) -> Distances | None:
     """Costs for searches that know neither fixed nor missing edges; None when time is up first."""
-    try:
-        return instance.search_costs(budget.spent)
-    except TimeoutError:
-        return None
+    costs = instance.search_distances
+    if instance.restricted:
+        try:
+            costs.full_matrix(budget.spent)
+        except TimeoutError:
+            return None
+    return costs

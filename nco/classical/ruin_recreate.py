@@ -17,7 +17,7 @@ from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
 from nco.classical.routing import check_start
 from nco.classical.sequential import expected, follow
-from nco.classical.views import cannot_route
+from nco.classical.views import cannot_route, in_time
 from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
@@ -25,8 +25,8 @@ from nco.instances.tsp import TSP
 
 #: The distance matrix of more nodes takes too much memory.
 LARGEST_NODES = 5000
-#: Seconds that tables take before the search begins, per pair of nodes.
-SETUP = 5e-8
+#: Seconds that tables take before the search begins, per pair of nodes, beside the matrix.
+SETUP = 2e-8
 #: Iterations between two looks at the clock, when nothing is known of their pace.
 CHUNK = 500
 #: Routes that the search may open beyond those of its start, at least.
@@ -115,9 +115,9 @@ class RuinRecreate:
             offer(routes)
         if routes is None or view.nodes <= 2:
             stopped = tracker.done() or stopped
-        elif budget.left() < SETUP * view.nodes**2 or not compile_in_time(
-            _compile, tracker, lambda budget: None
-        ):
+        elif in_time(
+            view.distances.full_matrix, tracker, SETUP * view.nodes**2
+        ) is None or not compile_in_time(_compile, tracker, lambda budget: None):
             stopped = tracker.done() or Stop.TIME
         else:
             from nco.classical.ruin_search import Search

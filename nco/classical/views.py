@@ -2,41 +2,123 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import Distances, Instance, UnsupportedError
+from nco.classical.routing import cost_blocks, cost_rows, largest_cost
+from nco.instances.core import Distances, Instance, Tracker, UnsupportedError
 from nco.instances.routing import RoutingView
+
+logger = logging.getLogger("nco")
+
+T = TypeVar("T")
+Stopping = Callable[[], bool]
 
 #: Costs up to this size need no scaling; rounding would break limits.
 EXACT = 10_000_000
 
 
-def scaled_costs(distances: Distances, largest: float) -> tuple[NDArray[np.int64], float]:
-    """Costs as integers [n, n] and the factor they were multiplied with.
+@dataclass(frozen=True)
+class Tables:
+    """A view's costs as integers.
 
-    Costs with few decimals become whole exactly where they fit into `EXACT`; others are
-    scaled so that the largest becomes ``largest``.
+    Parameters
+    ----------
+    top
+        The largest cost.
+    scale
+        The factor that costs were multiplied with.
+    costs
+        Scaled costs [n, n].
+    times
+        Scaled travel times [n, n], never shorter than they are; None where they do not count.
     """
-    matrix = distances.matrix
-    top = float(matrix.max(initial=0.0))
+
+    top: float
+    scale: float
+    costs: NDArray[np.int64]
+    times: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, view: RoutingView, largest: float, stop: Stopping = lambda: False) -> Tables:
+        """The tables of a view.
+
+        Costs with few decimals become whole exactly where they fit into `EXACT`; others are
+        scaled so that the largest becomes ``largest``.
+
+        Raises
+        ------
+        TimeoutError
+            When ``stop`` says so before they are made.
+        """
+        distances = view.distances
+        top = largest_cost(distances, exact=True, stop=stop)
+        scale = _whole_scale(distances, stop)
+        if scale is None or top * scale > EXACT:
+            scale = largest / (top or largest)
+        costs = np.empty((view.nodes, view.nodes), dtype=np.int64)
+        timed = view.windows is not None or view.max_length is not None or view.minmax
+        times = np.empty_like(costs) if timed else None
+        for rows, block in cost_blocks(distances, stop):
+            costs[rows] = np.rint(block * scale)
+            if times is not None:
+                times[rows] = np.ceil(block * scale - 1e-6)
+        return cls(top, scale, costs, times)
+
+
+def _whole_scale(distances: Distances, stop: Stopping) -> float | None:
+    """The smallest power of ten up to 1e4 that makes all costs whole, or None."""
+    if distances.integral:
+        return 1.0
     # One row tells at once of most costs that their decimals do not end.
-    scale = whole_factor(matrix[0], 1e4) and whole_factor(matrix, 1e4)
-    if scale is None or top * scale > EXACT:
-        scale = largest / (top or largest)
-    costs = np.rint(matrix * scale).astype(np.int64)
-    np.fill_diagonal(costs, 0)
-    return costs, scale
+    factor = whole_factor(cost_rows(distances, 0, 1), 1e4)
+    if factor is not None:
+        for _, block in cost_blocks(distances, stop):
+            found = whole_factor(block, 1e4)
+            if found is None:
+                return None
+            factor = max(factor, found)
+    return factor
 
 
-def scaled_times(view: RoutingView, scale: float) -> NDArray[np.int64]:
-    """Travel times as integers [n, n], never shorter than they are."""
-    times = np.ceil(view.distances.matrix * scale - 1e-6).astype(np.int64)
-    np.fill_diagonal(times, 0)
-    return times
+def in_time(make: Callable[[Stopping], T], tracker: Tracker[Any], seconds: float) -> T | None:
+    """What a search needs, or None, said in one line, where the time limit is too short for it.
+
+    Parameters
+    ----------
+    make
+        Makes it; asks its argument again and again whether time is up, and raises
+        TimeoutError then.
+    tracker
+        Its budget is kept.
+    seconds
+        What must be left after that: what the search takes, on a core of its own, before
+        it first looks at the clock.
+    """
+    budget = tracker.budget
+    begin, work = time.monotonic(), time.thread_time()
+    try:
+        if budget.left() >= seconds:
+            made = make(budget.spent)
+            # Beside other work everything takes longer, as this did.
+            pace = (time.monotonic() - begin + 0.01) / (time.thread_time() - work + 0.01)
+            if budget.left() >= seconds * max(1.0, pace):
+                return made
+    except TimeoutError:
+        pass
+    if not budget.interrupted():
+        logger.warning(
+            "%s: the time limit is too short for its matrix of n = %d",
+            tracker.solver,
+            tracker.instance.n,
+        )
+    return None
 
 
 def routing_view(instance: Instance[Any]) -> RoutingView:

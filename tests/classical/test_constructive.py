@@ -1,5 +1,6 @@
 """Constructive heuristics."""
 
+import functools
 import itertools
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nco.classical import constructive
+from nco.classical import compiling, constructive, random_insertion
 from nco.classical.constructive import (
     curve_routes,
     greedy_tour,
@@ -344,3 +345,78 @@ def test_interrupted_midway():
 def test_initial_solutions(instance):
     """Every problem with a heuristic has a start."""
     assert instance.violations(initial_solution(instance)) == []
+
+
+@pytest.fixture
+def slow_compiler(monkeypatch):
+    """Loops are worth compiling, and the compiler works until the event."""
+    over = threading.Event()
+    for module, name in (
+        (constructive, "_compiled_join"),
+        (constructive, "_compiled_split"),
+        (random_insertion, "_compiled_insert"),
+    ):
+
+        @functools.cache
+        def slow():
+            assert over.wait(100)
+
+        monkeypatch.setattr(module, name, slow)
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 0)
+    yield over
+    over.set()
+    for thread in compiling.running():
+        thread.join()
+
+
+def test_loops_do_not_wait_for_the_compiler(monkeypatch, slow_compiler):
+    """Under a budget they run on lists meanwhile, to the same end."""
+    instance = CVRP.generate(60, seed=1)
+    budget = Budget(1000.0)
+    routes = savings_routes(instance, budget=budget)
+    tour = random_insertion.random_insertion(instance.coords, 3, budget)
+    assert [t.name.split()[2] for t in compiling.running()] == ["slow"]
+    budget.interrupt()
+    with pytest.raises(TimeoutError):
+        split(instance, list(range(1, 61)), budget=budget)
+    # The order of one route each still has a cut: it is packed anew without the compiler.
+    fleet = instance.replace(vehicles=20)
+    assert fleet.violations(within_fleet(fleet, [[k] for k in range(1, 61)], budget)) == []
+    slow_compiler.set()
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 10**9)
+    assert routes == savings_routes(instance)
+    assert tour == random_insertion.random_insertion(instance.coords, 3)
+
+
+def test_savings_stop_between_arcs(monkeypatch):
+    """What is joined by then are feasible routes, fewer than customers."""
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 10**9)
+    monkeypatch.setattr(constructive, "LOOKS", 10)
+    instance = CVRP.generate(60, seed=1)
+
+    class Short(Budget):
+        """Over at the tenth look."""
+
+        looks = 0
+
+        def spent(self):
+            self.looks += 1
+            return self.looks > 10
+
+    routes = savings_routes(instance, budget=Short())
+    assert instance.violations(routes) == []
+    assert len(savings_routes(instance)) < len(routes) < 60
+
+
+def test_compiled_loops_are_compiled_once(monkeypatch):
+    """For the types they are called with: another one would be refused."""
+    monkeypatch.setattr(constructive, "COMPILE_FROM", 0)
+    instance = CVRP.generate(20, seed=1)
+    for case in (instance, instance.replace(max_distance=9.0, service_time=0.5, vehicles=9)):
+        assert case.violations(savings_routes(case, budget=Budget(1000.0))) == []
+        assert split(case, list(range(1, 21)), case.vehicles)
+        matrix = case.distances.matrix * (1 + np.triu(np.ones((21, 21))))
+        assert savings_routes(case.replace(matrix=matrix))
+    tour = TSP.generate(9, seed=1, distribution="uniform").replace(fixed=[[0, 5], [5, 3]])
+    assert sorted(constructive.greedy_tour(tour.distances, fixed=tour.fixed)) == list(range(9))
+    assert len(random_insertion.random_insertion(instance.coords)) == 21

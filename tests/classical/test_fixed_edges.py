@@ -182,7 +182,7 @@ def test_costs_for_searches_keep_to_the_clock(name):
 
         def left(self):
             frame = sys._getframe(1)
-            while frame is not None and frame.f_code.co_name != "search_distances":
+            while frame is not None and frame.f_code.co_name != "full_matrix":
                 frame = frame.f_back
             self.looks += frame is not None
             return 0.0 if self.looks else 1000.0
@@ -193,12 +193,14 @@ def test_costs_for_searches_keep_to_the_clock(name):
     budget = Short(1000)
     result = solvers.load(name)().solve(instance, budget)
     assert budget.looks == 1
-    assert "_search" not in vars(instance)
+    assert instance.search_distances._full is None
     assert (result.stopped, result.feasible) == (Stop.TIME, True)
 
 
 def test_costs_for_searches_are_made_once():
-    instance = INSTANCES["both"]
-    costs = instance.search_costs(lambda: False)
-    assert costs is instance.search_distances
-    assert costs is instance.search_costs(lambda: True)
+    costs = INSTANCES["both"].replace().search_distances
+    with pytest.raises(TimeoutError):
+        TSP.generate(600, seed=1).replace(fixed=[[0, 5]]).search_distances.full_matrix(lambda: True)
+    matrix = costs.full_matrix()
+    assert matrix is costs.full_matrix(lambda: True)
+    assert matrix is costs.matrix
