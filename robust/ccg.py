@@ -14,6 +14,9 @@ from nco.robust.masters import scenario_master
 from nco.robust.reformulation import reason_against
 from nco.robust.search import Search
 
+#: Share of the time left for a master that was stopped before it told anything.
+LONG = 0.8
+
 
 def generate(
     search: Search,
@@ -42,7 +45,7 @@ def generate(
     most
         Largest number of scenarios in a master; the least binding ones stay out.
     share
-        Largest share of the time left for one master.
+        Largest share of the time left for one master, unless that tells nothing.
     name
         For events.
     """
@@ -51,6 +54,7 @@ def generate(
     if not search.scenarios:
         search.keep(nominal_scenario(problem.uncertainty))
         search.keep(even_scenario(problem.uncertainty))
+    search.choose(search.nothing() if search.best is None else search.best.x)
     tight = 0.1
     count = 0
     while not search.closed:
@@ -61,31 +65,35 @@ def generate(
             return None
         begun = budget.elapsed()
         chosen = _binding(search, most)
-        before = (len(search.scenarios), search.bound, search.value, len(search.known))
+        before = (len(search.chosen), search.bound, search.value)
         # Far from the end rough masters do; later they must be exact.
         gap = max(1e-9, min(1e-3, tight * search.gap)) if np.isfinite(search.gap) else 1e-3
         master = scenario_master(problem, chosen, relaxed=usable)
-        x = search.solve(master, budget.share(share), gap=gap, by=name, bounds=True, evaluate=2)
+        time = budget.share(share)
+        x = search.solve(master, time, gap=gap, by=name, bounds=True, evaluate=2)
         count += 1
         search.log(name, begun)
         if x is None:
             if search.infeasible:
                 return Stop.PROVED
             continue
-        after = (len(search.scenarios), search.bound, search.value, len(search.known))
-        if after == before:
-            if tight <= 1e-6:
+        if (len(search.chosen), search.bound, search.value) == before:
+            if time.spent():
+                # The same master again, with time to end.
+                share = max(share, LONG)
+            elif tight <= 1e-6:
                 return None
-            tight *= 0.01
+            else:
+                tight *= 0.01
     return Stop.PROVED
 
 
 def _binding(search: Search, most: int) -> list[np.ndarray]:
     """The scenarios for a master: all, or those that hurt the best first stage and the newest."""
-    if len(search.scenarios) <= most or search.best is None or search.problem.oracle is None:
-        return search.scenarios[-most:]
-    newest = search.scenarios[-(most // 2) :]
-    older = search.scenarios[: -(most // 2)]
+    chosen = search.chosen
+    if len(chosen) <= most or search.best is None or search.problem.oracle is None:
+        return chosen[-most:]
+    newest, older = chosen[-(most // 2) :], chosen[: -(most // 2)]
     values, _ = search.problem.recourse_at(search.best.x, np.array(older))
     order = np.argsort(values[0], kind="stable")[: most - len(newest)]
     return [older[k] for k in order] + newest

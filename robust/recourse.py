@@ -495,7 +495,7 @@ def budget_recourse(
     C. Gounaris and W. Wiesemann, Math. Prog. Comp. 12, 2020, section 5.2). Exact where weights
     are whole; else to a relative 1e-6. (Where values and weights are nearly proportional, the
     last items may be left out once there are 1 << 28 choices among the first: none of those
-    measured, n = 12 to 50, was further off.)
+    measured, n = 12 to 36, was further off.)
 
     Parameters
     ----------

@@ -72,6 +72,8 @@ class Search:
         self.budget = tracker.budget
         self.rng = np.random.default_rng(seed)
         self.scenarios: list[Vector] = []
+        #: Those of them that masters have, see `choose`.
+        self.chosen: list[Vector] = []
         self.known: dict[bytes, Evaluation | None] = {}
         self.best: Evaluation | None = None
         self.value = -math.inf
@@ -91,6 +93,26 @@ class Search:
         if any(float(np.abs(xi - other).max()) <= apart for other in self.scenarios):
             return False
         self.scenarios.append(np.asarray(xi, dtype=float))
+        return True
+
+    def choose(self, x: Vector) -> bool:
+        """Give masters the worst scenario so far for x; False if they have it, or none is known.
+
+        Few of those that other searches meet bind where masters look, and each is a copy of the
+        second stage in all masters to come.
+        """
+        if not self.scenarios:
+            return False
+        if self.problem.oracle is None:
+            # Second stages take long; whatever was met is a worst case.
+            fresh = self.scenarios[len(self.chosen) :]
+            self.chosen = [*self.scenarios]
+            return bool(fresh)
+        values = self.problem.recourse_at(x, np.array(self.scenarios))[0][0]
+        worst = self.scenarios[int(np.argmin(np.where(np.isnan(values), -np.inf, values)))]
+        if any(worst is other for other in self.chosen):
+            return False
+        self.chosen.append(worst)
         return True
 
     def hints(self, x: Vector) -> Vector:
@@ -244,6 +266,8 @@ class Search:
             if self.budget.interrupted() and self.best is not None:
                 break
             self.evaluate(x, by)
+            if bounds:
+                self.choose(x)
         return fresh[0] if fresh else None
 
     def log(self, method: str, started: float) -> None:
@@ -275,10 +299,14 @@ class Search:
                 engine.close()
         return outcome.status is Status.INFEASIBLE
 
+    def nothing(self) -> Vector:
+        """The first stage that does nothing [p], as far as its bounds allow that."""
+        first = self.problem.first
+        return np.clip(np.zeros(self.problem.n), first.lower, first.upper)
+
     def trivial(self) -> None:
         """Evaluate the first stage that does nothing, where that is allowed."""
-        first = self.problem.first
-        x = np.clip(np.zeros(self.problem.n), first.lower, first.upper)
+        first, x = self.problem.first, self.nothing()
         activity = first.A @ x
         if (activity >= first.row_lower - 1e-9).all() and (
             activity <= first.row_upper + 1e-9

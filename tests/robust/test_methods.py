@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from nco.instances.registry import solvers
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 from nco.mip.backend import Form, Limits
 from nco.mip.highs import HighsEngine
-from nco.robust import branching, local_search, masters
+from nco.robust import branching, ccg, local_search, masters
 from nco.robust.auto import TwoStage
 from nco.robust.baselines import Nominal, Scenario, Static, even_scenario, nominal_scenario
 from nco.robust.ccg import CCG
@@ -86,21 +87,9 @@ def best(name):
     return INSTANCES[name].two_stage.sign * enumeration(name)[1].max()
 
 
-def optimum_of(master):
-    """The optimum of a MIP over first stages, and its first stage."""
-    form = Form(master.mip)
-    engine = HighsEngine(form)
-    try:
-        found = engine.solve(Limits(30.0, gap=1e-9))
-    finally:
-        engine.close()
-    assert found.status is Status.OPTIMAL
-    return form.original(form.value(found.x)), np.rint(found.x[master.x])
-
-
-def search_of(instance, iterations=None):
+def search_of(instance, iterations=None, time_limit=None):
     """What a method works on."""
-    tracker = Tracker(instance, Budget(None, iterations), solver="test")
+    tracker = Tracker(instance, Budget(time_limit, iterations), solver="test")
     return Search(tracker, instance.two_stage, HighsEngine, 0)
 
 
@@ -147,6 +136,64 @@ def test_bounds_never_get_worse_and_iterations_are_logged():
     assert set(result.extra["seconds"]) == {"master", "adversary"}
 
 
+@pytest.mark.parametrize("name", ["knapsack", "loans"])
+def test_masters_have_only_scenarios_that_bind(name, monkeypatch):
+    """What a local search met made masters so large that they did not end."""
+    instance = INSTANCES[name]
+    search = search_of(instance)
+    rng = np.random.default_rng(5)
+    for xi in instance.two_stage.uncertainty.sample(100, rng):
+        search.keep(xi)
+    real, sizes = masters.scenario_master, []
+
+    def scenario_master(problem, scenarios, **options):
+        sizes.append(len(scenarios))
+        return real(problem, scenarios, **options)
+
+    monkeypatch.setattr(ccg, "scenario_master", scenario_master)
+    assert ccg.generate(search) is Stop.PROVED
+    assert search.value == pytest.approx(enumeration(name)[1].max(), rel=1e-6)
+    # At most two for each master, and the worst one of doing nothing.
+    assert all(size <= 2 * k + 1 for k, size in enumerate(sizes))
+    assert max(sizes) < 20
+
+
+def test_scenarios_of_slow_second_stages_are_all_in_masters():
+    search = search_of(INSTANCES["listed"])
+    for xi in INSTANCES["listed"].uncertainty.points:
+        assert search.keep(xi)
+    assert search.choose(search.nothing())
+    assert len(search.chosen) == 3
+    assert not search.choose(search.nothing())
+
+
+def test_a_scenario_without_recourse_is_the_worst():
+    problem = CapitalBudgeting.generate(4, seed=0).two_stage
+    search = search_of(problem)
+    for xi in (-np.ones(4), np.ones(4), np.zeros(4)):
+        search.keep(xi)
+    # All at once are affordable only where costs are low.
+    assert search.choose(np.ones(4))
+    (xi,) = search.chosen
+    assert np.isnan(problem.recourse_at(np.ones(4), xi)[0]).all()
+
+
+def test_a_master_that_tells_nothing_is_given_more_time(monkeypatch):
+    now, shares = [0.0], []
+    monkeypatch.setattr("nco.instances.core.time", SimpleNamespace(monotonic=lambda: now[0]))
+    search = search_of(INSTANCES["knapsack"], time_limit=100.0)
+    search.trivial()
+
+    def solve(master, budget, **_):
+        shares.append(budget.left() / search.budget.left())
+        now[0] += budget.left()
+        return search.best.x
+
+    monkeypatch.setattr(search, "solve", solve)
+    assert ccg.generate(search, iterations=4) is None
+    assert shares == pytest.approx([0.5, ccg.LONG, ccg.LONG, ccg.LONG])
+
+
 def test_the_same_problem_minimised_and_maximised():
     cost = CCG().solve(sites(), Budget(600))
     profit = CCG().solve(sites(sign=-1.0), Budget(600))
@@ -159,7 +206,7 @@ def test_the_same_problem_minimised_and_maximised():
 
 
 @pytest.mark.parametrize("name", ["knapsack", "loans", "sites", "budgeting"])
-def test_the_scenario_master_is_what_enumeration_gives(name):
+def test_the_scenario_master_is_what_enumeration_gives(name, optimum_of):
     problem = (BUDGETING if name == "budgeting" else INSTANCES[name]).two_stage
     scenarios = problem.uncertainty.sample(3, np.random.default_rng(0))
     every, _ = enumeration(name)
@@ -171,7 +218,7 @@ def test_the_scenario_master_is_what_enumeration_gives(name):
 
 
 @pytest.mark.parametrize("name", ["knapsack", "strong", "loans"])
-def test_relaxed_and_adaptable_masters_enclose_the_optimum(name):
+def test_relaxed_and_adaptable_masters_enclose_the_optimum(name, optimum_of):
     problem = INSTANCES[name].two_stage
     exact = enumeration(name)[1].max()
     above, _ = optimum_of(masters.relaxed_master(problem))
@@ -185,7 +232,7 @@ def test_relaxed_and_adaptable_masters_enclose_the_optimum(name):
     assert same == pytest.approx(one, rel=1e-6)
 
 
-def test_the_static_master_of_uncertain_rows_is_what_enumeration_gives():
+def test_the_static_master_of_uncertain_rows_is_what_enumeration_gives(optimum_of):
     problem = BUDGETING.two_stage
     choices = np.array(list(itertools.product(range(3), repeat=5)))
     x, y = (choices == 1).astype(float), (choices == 2).astype(float)
@@ -202,7 +249,7 @@ def test_the_static_master_of_uncertain_rows_is_what_enumeration_gives():
 
 
 @pytest.mark.parametrize("name", ["loans", "budgeting"])
-def test_the_tree_of_recourses_lies_between_one_and_all(name):
+def test_the_tree_of_recourses_lies_between_one_and_all(name, optimum_of):
     instance = BUDGETING if name == "budgeting" else INSTANCES[name]
     problem = instance.two_stage
     certain, _ = optimum_of(masters.static_master(problem))
@@ -215,7 +262,7 @@ def test_the_tree_of_recourses_lies_between_one_and_all(name):
         assert two == pytest.approx(same, rel=1e-4)
 
 
-def test_the_tree_of_one_continuous_recourse_is_static():
+def test_the_tree_of_one_continuous_recourse_is_static(optimum_of):
     problem = INSTANCES["sites"]
     certain, x = optimum_of(masters.static_master(problem))
     search = search_of(problem, 30)
@@ -371,7 +418,7 @@ def test_other_problems_are_not_branched_upon():
 
 
 @pytest.mark.parametrize("method", [CCG, TwoStage, KAdaptability, Static, Nominal, Scenario])
-def test_capital_budgeting_has_a_sampled_value_and_a_bound_above_certain_ones(method):
+def test_capital_budgeting_has_a_sampled_value_and_a_bound_above_certain_ones(method, optimum_of):
     result = method().solve(BUDGETING, Budget(600, iterations=6))
     _, values = enumeration("budgeting")
     assert result.evaluation == "sampled:strong-v1"
