@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments without the program's name; by default the process's.
     """
-    from nco.cli.app import run
+    from nco.cli.app import INTERRUPTED, run
 
     if argv is not None:
         return run(list(argv))
     _own_stdout()
     code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        # One more Ctrl-C would end the process by the signal instead of with this code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A thread that was waited for when Ctrl-C came may call itself dead and still be listed.
     if any(t.name.startswith("nco-") for t in threading.enumerate()):
         # Neither an engine that has not yet noticed the end of its time nor the compiler

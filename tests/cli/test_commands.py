@@ -1,6 +1,8 @@
 """The other commands: check, info, convert, generate, plot, list, bench, demo."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -341,3 +343,18 @@ def test_internal_errors_are_one_line(nco, here, one_error, monkeypatch):
     assert answer.code == 1
     assert one_error(answer.err)
     assert "KeyError" in answer.err
+
+
+def test_an_interrupted_command_keeps_its_code():
+    """However often Ctrl-C is pressed while the interpreter ends."""
+    code = """if True:
+        import os, signal, sys
+        import nco.cli.app
+        from nco.cli import main
+        nco.cli.app.run = lambda args: nco.cli.app.INTERRUPTED
+        code = main()
+        os.kill(os.getpid(), signal.SIGINT)
+        sys.exit(code)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=200)
+    assert done.returncode == 130, done.stderr
