@@ -12,6 +12,7 @@ import nco
 from nco.bq.decoding import apply, finished
 from nco.bq.policies import load_policy
 from nco.bq.policies.mtsp import route_lengths
+from nco.bq.policies.op import turned
 from nco.bq.regions import RegionPolicy, rejoined
 from nco.bq.solver import stack_fields
 from nco.bq.state import gather_parts
@@ -197,7 +198,7 @@ def test_paths_of_a_subset_keep_to_the_limit_together(problem: str, n: int) -> N
     rows = [policy.actions(fields, insertion(instance)) for instance in made]
     actions = torch.nn.utils.rnn.pad_sequence(rows, True, -1)
     generator = torch.Generator().manual_seed(0)
-    parts, handed = set(), set()
+    parts, handed, turns = set(), set(), set()
     for turn in range(24):
         cut = policy.cut(fields, actions, 15, generator)
         new = drawn(policy, cut.state, generator, 0.05 if turn % 2 else 1.0)
@@ -210,8 +211,11 @@ def test_paths_of_a_subset_keep_to_the_limit_together(problem: str, n: int) -> N
         before = policy.cost(fields, actions)
         assert torch.allclose(policy.cost(fields, after), before + total, atol=1e-4)
         # All but one path of a tour may use what they use now.
-        first, last = cut.place.unbind(1)
-        path = torch.nn.functional.pad(actions.clamp_min(0), (1, 1))
+        first, last, back = cut.place.unbind(1)
+        tours = turned(actions, torch.tensor([bool(back[cut.owner == i][0]) for i in range(3)]))
+        path = torch.nn.functional.pad(tours.clamp_min(0), (1, 1))
+        assert torch.equal(cut.state.index[:, 0], path[cut.owner, first])
+        turns |= set(back.tolist())
         own = policy.used(fields, path, cut.owner, first, last)
         more = (cut.state.scalar[:, 0] - own).abs() > 1e-12
         assert (torch.bincount(cut.owner[more], minlength=3) <= 1).all()
@@ -219,6 +223,7 @@ def test_paths_of_a_subset_keep_to_the_limit_together(problem: str, n: int) -> N
         parts.add(len(cut.owner))
         actions = after if turn % 4 == 0 else actions
     assert handed == {0, 1, 2}
+    assert turns == {0, 1}
     assert (max(parts) > 3) is (n == 150)
 
 

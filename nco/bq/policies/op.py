@@ -165,10 +165,13 @@ class SubsetPolicy(PlaneFrame):
         paths of that size; each may also go through the customers that the tour leaves out
         and to which its nodes are the nearest. Every path may use as much of the limit as
         it does now, or has to collect as much; what the whole tour leaves of the limit, or
-        collects beyond what is due, is handed to one of its paths.
+        collects beyond what is due, is handed to one of its paths. The direction of every
+        tour is random: a path is decided from either end.
         """
         b, steps = actions.shape
         device = actions.device
+        back = torch.rand(b, generator=generator, device=device) < 0.5
+        actions = turned(actions, back)
         path = torch.nn.functional.pad(actions.clamp_min(0), (1, 1))
         count = (actions > 0).sum(1)
         share = torch.rand(3, b, generator=generator, device=device)
@@ -201,7 +204,7 @@ class SubsetPolicy(PlaneFrame):
         at = before[have // (steps + 2)] + have % (steps + 2)
         old = row.new_full((len(owner), row.shape[1]), -1)
         old[at] = path[owner[at, None], row.clamp_min(0)].masked_fill(row < 0, -1)
-        cut = Cut(state, owner, left, torch.stack([first, last], 1), old)
+        cut = Cut(state, owner, left, torch.stack([first, last, back[owner].long()], 1), old)
         return replace(cut, cost=self.part_cost(fields, cut, old))
 
     @staticmethod
@@ -242,7 +245,8 @@ class SubsetPolicy(PlaneFrame):
     ) -> Tensor:
         """Tours with the better paths put in."""
         b, steps = actions.shape
-        owner, (first, last) = cut.owner, cut.place.unbind(1)
+        owner, (first, last, back) = cut.owner, cut.place.unbind(1)
+        actions = turned(actions, torch.zeros_like(actions[:, 0]).index_put((owner,), back) > 0)
         # A path that was ended by choice tells its destination, which the tour has.
         new = new.masked_fill((new == cut.state.index[:, 1:2]) | ~better[:, None], -1)
         # What is taken out lies between the ends of better parts.
@@ -264,6 +268,14 @@ class SubsetPolicy(PlaneFrame):
         nodes = nodes.masked_fill(torch.isinf(key), -1)
         order = key.argsort(dim=1, stable=True)[:, : int((nodes >= 0).sum(1).max())]
         return nodes.gather(1, order)
+
+
+def turned(actions: Tensor, back: Tensor) -> Tensor:
+    """Tours [b, steps], filled up with -1 at their ends, some [b] of them backwards."""
+    place = torch.arange(actions.shape[1], device=actions.device).expand_as(actions)
+    count = (actions >= 0).sum(1, keepdim=True)
+    place = torch.where(back[:, None] & (place < count), count - 1 - place, place)
+    return actions.gather(1, place)
 
 
 def nearest_points(known: Tensor, points: Tensor) -> Tensor:

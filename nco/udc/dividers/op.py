@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +26,11 @@ def piece(instance: OP, index: NDArray[np.int64], scalar: NDArray[np.float64]) -
     return path_piece(instance, index, "max_length", float(scalar[0]), ("prizes",))
 
 
-def graph(instance: OP, k: int) -> Graph:
+def graph(instance: OP, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """The customers with their prize, and the share of the length that a visit alone takes."""
     far = instance.distances.pairs(0, np.arange(1, instance.nodes))
     alone = np.minimum(2.0 * far / max(float(instance.max_length), 1e-300), 2.0)
-    return nodes_graph(instance, k, share(instance.prizes[1:]), alone, depot=True)
+    return nodes_graph(instance, k, share(instance.prizes[1:]), alone, depot=True, stop=stop)
 
 
 def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
@@ -49,4 +49,6 @@ def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
     return along.visits[first[last] : last + 1].tolist()
 
 
-DIVIDER = Divider("op", {"insertion": inserted}, nothing, graph=graph, of_tour=of_tour, piece=piece)
+DIVIDER = Divider(
+    "op", {"insertion": inserted}, nothing, size=50, graph=graph, of_tour=of_tour, piece=piece
+)
