@@ -7,7 +7,7 @@ time and memory grow with n k: the heat of a row is computed when a tour leaves 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from nco.bq.decoding import Stopped, never
 from nco.instances.core import InputError
@@ -132,41 +131,6 @@ class DividerConfig:
                 raise ValueError(f"{field.name} < 1 not understood.")
 
 
-class AnisotropicLayer(MessagePassing):  # type: ignore[misc]
-    """A layer that weighs every edge by a gate of its own and renews nodes and edges.
-
-    C. K. Joshi, Q. Cappart, L.-M. Rousseau, T. Laurent, Learning the travelling salesperson
-    problem requires rethinking generalization, CP 2021, section 3.2; mean aggregation.
-
-    Parameters
-    ----------
-    width
-        Width of nodes and edges.
-    """
-
-    def __init__(self, width: int):
-        super().__init__(aggr="mean")
-        self.own = nn.Linear(width, width)
-        self.other = nn.Linear(width, width)
-        self.edge = nn.Linear(width, width)
-        self.head = nn.Linear(width, width, bias=False)
-        self.tail = nn.Linear(width, width, bias=False)
-        self.node_norm = nn.BatchNorm1d(width)
-        self.edge_norm = nn.BatchNorm1d(width)
-
-    def forward(self, nodes: Tensor, edges: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes [n, width] and edges [e, width], given the edges' ends [2, e]."""
-        seen = self.propagate(index, message_of=self.other(nodes), edges=edges)
-        head, tail = self.head(nodes)[index[0]], self.tail(nodes)[index[1]]
-        changed = self.edge(edges) + head + tail
-        nodes = nodes + F.silu(self.node_norm(self.own(nodes) + seen))
-        return nodes, edges + F.silu(self.edge_norm(changed))
-
-    def message(self, message_of_j: Tensor, edges: Tensor) -> Tensor:
-        """What an edge's candidate tells, as far as the edge's gate lets it through."""
-        return torch.sigmoid(edges) * message_of_j
-
-
 class HeatNetwork(nn.Module):
     """An anisotropic graph network with a head that is asked again as a solution grows.
 
@@ -177,6 +141,8 @@ class HeatNetwork(nn.Module):
     """
 
     def __init__(self, config: DividerConfig):
+        from nco.udc.layers import AnisotropicLayer  # which takes seconds to import
+
         super().__init__()
         self.config = config
         width = config.width
@@ -187,13 +153,21 @@ class HeatNetwork(nn.Module):
         self.partial = nn.Linear(3 * width, width)
         self.out = nn.Linear(width, 1)
 
-    def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Embedded nodes [b, n, width] and edges [b, n, k, width]."""
+    def forward(self, graph: Graph, stop: Callable[[], bool] = never) -> tuple[Tensor, Tensor]:
+        """Embedded nodes [b, n, width] and edges [b, n, k, width].
+
+        Raises
+        ------
+        Stopped
+            When ``stop``, which is asked before every layer, says so.
+        """
         b, n, k = graph.near.shape
         nodes = self.embed_nodes(graph.nodes.flatten(0, 1))
         edges = self.embed_edges(graph.edges.flatten(0, 2))
         index = graph.index()
         for layer in self.layers:
+            if stop():
+                raise Stopped
             nodes, edges = layer(nodes, edges, index)
         return nodes.view(b, n, -1), edges.view(b, n, k, -1)
 
@@ -429,6 +403,10 @@ def sample_tours(
     return tours
 
 
+#: Nodes whose candidates are looked for between two looks at the clock.
+ROWS = 500
+
+
 def revisit_period(n: int, revisits: int) -> int:
     """Steps between two revisits."""
     return -(-n // max(1, revisits))
@@ -501,7 +479,9 @@ def order_rates(network: HeatNetwork, nodes: Tensor, orders: Tensor, revisits: i
     return total
 
 
-def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
+def near_graph(
+    points: Tensor, k: int, extra: Tensor | None = None, stop: Callable[[], bool] = never
+) -> Graph:
     """k-NN graphs of points of the plane.
 
     Parameters
@@ -512,6 +492,13 @@ def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
         Candidates per node.
     extra
         More features of the nodes [b, n, f], or None.
+    stop
+        Asked before every `ROWS` nodes.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
     """
     from scipy.spatial import cKDTree
 
@@ -519,7 +506,9 @@ def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
     k = min(k, n - 1)
     rows: list[Any] = []
     for own in points.cpu().double().numpy():
-        found = torch.as_tensor(np.asarray(cKDTree(own).query(own, k + 1)[1])).view(n, k + 1)
+        tree = cKDTree(own)
+        parts = [np.asarray(tree.query(own[i], k + 1)[1]) for i in slices(n, stop)]
+        found = torch.as_tensor(np.concatenate(parts)).view(n, k + 1)
         # The node itself is the first of its nearest, unless others share its place.
         itself = found == torch.arange(n)[:, None]
         itself[~itself.any(1), k] = True
@@ -532,7 +521,17 @@ def near_graph(points: Tensor, k: int, extra: Tensor | None = None) -> Graph:
     return _graph(near, points, far, extra, points=points)
 
 
-def cost_graph(costs: Tensor, k: int, extra: Tensor | None = None) -> Graph:
+def slices(n: int, stop: Callable[[], bool]) -> Iterator[slice]:
+    """`ROWS` of n rows at a time; `Stopped` when ``stop`` says so."""
+    for begin in range(0, n, ROWS):
+        if stop():
+            raise Stopped
+        yield slice(begin, begin + ROWS)
+
+
+def cost_graph(
+    costs: Tensor, k: int, extra: Tensor | None = None, stop: Callable[[], bool] = never
+) -> Graph:
     """Graphs of the k cheapest ways from every node.
 
     In place of coordinates, nodes have the mean costs of the ways that lead from and to them.
@@ -541,15 +540,29 @@ def cost_graph(costs: Tensor, k: int, extra: Tensor | None = None) -> Graph:
     ----------
     costs
         From node to node [b, n, n].
-    k, extra
+    k, extra, stop
         As for `near_graph`.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
     """
     n = costs.shape[1]
     k = min(k, n - 1)
     itself = torch.eye(n, dtype=torch.bool, device=costs.device)
-    others = costs.masked_fill(itself, torch.inf)
-    far, near = others.topk(k, 2, largest=False)
-    there = others.topk(k, 1, largest=False).values
+    rows = [
+        costs[:, i].masked_fill(itself[i], torch.inf).topk(k, 2, largest=False)
+        for i in slices(n, stop)
+    ]
+    far, near = (torch.cat([row[which] for row in rows], 1) for which in (0, 1))
+    there = torch.cat(
+        [
+            costs[:, :, i].masked_fill(itself[:, i], torch.inf).topk(k, 1, largest=False).values
+            for i in slices(n, stop)
+        ],
+        2,
+    )
     unit = far[:, :, :1].mean(1, keepdim=True).clamp_min(1e-30)
     means = torch.stack([far.mean(2), there.mean(1)], 2)
     means = means / far.mean((1, 2), keepdim=True).clamp_min(1e-30)
@@ -664,7 +677,7 @@ def draw_tours(
     Parameters
     ----------
     graph_of
-        The instance's graph with so many candidates per node.
+        The instance's graph with so many candidates per node; asks ``stop``, too.
     kind
         "network", "distance" or "uniform".
     folder, problem
@@ -688,7 +701,7 @@ def draw_tours(
         graph = graph_of(neighbors).to(device)
         network = network.to(device)
         with torch.no_grad():
-            nodes, edges = network(graph)
+            nodes, edges = network(graph, stop)
         heat = NetworkHeat(network, nodes[0], edges[0])
     else:
         graph = graph_of(neighbors).to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,6 +40,9 @@ NO_CONQUERORS = ("auto", "udc")
 STAGES = 50
 #: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
 HEATS = ("network", "distance", "uniform")
+#: Seconds within which no learned divider is loaded for the first time: the library of its
+#: layers takes two to import, which nothing can interrupt.
+LOADING = 5.0
 
 
 @dataclass(frozen=True)
@@ -417,6 +421,8 @@ class UDC(BatchSolver):
             for solution in drawn:
                 tracker.offer(solution, by=name)
             made += drawn
+            if not drawn:
+                name = next(iter(divider.starts))
         while name not in HEATS and len(made) < self.samples:
             if made and (tracker.done() or budget.left() <= 0.0):
                 break
@@ -436,6 +442,12 @@ class UDC(BatchSolver):
             made.append(plain)
         return made
 
+    def _tell(self, text: str) -> None:
+        """Warn once."""
+        if not getattr(self, "_told", False):
+            logger.warning(text)
+            object.__setattr__(self, "_told", True)
+
     def _draw(
         self, divider: Divider, instance: Instance[Any], budget: Budget, seed: int, samples: int
     ) -> list[Any]:
@@ -448,10 +460,17 @@ class UDC(BatchSolver):
         assert divider.graph is not None
         assert divider.of_tour is not None
         device = self._bq.torch_device()
+        new = self.divide == "network" and "torch_geometric" not in sys.modules
+        if new and budget.left() < LOADING:
+            self._tell(
+                f"a divider is not loaded within {budget.left():.1f} s: the start is "
+                f"{next(iter(divider.starts))}"
+            )
+            return []
         while True:
             try:
                 tours = draw_tours(
-                    functools.partial(divider.graph, instance),
+                    functools.partial(divider.graph, instance, stop=budget.spent),
                     kind=self.divide,
                     folder=self.divider,
                     problem=instance.problem,
@@ -464,6 +483,7 @@ class UDC(BatchSolver):
                 )
                 break
             except Stopped:
+                self._tell("time was up before a start was drawn from heat: another one instead")
                 return []
             except torch.OutOfMemoryError:
                 if samples == 1:

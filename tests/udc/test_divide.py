@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nco
+from nco.bq.decoding import Stopped
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.mis import MIS
@@ -248,6 +253,52 @@ def test_stretches_of_tours_are_the_best_there_are(seed: int, n: int) -> None:
     shared = load_divider("mtsp").of_tour(mtsp, tour)
     assert mtsp.violations(shared) == []
     assert mtsp.objective(shared) == pytest.approx(min(map(mtsp.objective, pairs)))
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp"])
+def test_graphs_keep_to_the_clock(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nco.udc.divide.ROWS", 7)
+    instance, side, whole = made_graph(problem, 40, 5)
+    looks = iter([False] * 3 + [True])
+    with pytest.raises(Stopped):
+        side.graph(instance, 5, stop=lambda: next(looks))
+    assert next(looks, None) is None
+    assert torch.equal(side.graph(instance, 5, stop=lambda: False).near, whole.near)
+    net = HeatNetwork(DividerConfig(whole.nodes.shape[2], whole.edges.shape[3], 3, 8)).eval()
+    looks = iter([False, True])
+    with pytest.raises(Stopped):
+        net(whole, lambda: next(looks))
+    assert next(looks, None) is None
+    monkeypatch.setattr("nco.udc.divide.ROWS", 500)
+    again = side.graph(instance, 5)
+    assert torch.equal(again.near, whole.near)
+    assert torch.equal(again.nodes, whole.nodes)
+
+
+def test_heat_of_distances_needs_no_graph_library() -> None:
+    code = (
+        "import sys, nco; from nco.udc.solver import UDC; from nco.instances.core import Budget\n"
+        "made = nco.generate('tsp', 60, seed=1)\n"
+        "solver = UDC(divide='distance', conquer='or-opt', size=12, neighbors=5)\n"
+        "assert solver.solve(made, Budget(iterations=1)).feasible\n"
+        "assert 'torch_geometric' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_divider_that_is_not_loaded_in_time_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nco.udc.solver.LOADING", 1e6)
+    monkeypatch.delitem(sys.modules, "torch_geometric", raising=False)
+    made = [TSP.generate(60, seed=seed) for seed in range(2)]
+    solver = UDC(divide="network", conquer="or-opt", size=12)
+    with caplog.at_level(logging.WARNING, "nco"):
+        results = solver.solve_batch(made, Budget(1000.0, iterations=1))
+    assert [r.trajectory[0].by for r in results] == ["insertion"] * 2
+    assert [r.message for r in caplog.records] == [
+        "a divider is not loaded within 1000.0 s: the start is insertion"
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 5, 150])

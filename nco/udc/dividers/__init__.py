@@ -42,8 +42,8 @@ class Divider:
     size
         Nodes in a part, unless it is said otherwise.
     graph
-        f(instance, k): the sparse graph that heat is on, with at most k candidates per node;
-        None where starts are not drawn from heat.
+        f(instance, k, stop=None): the sparse graph that heat is on, with at most k candidates
+        per node; `Stopped` when stop() says so. None where starts are not drawn from heat.
     of_tour
         f(instance, tour): the solution that a tour through the nodes of the graph, or an order
         of its items, stands for, or None.
@@ -67,7 +67,7 @@ class Divider:
     starts: Mapping[str, Start]
     plain: Callable[[Any], Any]
     size: int = 100
-    graph: Callable[[Any, int], Graph] | None = None
+    graph: Callable[..., Graph] | None = None
     of_tour: Callable[[Any, Sequence[int]], Any] | None = None
     plan: Callable[[Any], Instance[Any]] | None = None
     planned: str = ""
@@ -92,7 +92,13 @@ def inserted(instance: Any, seed: int, budget: Budget) -> Any:
     return insertion(instance, budget)
 
 
-def nodes_graph(instance: Any, k: int, *columns: NDArray[Any], depot: bool = False) -> Graph:
+def nodes_graph(
+    instance: Any,
+    k: int,
+    *columns: NDArray[Any],
+    depot: bool = False,
+    stop: Callable[[], bool] | None = None,
+) -> Graph:
     """The k nearest of every node by place, or by cost where there are no coordinates.
 
     Parameters
@@ -106,12 +112,21 @@ def nodes_graph(instance: Any, k: int, *columns: NDArray[Any], depot: bool = Fal
     depot
         Whether node 0 is one: it is left out of the graph, and polar coordinates around it
         are features of the customers.
+    stop
+        Asked every now and then, or None.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
     """
     import torch
 
+    from nco.bq.decoding import never
     from nco.bq.plane import unit_box
     from nco.udc.divide import cost_graph, near_graph
 
+    stop = stop or never
     first = int(depot)
     known = instance.coords is not None
     points = np.array(instance.coords, dtype=np.float64)[:, :2] if known else None
@@ -125,8 +140,8 @@ def nodes_graph(instance: Any, k: int, *columns: NDArray[Any], depot: bool = Fal
         extra = torch.as_tensor(np.column_stack(columns), dtype=torch.float32)[None]
     if points is None:
         costs = torch.as_tensor(np.array(instance.distances.matrix[first:, first:]))
-        return cost_graph(costs[None].float(), k, extra)
-    return near_graph(unit_box(torch.as_tensor(points[first:])[None]), k, extra)
+        return cost_graph(costs[None].float(), k, extra, stop)
+    return near_graph(unit_box(torch.as_tensor(points[first:])[None]), k, extra, stop)
 
 
 def radius(instance: Any) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nco.classical.constructive import curve_routes, savings_routes, split
@@ -25,9 +25,9 @@ def curve(instance: CVRP, seed: int, budget: Budget) -> list[list[int]] | None:
     return curve_routes(instance)
 
 
-def graph(instance: CVRP, k: int) -> Graph:
+def graph(instance: CVRP, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """The customers with their demand."""
-    return nodes_graph(instance, k, instance.demands[1:] / instance.capacity, depot=True)
+    return nodes_graph(instance, k, instance.demands[1:] / instance.capacity, depot=True, stop=stop)
 
 
 def of_tour(instance: CVRP, tour: Sequence[int]) -> list[list[int]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ def piece(instance: Knapsack, index: NDArray[np.int64], scalar: NDArray[np.float
     return Piece(some_nodes(instance, index, **changes), index)
 
 
-def graph(instance: Knapsack, k: int) -> Graph:
+def graph(instance: Knapsack, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """Every item beside the k next to it in the order of value per weight."""
     import torch
 

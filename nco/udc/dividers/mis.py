@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,7 @@ def piece(instance: MIS, index: NDArray[np.int64], scalar: NDArray[np.float64]) 
     return Piece(some_nodes(instance, index, **changes), index)
 
 
-def graph(instance: MIS, k: int) -> Graph:
+def graph(instance: MIS, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """The graph's own edges, of every node those to its k neighbours of the smallest degree."""
     import torch
 

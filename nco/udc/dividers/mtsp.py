@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,9 +39,9 @@ def piece(instance: MTSP, index: NDArray[np.int64], scalar: NDArray[np.float64])
     return Piece(some_nodes(instance, index[1:], salesmen=int(scalar[2])), index[1:])
 
 
-def graph(instance: MTSP, k: int) -> Graph:
+def graph(instance: MTSP, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """The customers alone."""
-    return nodes_graph(instance, k, depot=True)
+    return nodes_graph(instance, k, depot=True, stop=stop)
 
 
 def of_tour(instance: MTSP, tour: Sequence[int]) -> list[list[int]]:

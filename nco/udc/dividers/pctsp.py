@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,13 +29,13 @@ def piece(instance: PCTSP, index: NDArray[np.int64], scalar: NDArray[np.float64]
     return path_piece(instance, index, "min_prize", float(scalar[0]), ("penalties",))
 
 
-def graph(instance: PCTSP, k: int) -> Graph:
+def graph(instance: PCTSP, k: int, stop: Callable[[], bool] | None = None) -> Graph:
     """The customers with prize, penalty and the share of all prizes that is due."""
     prizes = instance.prizes[1:].astype(np.float64)
     far = instance.distances.pairs(0, np.arange(1, instance.nodes))
     dear = np.minimum(instance.penalties[1:] / max(float(far.max()), 1e-300), 4.0)
     due = np.full(len(far), float(instance.min_prize) / max(float(prizes.sum()), 1e-300))
-    return nodes_graph(instance, k, share(prizes), dear, due, depot=True)
+    return nodes_graph(instance, k, share(prizes), dear, due, depot=True, stop=stop)
 
 
 def of_tour(instance: PCTSP, tour: Sequence[int]) -> list[int]:
