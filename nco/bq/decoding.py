@@ -24,8 +24,9 @@ from nco.bq.state import Cut, Fields, Policy, Solutions, State
 
 log = logging.getLogger("nco")
 
-#: Tokens per chunk on a CPU, where larger batches only leave the caches.
-CPU_TOKENS = 16_384
+#: Tokens per chunk on a CPU: larger batches leave the caches, and the kernel hands their
+#: memory out anew for every layer.
+CPU_TOKENS = 4_096
 #: Pairs of tokens per chunk on a CPU, where the network looks at pairs.
 CPU_PAIRS = 1_048_576
 #: Share of the free GPU memory, and of the free main memory, that a chunk may take.
