@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nco.instances.core import Budget, Sense, frozen_array
 from nco.instances.two_stage import TwoStageInstance
@@ -313,6 +313,12 @@ def strong_worst_case(
     )
 
 
+def in_cents(costs: ArrayLike) -> NDArray[np.bool_]:
+    """Whether costs [..] that are not negative have two decimals at most [..]."""
+    cents = np.asarray(costs, dtype=np.float64) * CENTS
+    return np.asarray(np.abs(cents - np.rint(cents)) <= 1e-9 * np.maximum(1.0, np.rint(cents)))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CapitalBudgetingLoans(TwoStageInstance):
     """Capital budgeting with certain costs and a loan in either stage.
@@ -361,9 +367,9 @@ class CapitalBudgetingLoans(TwoStageInstance):
             raise ValueError("profits, costs and loadings need one row for each project.")
         if not self.n or not self.loadings.shape[1]:
             raise ValueError("has no projects or no risk factors.")
-        odd = np.abs(self.costs * CENTS - self._cents) > 1e-9 * np.maximum(1.0, self._cents)
-        if odd.any():
-            k = int(np.argmax(odd))
+        fine = in_cents(self.costs)
+        if not fine.all():
+            k = int(np.argmin(fine))
             raise ValueError(f"project {k}: costs {self.costs[k]:.12g}: more than two decimals.")
         _scalars(self, "budget", "early_loan", "late_loan", "early_price", "late_price")
         _scalars(self, "late_share", "spread")

@@ -18,13 +18,16 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans
+from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans, in_cents
 from nco.instances.core import InputError
 from nco.instances.facility_location import FacilityLocation
 from nco.instances.io import HEAD, Format, read_text
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 
 Row = tuple[int, list[float]]
+
+#: Largest number of items, projects, sites, customers or risk factors.
+MOST = 1_000_000
 
 _KNAPSACK = "write 'n C Gamma', then n lines 'profit degradation repair-weight weight outsourcing'"
 _CAPITAL = "write 'seed n m B max_loan', a line of n costs, one of n revenues, 2 n lines of m"
@@ -62,9 +65,15 @@ def _width(path: Path, row: Row, width: int, hint: str) -> list[float]:
 
 
 def _count(path: Path, line: int, value: float, what: str) -> int:
-    if not value.is_integer() or not 1 <= value <= 10**6:
-        raise InputError(path, line, f"{value:g} is not a number of {what}", "give 1 or more")
+    if not value.is_integer() or not 1 <= value <= MOST:
+        raise InputError(path, line, f"{value:g} is not a number of {what}", f"give 1 to {MOST}")
     return int(value)
+
+
+def _positive(path: Path, line: int, names: Sequence[str], values: Sequence[float]) -> None:
+    for name, value in zip(names, values, strict=True):
+        if value < 0:
+            raise InputError(path, line, f"{name} = {value:g} < 0", "give a number >= 0")
 
 
 def _complete(path: Path, rows: Sequence[Row], expected: int, hint: str) -> None:
@@ -105,8 +114,7 @@ def read_knapsack(path: Path, problem: str = "") -> TwoStageKnapsack:
     n = _count(path, line, head[0], "items")
     if not 0 <= head[2] <= n:
         raise InputError(path, line, f"Gamma = {head[2]:g} is not within 0 and n = {n}", "mend it")
-    if head[1] < 0:
-        raise InputError(path, line, f"capacity = {head[1]:g} < 0", "give a number >= 0")
+    _positive(path, line, ("capacity",), head[1:2])
     _complete(path, rows, n + 1, _KNAPSACK)
 
     body = [(number, _width(path, (number, v), 5, _KNAPSACK)) for number, v in rows[1:]]
@@ -147,6 +155,9 @@ def read_capital(path: Path, problem: str = "") -> CapitalBudgeting:
     _width(path, rows[0], 5, _CAPITAL)
     n = _count(path, line, head[1], "projects")
     m = _count(path, line, head[2], "risk factors")
+    if not head[0].is_integer():
+        raise InputError(path, line, f"seed = {head[0]:g} is not whole", "give a whole number")
+    _positive(path, line, ("B", "max_loan"), head[3:])
     _complete(path, rows, 3 + 2 * n, _CAPITAL)
     costs, revenues = (_width(path, row, n, _CAPITAL) for row in rows[1:3])
     loadings = [_width(path, row, m, _CAPITAL) for row in rows[3:]]
@@ -192,19 +203,18 @@ def read_loans(path: Path, problem: str = "") -> CapitalBudgetingLoans:
     _width(path, rows[0], 9, _LOANS)
     n = _count(path, line, head[0], "projects")
     m = _count(path, line, head[8], "risk factors")
-    names = ("B", "C1", "C2", "l1", "l2", "f")
-    for name, value in zip(names, head[1:7], strict=True):
-        if value < 0:
-            raise InputError(path, line, f"{name} = {value:g} < 0", "give a number >= 0")
+    _positive(path, line, ("B", "C1", "C2", "l1", "l2", "f", "rho"), head[1:8])
     _complete(path, rows, n + 1, _LOANS)
     body = [(number, _width(path, (number, v), 2 + m, _LOANS)) for number, v in rows[1:]]
 
     def fine(values: list[float]) -> str | None:
         wrong = [f"{k} {v:g} < 0" for k, v in zip(("profit", "cost"), values, strict=False)
                  if v < 0]  # fmt: skip
+        if not wrong and not in_cents(values[1]):
+            wrong = [f"cost {values[1]:.12g} has more than two decimals"]
         return wrong[0] if wrong else None
 
-    _checked(path, body, fine, "give numbers >= 0")
+    _checked(path, body, fine, "give numbers >= 0, costs in cents")
     values = np.array([v for _, v in body])
     return CapitalBudgetingLoans(
         profits=_array(values[:, 0]), costs=_array(values[:, 1]), loadings=values[:, 2:],

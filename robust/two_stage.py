@@ -50,15 +50,36 @@ def _matrix(values: Any, rows: int, columns: int, name: str) -> sparse.csr_array
     out = sparse.csr_array(values, dtype=np.float64)
     if out.shape != (rows, columns):
         raise ValueError(f"{name} has shape {out.shape}, expected {(rows, columns)}.")
-    if not np.isfinite(out.data).all():
-        raise ValueError(f"{name} holds numbers that are not finite.")
+    odd = np.flatnonzero(~np.isfinite(out.data))
+    if len(odd):
+        coo = out.tocoo()
+        k = odd[0]
+        raise ValueError(
+            f"{name}[{coo.row[k]}, {coo.col[k]}] = {coo.data[k]} is not a finite number."
+        )
     return out
 
 
 def _full(values: ArrayLike | None, size: int, default: float, name: str) -> Vector:
     array = np.array(np.full(size, default) if values is None else values, dtype=np.float64)
-    if array.shape != (size,) or np.isnan(array).any():
+    if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected {size} numbers.")
+    _refuse(name, array, np.isnan(array), "number")
+    return array
+
+
+def _refuse(name: str, array: Vector, odd: NDArray[np.bool_], what: str) -> None:
+    """Raise a ValueError that names the first odd entry of an array."""
+    if odd.any():
+        where = tuple(int(k) for k in np.argwhere(odd)[0])
+        raise ValueError(f"{name}{list(where)} = {array[where]} is not a {what}.")
+
+
+def _objective(name: str, values: ArrayLike, size: str) -> Vector:
+    array = np.array(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected numbers [{size}].")
+    _refuse(name, array, ~np.isfinite(array), "finite number")
     return array
 
 
@@ -104,9 +125,7 @@ class FirstStage:
 
     def __post_init__(self) -> None:
         """Validate and complete."""
-        c = np.array(self.c, dtype=np.float64)
-        if c.ndim != 1 or not np.isfinite(c).all():
-            raise ValueError(f"c has shape {c.shape}, expected finite numbers [p].")
+        c = _objective("c", self.c, "p")
         object.__setattr__(self, "c", c)
         if self.whole is None:
             object.__setattr__(self, "whole", np.ones(len(c), dtype=bool))
@@ -192,9 +211,7 @@ class Recourse:
         ValueError
             When shapes disagree.
         """
-        q = np.array(self.q, dtype=np.float64)
-        if q.ndim != 1 or not np.isfinite(q).all():
-            raise ValueError(f"q has shape {q.shape}, expected finite numbers [m].")
+        q = _objective("q", self.q, "m")
         m = len(q)
         out = dataclasses.replace(self, q=q)
         _complete(out, m, math.inf)
@@ -534,15 +551,20 @@ class TwoStageProblem(TwoStageInstance):
 
         Raises
         ------
+        ValueError
+            When x or the scenarios have another length, or x is not finite.
         InfeasibleRecourseError
             When there is no recourse in some scenario.
         """
         x = self.whole_x(x)
+        _refuse("x", x, ~np.isfinite(x), "finite number")
         key = x.tobytes()
         if key in self._known:
             return self._known[key]
         k = self.uncertainty.dimension
         hints = np.zeros((0, k)) if scenarios is None else np.atleast_2d(np.asarray(scenarios))
+        if hints.shape[1] != k:
+            raise ValueError(f"scenarios have {hints.shape[1]} numbers each, expected {k}.")
         budget = budget or Budget()
         if self.evaluator is not None:
             found = self.evaluator(self, x, budget, hints)
@@ -561,8 +583,16 @@ class TwoStageProblem(TwoStageInstance):
         return {}
 
     def whole_x(self, x: ArrayLike) -> Vector:
-        """First-stage values [p], rounded where they must be whole."""
+        """First-stage values [p], rounded where they must be whole.
+
+        Raises
+        ------
+        ValueError
+            When there are more or fewer.
+        """
         x = np.asarray(x, dtype=np.float64)
+        if x.shape != (self.n,):
+            raise ValueError(f"x has shape {x.shape}, expected {self.n} numbers.")
         return np.where(self.first_stage.whole, np.rint(x), x) + 0.0
 
     def add_first_stage(self, model: Model) -> Indices:

@@ -16,6 +16,7 @@ from nco.robust.uncertainty import BudgetSet
 
 KNAPSACK = "2 9 1\n 5 2 3 4 6\n 7 3 2 5 8\n"
 CAPITAL = "3 2 2 7.5 0\n4 6\n1 2\n0.5 0.5\n0.2 0.8\n1 0\n0.4 0.6\n"
+FACILITY = "2 1 1\n4 6\n5 7\n3 1 9 2 5\n"
 LOANS = "2 9 3 3 1 2 0.8 0 2\n 3 4 0.5 0.5\n 5 6 -0.5 0.5\n"
 BAD = [
     ("k", KNAPSACK, " 7 3 2 5 8\n", "", "2 lines of numbers, expected 3 (is the file truncated?)"),
@@ -30,14 +31,88 @@ BAD = [
     ("c", CAPITAL, "4 6\n", "4 -6\n", ":2: cost -6 < 0"),
     ("c", CAPITAL, "0.2 0.8", "0.2 -0.8", ":5: loading -0.8 < 0"),
     ("c", CAPITAL, "0.2 0.8", "1.2 0.9", ":5: loadings add up to 2.1 > 2"),
-    ("c", CAPITAL, "7.5", "-7.5", "budget = -7.5"),
     ("l", LOANS, "2 9 3", "2 9 -3", ":1: C1 = -3 < 0"),
     ("l", LOANS, "2 9 3", "3 9 3", "3 lines of numbers, expected 4"),
     ("l", LOANS, " 5 6", " 5 -6", ":3: cost -6 < 0"),
 ]
+BAD += [
+    ("k", KNAPSACK, "2 9 1", "1000000000 9 1", ":1: 1e+09 is not a number of items"),
+    ("k", KNAPSACK, "2 9 1", "2 nan 1", ":1: 'nan' is not a number"),
+    ("c", CAPITAL, "3 2 2", "3 1000000000 2", ":1: 1e+09 is not a number of projects"),
+    ("c", CAPITAL, "3 2 2", "3 2 1000000000", ":1: 1e+09 is not a number of risk factors"),
+    ("c", CAPITAL, "3 2 2", "3.5 2 2", ":1: seed = 3.5 is not whole"),
+    ("c", CAPITAL, "7.5", "-7.5", ":1: B = -7.5 < 0"),
+    ("c", CAPITAL, "7.5 0", "7.5 -1", ":1: max_loan = -1 < 0"),
+    ("c", CAPITAL, "1 2\n", "1 NaN\n", ":3: 'NaN' is not a number"),
+    ("l", LOANS, "2 9 3", "1000000000 9 3", ":1: 1e+09 is not a number of projects"),
+    ("l", LOANS, "0.8 0 2", "0.8 -1 2", ":1: rho = -1 < 0"),
+    ("l", LOANS, "3 4 0.5", "3 4.125 0.5", ":2: cost 4.125 has more than two decimals"),
+    ("l", LOANS, "-0.5 0.5", "-0.5 -inf", ":3: '-inf' is not a number"),
+    ("f", FACILITY, "2 1 1", "1000000000 1 1", ":1: 1e+09 is not a number of sites"),
+    ("f", FACILITY, "2 1 1", "2 1000000000 1", ":1: 1e+09 is not a number of customers"),
+    ("f", FACILITY, "4 6\n", "4 inf\n", ":2: 'inf' is not a number"),
+    ("f", FACILITY, "3 1 9", "3 -1 9", ":4: deviation -1 < 0"),
+    ("f", FACILITY, "9 2 5", "9 2 nan", ":4: 'nan' is not a number"),
+]
 PROBLEMS = {
     "k": "two-stage-knapsack", "c": "capital-budgeting", "l": "capital-budgeting-loans",
+    "f": "facility-location",
 }  # fmt: skip
+TEXTS = {"k": KNAPSACK, "c": CAPITAL, "l": LOANS, "f": FACILITY}
+TOKENS = ("nan", "inf", "-1", "0", "1e9", "1e309", "0x1", "1_0", "\u0661", "\0", "x", "\n", "")
+
+
+def _read(path, problem):
+    try:
+        return nco.read(path, problem=problem)
+    except nco.InputError as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_any_mutation_is_an_instance_or_one_line(tmp_path, kind):
+    rng = np.random.default_rng(7)
+    path, refused = tmp_path / "file", 0
+    for _ in range(300):
+        lines = [line.split(" ") for line in TEXTS[kind].split("\n")]
+        for _ in range(rng.integers(1, 4)):
+            line = lines[rng.integers(len(lines))]
+            k = int(rng.integers(len(line)))
+            change = rng.integers(3)
+            if change == 0:
+                del line[k : k + 1]
+                line += [""] * (not line)
+            elif change == 1:
+                line.insert(k, line[k])
+            else:
+                line[k] = str(rng.choice(TOKENS))
+        text = "\n".join(map(" ".join, lines))
+        if rng.random() < 0.2:
+            text = text[: rng.integers(len(text) + 1)]
+        path.write_text(text)
+        for problem in (PROBLEMS[kind], None):
+            outcome = _read(path, problem)
+            if isinstance(outcome, nco.InputError):
+                refused += 1
+                assert len(str(outcome).splitlines()) == 1
+                assert str(outcome).startswith(str(path))
+            else:
+                assert problem in (None, outcome.problem)
+                assert outcome.two_stage.n >= 1
+    assert 200 < refused < 600
+
+
+@pytest.mark.parametrize("problem", PROBLEMS.values())
+def test_a_worst_case_of_something_else_is_refused(problem):
+    two_stage = nco.generate(problem, 3, seed=0).two_stage
+    right = two_stage.n
+    for x in (np.zeros(right - 1), np.zeros(right + 1), np.zeros((1, right)), 0.0):
+        with pytest.raises(ValueError, match=rf"x has shape .*, expected {right} numbers\."):
+            two_stage.worst_case(x)
+    with pytest.raises(ValueError, match=r"x\[1\] = nan is not a finite number"):
+        two_stage.worst_case(np.where(np.arange(right) == 1, np.nan, 0.0))
+    with pytest.raises(ValueError, match="scenarios have 99 numbers each"):
+        two_stage.worst_case(np.zeros(right), scenarios=np.zeros((2, 99)))
 
 
 @pytest.mark.parametrize(("kind", "text", "old", "new", "what"), BAD)
@@ -70,7 +145,7 @@ def test_a_gamma_that_is_too_large_is_the_one_line_without_a_suffix_too(tmp_path
 @pytest.mark.parametrize("problem", PROBLEMS.values())
 def test_round_trip_of_the_published_layouts(tmp_path, problem):
     drawn = nco.generate(problem, 4, seed=5)
-    suffix = {"two-stage-knapsack": "rkp", "capital-budgeting": "cb"}.get(problem, "cbl")
+    suffix = dict(zip(PROBLEMS.values(), ("rkp", "cb", "cbl", "rfl"), strict=True))[problem]
     path = tmp_path / f"x.{suffix}"
     nco.convert(_written(drawn, path), tmp_path / "y.json")
     assert nco.read(tmp_path / "y.json").digest == drawn.digest

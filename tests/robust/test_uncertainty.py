@@ -213,9 +213,11 @@ def test_every_method_takes_a_set_of_the_users_own(solver, nested):
 
 
 @pytest.mark.parametrize(("changes", "what"), [
-    ({"W": [[1.0, math.nan], [0.0, 1.0]]}, "W holds numbers that are not finite"),
-    ({"h_xi": [[math.inf, 0.0], [0.0, 1.0]]}, "h_xi holds numbers that are not finite"),
-    ({"T_xi": {0: [[math.nan, 0.0], [0.0, 1.0]]}}, r"T_xi\[0\] holds numbers"),
+    ({"W": [[1.0, math.nan], [0.0, 1.0]]}, r"W\[0, 1\] = nan is not a finite number"),
+    ({"h_xi": [[math.inf, 0.0], [0.0, 1.0]]}, r"h_xi\[0, 0\] = inf is not a finite number"),
+    ({"T_xi": {0: [[math.nan, 0.0], [0.0, 1.0]]}}, r"T_xi\[0\]\[0, 0\] = nan is not a finite"),
+    ({"q": [15.0, math.nan]}, r"q\[1\] = nan is not a finite number"),
+    ({"p": [math.nan, 0.0]}, r"p\[0\] = nan is not a number"),
     ({"whole": [True] * 3}, "whole has shape"),
     ({"T": np.eye(3)}, "T has shape"),
 ])  # fmt: skip
