@@ -556,6 +556,9 @@ class TwoStageProblem(TwoStageInstance):
         InfeasibleRecourseError
             When there is no recourse in some scenario.
         """
+        shape = np.shape(x)
+        if shape != (self.n,):
+            raise ValueError(f"x has shape {shape}, expected {self.n} numbers.")
         x = self.whole_x(x)
         _refuse("x", x, ~np.isfinite(x), "finite number")
         key = x.tobytes()
@@ -583,16 +586,8 @@ class TwoStageProblem(TwoStageInstance):
         return {}
 
     def whole_x(self, x: ArrayLike) -> Vector:
-        """First-stage values [p], rounded where they must be whole.
-
-        Raises
-        ------
-        ValueError
-            When there are more or fewer.
-        """
+        """First-stage values [.., p], rounded where they must be whole."""
         x = np.asarray(x, dtype=np.float64)
-        if x.shape != (self.n,):
-            raise ValueError(f"x has shape {x.shape}, expected {self.n} numbers.")
         return np.where(self.first_stage.whole, np.rint(x), x) + 0.0
 
     def add_first_stage(self, model: Model) -> Indices:
