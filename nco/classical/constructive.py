@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.compiling import compiled_before, kernel
-from nco.classical.routing import check_start, length_limit, load_limit, surely_infeasible
+from nco.classical.routing import length_limit, load_limit, surely_infeasible, tracked
 from nco.instances.core import (
     Budget,
     Distances,
@@ -22,7 +23,6 @@ from nco.instances.core import (
     Result,
     Status,
     Stop,
-    Tracker,
     UnsupportedError,
 )
 from nco.instances.cvrp import CVRP
@@ -459,7 +459,7 @@ def savings_routes(
         Neighbours of a customer that are considered; by default 100, and 40 above
         20,000 customers. More makes no better routes.
     budget
-        When it ends, routes stay as far as they are joined.
+        When it ends, routes stay as far as they are joined; before that, a curve is cut.
     """
     distances, n = instance.distances, instance.n
     customers = np.arange(1, n + 1)
@@ -483,7 +483,9 @@ def savings_routes(
             load, reach = load_limit(instance), length_limit(instance)
             paths.join(i[order], j[order], gain[order], load, reach, budget)
         except TimeoutError:
-            pass  # the routes as far as they are joined
+            # Nothing is joined yet: a curve is cut at once, where it is short.
+            with contextlib.suppress(TimeoutError):
+                return curve_routes(instance, budget) or paths.trace()[1:]
     return [route for route in paths.trace() if route != [0]]
 
 
@@ -575,11 +577,18 @@ def split(
     return routes[::-1]
 
 
-def curve_routes(instance: CVRP) -> list[list[int]] | None:
-    """The customers along a space-filling curve, cut at the least cost for that order."""
-    if instance.coords is None:
-        return split(instance, list(range(1, instance.n + 1)))
-    return split(instance, (hilbert_order(instance.coords[1:]) + 1).tolist())
+def curve_routes(instance: CVRP, budget: Budget | None = None) -> list[list[int]] | None:
+    """The customers along a space-filling curve, cut at the least cost for that order.
+
+    Raises
+    ------
+    TimeoutError
+        As `split`.
+    """
+    order = np.arange(1, instance.n + 1)
+    if instance.coords is not None:
+        order = hilbert_order(instance.coords[1:]) + 1
+    return split(instance, order.tolist(), budget=budget)
 
 
 def nearest_neighbor_routes(instance: CVRP, budget: Budget | None = None) -> list[list[int]] | None:
@@ -848,13 +857,10 @@ class _Constructive:
 
         When time is up first, the order along a curve is returned.
         """
-        check_start(instance, start)
         heuristic = self._heuristic(instance)
         if heuristic is None:
             raise UnsupportedError(f"{self.name} {self.supports(instance)}")
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if isinstance(instance, CVRP) and surely_infeasible(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
         by = self.name

@@ -11,14 +11,14 @@ import numpy as np
 
 from nco.classical.constructive import initial_tour
 from nco.classical.routing import (
-    check_start,
     integer_costs,
     refuse_tour,
     search_costs,
+    tracked,
     version,
 )
 from nco.classical.thread import deadline_of, run_thread
-from nco.instances.core import Budget, Distances, Instance, Listener, Result, Stop, Tracker
+from nco.instances.core import Budget, Distances, Instance, Listener, Result, Stop
 from nco.instances.tsp import TSP
 
 #: Seconds of search when nothing limits it.
@@ -66,10 +66,7 @@ class FastTSP:
     ) -> Result:
         """Search until the time limit; 10 s without one."""
         assert isinstance(instance, TSP)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         tracker.offer(initial_tour(instance, budget), by="constructive")
         costs = search_costs(instance, budget) if instance.n > 3 and not tracker.done() else None
         if costs is not None:

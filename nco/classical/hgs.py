@@ -12,16 +12,16 @@ import numpy as np
 
 from nco.classical.constructive import initial_routes
 from nco.classical.routing import (
-    check_start,
     distances_of,
     length_limit,
     load_limit,
     space_arrays,
     surely_infeasible,
+    tracked,
     version,
 )
 from nco.classical.worker import Worker
-from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
+from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop
 from nco.instances.cvrp import CVRP
 
 #: Seconds of search when nothing limits it.
@@ -73,12 +73,9 @@ class HGS:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
         assert isinstance(instance, CVRP)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if surely_infeasible(instance):
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
-        if start is not None:
-            tracker.offer(start, by="start")
         arrays = space_arrays(instance.distances) | {"demands": instance.demands}
         if instance.coords is not None:
             # Polar angles around the depot serve its SWAP* neighbourhood.

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order, initial_solution
-from nco.classical.routing import check_start
+from nco.classical.routing import tracked
 from nco.classical.sequential import expected, follow
 from nco.classical.views import cannot_route
-from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop, Tracker
+from nco.instances.core import FLOAT_TOLERANCE, Budget, Instance, Listener, Result, Stop
 from nco.instances.routing import Routes, RoutingView
 from nco.instances.spctsp import SPCTSP
 
@@ -280,10 +280,7 @@ class Insertion:
         on_event: Listener | None = None,
     ) -> Result:
         """Construct one solution; a better start is returned instead."""
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         found, by = insertion(instance, budget), self.name
         if found is None:
             # No place for someone, or no time.

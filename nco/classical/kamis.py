@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical.constructive import min_degree_greedy
-from nco.classical.routing import check_start, version
+from nco.classical.routing import tracked, version
 from nco.classical.worker import Worker
-from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
+from nco.instances.core import Budget, Instance, Listener, Result, Stop
 from nco.instances.mis import MIS
 
 #: Seconds without a limit.
@@ -59,10 +59,7 @@ class KaMIS:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
         assert isinstance(instance, MIS)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         tracker.offer(min_degree_greedy(instance, budget), by="greedy")
         stopped = tracker.done() or Stop.FINISHED
         if len(instance.edges) and not tracker.done():

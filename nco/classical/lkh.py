@@ -13,13 +13,13 @@ import numpy as np
 
 from nco.classical.constructive import initial_tour
 from nco.classical.routing import (
-    check_start,
     cost_scale,
     distances_of,
     integer_costs,
     refuse_tour,
     search_costs,
     space_arrays,
+    tracked,
     version,
 )
 from nco.classical.worker import Worker
@@ -75,10 +75,7 @@ class LKH:
     ) -> Result:
         """Run until the budget is used up."""
         assert isinstance(instance, TSP)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         limited = budget.iterations is not None
         unlimited = budget.time_limit is None and not limited
         runs = budget.iterations if limited else self.runs if unlimited else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nco.classical.annealing import PACE, REPORT
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import min_degree_greedy
-from nco.classical.routing import check_start
+from nco.classical.routing import tracked
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.mis import MIS
 
@@ -76,11 +76,8 @@ class MISTabu:
         longer, the greedy set is returned.
         """
         assert isinstance(instance, MIS)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
-        else:
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
+        if start is None:
             tracker.offer(min_degree_greedy(instance, budget), by="greedy")
         return tracker.result(
             self._search(instance, tracker, seed),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import curve_tour, initial_tour
-from nco.classical.routing import check_start, refuse_tour, search_costs
+from nco.classical.routing import refuse_tour, search_costs, tracked
 from nco.instances.core import (
     Budget,
     Distances,
@@ -100,10 +100,7 @@ class OrOpt:
     ) -> Result:
         """Descend, then kick until the budget is used up."""
         assert isinstance(instance, TSP)
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         few = 2 if instance.directed else 3
         if instance.n <= few or tracker.done():
             tracker.offer(initial_tour(instance, budget), by="constructive")

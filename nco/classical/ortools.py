@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nco.classical.insertion import first_solution
-from nco.classical.routing import check_start, integer_loads, version
+from nco.classical.routing import integer_loads, tracked, version
 from nco.classical.views import (
     Tables,
     cannot_route,
@@ -61,25 +61,24 @@ class ORTools:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
-        check_start(instance, start)
         view = routing_view(instance)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
-        if start is not None:
-            tracker.offer(start, by="start")
         first = first_solution(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")
+        stopped = Stop.FINISHED if budget.iterations is None else Stop.ITERATIONS
         if view.nodes > 2 and not tracker.done():
             tables = in_time(
                 lambda stop: Tables.of(view, 10_000_000, stop), tracker, SETUP * view.nodes**2
             )
-            if tables is not None:
+            if tables is None:
+                stopped = Stop.TIME
+            else:
                 self._search(view, tables, tracker)
-        limited = budget.iterations is not None
         return tracker.result(
-            tracker.done() or (Stop.ITERATIONS if limited else Stop.FINISHED),
+            tracker.done() or stopped,
             params={"metaheuristic": self.metaheuristic},
             versions=version("ortools"),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nco.classical.annealing import anneal
 from nco.classical.compiling import compile_in_time
 from nco.classical.insertion import insert_routes, insertion
-from nco.classical.routing import check_start
+from nco.classical.routing import tracked
 from nco.classical.views import cannot_route, in_time, routing_view
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import RoutingView
@@ -78,12 +78,9 @@ class PrizeTour:
         Compilation, once per machine, counts against the time limit; if it would take
         longer, a solution by insertion is returned.
         """
-        check_start(instance, start)
         view = routing_view(instance)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
-        else:
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
+        if start is None:
             tracker.offer(insertion(instance, budget), by="insertion")
         stopped = tracker.done() or Stop.FINISHED
         if view.nodes > 2 and not tracker.done():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.insertion import first_solution
-from nco.classical.routing import check_start, integer_loads, version
+from nco.classical.routing import integer_loads, tracked, version
 from nco.classical.views import (
     Tables,
     cannot_route,
@@ -78,13 +78,10 @@ class PyVRP:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
-        check_start(instance, start)
         view = routing_view(instance)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
-        if start is not None:
-            tracker.offer(start, by="start")
         first = first_solution(instance, budget)
         if first is not None:
             tracker.offer(first, by="constructive")

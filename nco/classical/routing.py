@@ -17,6 +17,8 @@ from nco.instances.core import (
     Budget,
     Distances,
     Instance,
+    Listener,
+    Tracker,
 )
 from nco.instances.cvrp import CVRP
 from nco.instances.tsp import TSP
@@ -142,18 +144,28 @@ def version(package: str) -> dict[str, str]:
     return {package: importlib.metadata.version(package)}
 
 
-def check_start(instance: Instance[Any], start: Any) -> None:
-    """Refuse an infeasible start.
+def tracked(
+    name: str,
+    instance: Instance[Any],
+    budget: Budget,
+    seed: int,
+    start: Any,
+    on_event: Listener | None,
+) -> Tracker[Any]:
+    """A solver's tracker, which holds the start where there is one.
 
     Raises
     ------
     ValueError
-        With its first violation.
+        When the start is infeasible; with its first violation.
     """
+    problems = [] if start is None else instance.violations(start)
+    if problems:
+        raise ValueError(f"start is infeasible: {problems[0]}.")
+    tracker = Tracker(instance, budget, solver=name, seed=seed, on_event=on_event)
     if start is not None:
-        problems = instance.violations(start)
-        if problems:
-            raise ValueError(f"start is infeasible: {problems[0]}.")
+        tracker.offer(start, by="start")
+    return tracker
 
 
 def surely_infeasible(instance: CVRP) -> bool:

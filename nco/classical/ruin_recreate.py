@@ -15,10 +15,10 @@ from nco.classical.annealing import anneal
 from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
-from nco.classical.routing import check_start
+from nco.classical.routing import tracked
 from nco.classical.sequential import expected, follow
 from nco.classical.views import cannot_route, in_time
-from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop, Tracker
+from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop
 from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
@@ -76,10 +76,7 @@ class RuinRecreate:
         is executed once. Compilation, once per machine, counts against the time limit; if
         it would take longer, the constructive solution is returned.
         """
-        check_start(instance, start)
-        tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None:
-            tracker.offer(start, by="start")
+        tracker = tracked(self.name, instance, budget, seed, start, on_event)
         view = _view(instance)
         if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)

@@ -408,6 +408,18 @@ def test_savings_stop_between_arcs(monkeypatch):
     assert len(savings_routes(instance)) < len(routes) < 60
 
 
+def test_without_time_for_savings_a_curve_is_cut():
+    """Far better than a route for each customer."""
+    instance = CVRP.generate(60, seed=1)
+    routes = savings_routes(instance, budget=Budget(0.0))
+    assert instance.violations(routes) == []
+    assert instance.objective(routes) == instance.objective(curve_routes(instance))
+    # Without any cut of that order, there is a route for each.
+    far = instance.replace(max_distance=0.1)
+    assert curve_routes(far) is None
+    assert sorted(savings_routes(far, budget=Budget(0.0))) == [[k] for k in range(1, 61)]
+
+
 def test_compiled_loops_are_compiled_once(monkeypatch):
     """For the types they are called with: another one would be refused."""
     monkeypatch.setattr(constructive, "COMPILE_FROM", 0)

@@ -108,8 +108,7 @@ def test_too_short_for_a_matrix_is_said_in_one_line(name, problem, caplog):
     (record,) = caplog.records
     assert record.getMessage() == (f"{name}: the time limit is too short for its matrix of n = 300")
     assert result.feasible
-    if name != "ortools":
-        assert result.stopped is Stop.TIME
+    assert result.stopped is Stop.TIME
 
 
 def test_what_is_left_after_a_matrix_counts(caplog):
