@@ -192,8 +192,10 @@ def checked_start(instance: Instance[Any], start: Any, budget: Budget | None = N
     if start is None:
         return None
     in_time = getattr(instance, "violations_in_time", None)
-    slow = budget is not None and in_time is not None
-    problems = in_time(start, budget) if slow else instance.violations(start)
+    if budget is None or in_time is None:
+        problems = instance.violations(start)
+    else:
+        problems = in_time(start, budget)
     if problems:
         raise InputError(path, None, f"start is infeasible: {problems[0]}", "mend it or leave it")
     return start

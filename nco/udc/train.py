@@ -169,7 +169,9 @@ def narrowed(policy: Policy, state: State, step: int) -> State:
 @torch.no_grad()
 def draw_parts(model: Model, state: State, generator: torch.Generator) -> Draws:
     """Draw a solution of every sub-instance."""
-    start, chosen, records = state, [], []
+    start = state
+    chosen: list[Tensor] = []
+    records: list[Tensor] = []
     while not finished(model.policy, state):
         state = narrowed(model.policy, state, len(chosen))
         rows, rates = model.rates(state)

@@ -246,7 +246,7 @@ class SubsetPolicy(PlaneFrame):
         """Tours with the better paths put in."""
         b, steps = actions.shape
         owner, (first, last, back) = cut.owner, cut.place.unbind(1)
-        actions = turned(actions, torch.zeros_like(actions[:, 0]).index_put((owner,), back) > 0)
+        actions = turned(actions, actions.new_zeros(b).index_put((owner,), back) > 0)
         # A path that was ended by choice tells its destination, which the tour has.
         new = new.masked_fill((new == cut.state.index[:, 1:2]) | ~better[:, None], -1)
         # What is taken out lies between the ends of better parts.
