@@ -221,6 +221,7 @@ bounds = Registry(
     "bound",
     "nco.bounds",
     Entry("tsp", "nco.classical.one_tree:bound", "Held-Karp 1-tree ascent"),
+    Entry("mtsp", "nco.classical.one_tree:longest_bound", "farthest way, share of the 1-tree"),
     Entry("knapsack", "nco.instances.knapsack:dantzig_bound", "Dantzig's LP bound"),
     Entry("mip", "nco.mip.relaxation:bound", "LP relaxation", "highspy"),
 )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import greedy_tour, neighbor_lists
 from nco.instances.core import Budget, Distances
+from nco.instances.mtsp import MTSP
 from nco.instances.tsp import TSP
 
 #: More nodes take too long for a bound on the side.
@@ -61,6 +62,28 @@ def bound(instance: TSP, budget: Budget, iterations: int = 1000) -> float | None
         best = max(best, value - 1e-9 * (abs(value) + float(np.abs(pi).sum())))
         if not ascent.ready() or not ascent.add(i, j):
             return (math.ceil(best) if distances.integral else best) - instance.surplus
+
+
+def longest_bound(instance: MTSP, budget: Budget) -> float | None:
+    """A lower bound on the longest of a number of tours.
+
+    It is no shorter than to the farthest customer and back, nor, as the tours joined at the
+    depot are one tour of all nodes, than a salesman's share of that. Both need the triangle
+    inequality, so that there is no bound for rounded costs and matrices.
+
+    Parameters
+    ----------
+    instance
+        A problem of several tours through one depot.
+    budget
+        As for `bound`.
+    """
+    if instance.distances.explicit or instance.metric != "exact":
+        return None
+    far = float(instance.distances.pairs(0, np.arange(1, instance.nodes)).max())
+    whole = bound(TSP(coords=instance.coords), budget) if budget.left() > 0.0 else None
+    # Rounding of the two ways and of their sum.
+    return max((1.0 - 1e-12) * 2.0 * far, (whole or 0.0) / instance.salesmen)
 
 
 def one_tree(distances: Distances, pi: Floats) -> tuple[float, Indices, Indices]:

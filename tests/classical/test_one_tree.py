@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nco.classical.one_tree import bound, one_tree
+from nco.classical.one_tree import bound, longest_bound, one_tree
 from nco.instances.core import Budget, Distances
+from nco.instances.mtsp import MTSP
 from nco.instances.tsp import TSP
 
 
@@ -90,3 +91,30 @@ def test_comes_close_on_real_files(shared_data, file, optimum):
 
     instance = io.read(shared_data / "routing" / "lib" / f"{file}.tsp")
     assert 0.99 * optimum <= bound(instance, Budget(20.0)) <= optimum
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 10_000))
+def test_no_longest_tour_is_below_its_bound(n, salesmen, seed):
+    """Against all ways to share the customers; with one salesman it is the tour's bound."""
+    coords = np.random.default_rng(seed).random((n + 1, 2))
+    instance = MTSP(coords=coords, salesmen=salesmen)
+    best = np.inf
+    for owner in itertools.product(range(salesmen), repeat=n):
+        for order in itertools.permutations(range(1, n + 1)):
+            routes = [[i for i in order if owner[i - 1] == m] for m in range(salesmen)]
+            best = min(best, instance.objective([r for r in routes if r]))
+    value = longest_bound(instance, Budget(5.0))
+    far = 2.0 * np.linalg.norm(coords[1:] - coords[0], axis=1).max()
+    assert far * (1 - 1e-9) <= value <= best
+    if salesmen == 1 and n > 1:
+        assert value >= bound(TSP(coords=coords), Budget(5.0)) * (1 - 1e-9)
+
+
+def test_longest_tours_of_rounded_or_given_costs_have_no_bound():
+    """Where ways round are shorter than straight ones, none of it holds."""
+    coords = np.random.default_rng(1).random((6, 2)) * 100
+    assert longest_bound(MTSP(coords=coords, salesmen=2, metric="EUC_2D"), Budget()) is None
+    matrix = np.ones((4, 4)) - np.eye(4)
+    matrix[0, 3] = matrix[3, 0] = 100
+    assert longest_bound(MTSP(matrix=matrix, salesmen=2), Budget()) is None
