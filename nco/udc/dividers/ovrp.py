@@ -6,4 +6,4 @@ import dataclasses
 
 from nco.udc.dividers import cvrp
 
-DIVIDER = dataclasses.replace(cvrp.DIVIDER, name="ovrp")
+DIVIDER = dataclasses.replace(cvrp.DIVIDER, name="ovrp", size=50)
