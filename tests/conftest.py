@@ -1,7 +1,10 @@
 """Fixtures that all tests share."""
 
 import itertools
+import json
 import logging
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,21 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("benchmark data are not here")
     return path
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch, capsys):
+    """What a script of scripts/bench prints of rows; words go before their file."""
+
+    def call(script, rows, *words):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        monkeypatch.setattr(sys, "argv", [script, *map(str, words), str(path)])
+        bench = Path(__file__).resolve().parents[1] / "scripts" / "bench"
+        runpy.run_path(str(bench / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
 
 
 def _candidates(instance):

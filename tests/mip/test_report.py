@@ -1,7 +1,6 @@
 """The tables of a campaign, and the targets they are held against."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,15 +23,11 @@ def run(spec, *events, limit=60.0, instance="a", status="feasible", over=0.1):
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch, capsys):
+def table(report):
     """What the report prints of rows: the lines of its first table, by target."""
 
     def make(*rows):
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        monkeypatch.setattr(sys, "argv", ["mip_report.py", str(path)])
-        runpy.run_path(str(BENCH / "mip_report.py"), run_name="__main__")
-        head, *lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
+        head, *lines = report("mip_report.py", rows).split("\n\n")[0].splitlines()
         assert head.startswith("target")
         return {line[:50].strip(): (line[50:56].strip(), *line[56:].split()) for line in lines}
 

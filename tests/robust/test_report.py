@@ -1,16 +1,9 @@
 """The benchmark's tables beside the published ones."""
 
-import json
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
 from nco.instances import io
 from nco.instances.capital_budgeting import CapitalBudgeting
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "robust_report.py"
 
 
 @pytest.fixture
@@ -42,18 +35,14 @@ def row(key, problem, instance, spec, n, objective, bound):
     }  # fmt: skip
 
 
-def test_ours_beside_the_published(references, capsys, monkeypatch):
+def test_ours_beside_the_published(references, report):
     """Errors against the best of both; gaps of ours only; published x are evaluated anew."""
     rows = [
         row("a", "two-stage-knapsack", "RKP_UN_n20_a", "auto", 20, 202.0, 202.0),
         row("b", "capital-budgeting-loans", "RC_N10_a", "auto", 10, 49.0, 50.5),
         {"key": "c", "problem": "two-stage-knapsack", "error": "died"},
     ]
-    path = references / "rows.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    monkeypatch.setattr(sys, "argv", ["robust_report.py", str(references), str(path)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    lines = report("robust_report.py", rows, references).splitlines()
     found = {tuple(c.strip() for c in line.split("|")[1:4]): line.split("|")[4:] for line in lines
              if line.startswith("|")}  # fmt: skip
     errors = {key: float(cells[1]) for key, cells in found.items() if cells[0].strip() == "1"}
@@ -76,7 +65,7 @@ def test_ours_beside_the_published(references, capsys, monkeypatch):
     assert ("", "4", "published k-adaptability 5") not in found
 
 
-def test_what_learning_adds_is_a_comparison_on_the_same_files(references, capsys, monkeypatch):
+def test_what_learning_adds_is_a_comparison_on_the_same_files(references, report):
     """Pairs at equal time; what only one side has solved does not count."""
     problem, learned = "two-stage-knapsack", "ccg:learned=0.3"
     rows = [
@@ -86,11 +75,7 @@ def test_what_learning_adds_is_a_comparison_on_the_same_files(references, capsys
         row("d", problem, "RKP_UN_n20_b", learned, 20, 100.0, 100.0),
         row("e", problem, "RKP_UN_n20_c", "ccg", 20, 50.0, 100.0),
     ]
-    path = references / "rows.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    monkeypatch.setattr(sys, "argv", ["robust_report.py", str(references), str(path)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    lines = report("robust_report.py", rows, references).splitlines()
     (line,) = [line for line in lines if line.startswith(f"| ccg | {learned} |")]
     cells = [cell.strip() for cell in line.split("|")[3:-1]]
     assert cells == ["30", "2", "0.500", "0.000", "0.500", "0.000", "1", "1", "0", "1.010", "0.500"]

@@ -1,13 +1,6 @@
 """The target table of udc: whose value is the reference, and what holds."""
 
-import json
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "udc_report.py"
 
 
 def row(file, solver, objective, problem="tsp", digest="a", **other):
@@ -22,15 +15,11 @@ def row(file, solver, objective, problem="tsp", digest="a", **other):
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch, capsys):
+def table(report):
     """The lines that the report prints of rows, by set."""
 
     def make(*rows):
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        monkeypatch.setattr(sys, "argv", ["udc_report.py", str(path)])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-        head, _, *lines = capsys.readouterr().out.splitlines()
+        head, _, *lines = report("udc_report.py", rows).splitlines()
         names = [x.strip() for x in head.strip("|").split("|")]
         cells = [[x.strip() for x in line.strip("|").split("|")] for line in lines]
         return {cell[0]: dict(zip(names, cell, strict=True)) for cell in cells}
