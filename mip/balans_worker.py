@@ -22,6 +22,7 @@ def main() -> None:
     from alns.ALNS import ALNS
     from alns.stop import MaxRuntime
     from balans.solver import Balans
+    from balans.utils import Constants
 
     names = ("balans", "alns", "mabwiser", "pyscipopt")
     print(json.dumps({name: version(name) for name in names}), file=out, flush=True)
@@ -38,7 +39,8 @@ def main() -> None:
 
     ALNS.iterate = iterate
     left = seconds - (time.monotonic() - begin)
-    Balans(seed=seed, stop=MaxRuntime(left)).solve(path)
+    # The package draws below its seed, of which 0 leaves nothing; its own one comes first.
+    Balans(seed=Constants.default_seed + seed, stop=MaxRuntime(left)).solve(path)
 
 
 if __name__ == "__main__":
