@@ -104,8 +104,10 @@ class BalansPackage:
                             versions = message
                             continue
                         x = np.zeros(form.n)
+                        # Columns that a neighbourhood of the package adds come last.
                         for index, value in message[1].items():
-                            x[int(index)] = value
+                            if int(index) < form.n:
+                                x[int(index)] = value
                         offer(tracker, form, view, x)
                 finally:
                     ended = process.poll()
