@@ -36,6 +36,15 @@ def test_solutions_are_checked_and_kept(fake, hard_mip):
     assert result.versions["balans"] == "9"
 
 
+def test_columns_that_the_package_added_are_left_out(fake, hard_mip):
+    n = hard_mip.n
+    fake(
+        "import json\nprint(json.dumps({'balans': '9'}))\n"
+        f"print(json.dumps([0.1, {{'0': 1.0, '{n}': 2.5}}]))\n"
+    )
+    assert BalansPackage().solve(hard_mip, Budget(20)).solution == {"x0": 1.0}
+
+
 def test_it_is_killed_at_the_deadline(fake, hard_mip):
     fake("import time\ntime.sleep(600)\n")
     assert BalansPackage().solve(hard_mip, Budget(0.5)).stopped is Stop.TIME
