@@ -53,7 +53,8 @@ def _spent(budget: Budget | None) -> bool:
     return budget is not None and budget.spent()
 
 
-def _check(budget: Budget | None) -> None:
+def check_time(budget: Budget | None) -> None:
+    """`TimeoutError` when the budget has ended."""
     if _spent(budget):
         raise TimeoutError("out of time.")
 
@@ -134,7 +135,7 @@ def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -
     if distances.coords is None or n <= MOST_ROWS:
         for i in range(n):
             if i % 256 == 0:
-                _check(budget)
+                check_time(budget)
             row = np.array(distances.row(i))
             row[i] = np.inf
             nearest = np.argpartition(row, k - 1)[:k]
@@ -144,7 +145,7 @@ def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -
 
     tree = cKDTree(distances.coords)
     for begin in range(0, n, 50_000):
-        _check(budget)
+        check_time(budget)
         nodes = np.arange(begin, min(begin + 50_000, n))
         norm = _TREE_NORMS[distances.metric]
         _, found = tree.query(distances.coords[nodes], k + 1, p=norm)
@@ -172,7 +173,7 @@ def _among(
         near = np.empty((len(nodes), k), dtype=np.int64)
         for position, node in enumerate(nodes):
             if position % 256 == 0:
-                _check(budget)
+                check_time(budget)
             row = distances.pairs(int(node), others)
             row[others == node] = np.inf
             near[position] = others[np.argpartition(row, k - 1)[:k]]
@@ -318,7 +319,7 @@ def nearest_neighbor_tour(
     """
     n = distances.n
     if distances.coords is not None and n > NEAREST_BY_ROWS:
-        _check(budget)
+        check_time(budget)
         _compile_in(budget)
         from nco.classical import local_search
 
@@ -358,14 +359,14 @@ def greedy_tour(
     n, symmetric = distances.n, distances.symmetric and not directed
     if n <= 3 and symmetric:
         return list(range(n))
-    _check(budget)
+    check_time(budget)
     if fixed is None and distances.coords is not None and n > GREEDY_BY_LISTS:
         _compile_in(budget)
         from nco.classical import local_search
 
         costs = local_search.Costs.of_coords(distances.coords, distances.metric)
         lists = local_search.neighbor_lists(costs, k, stop=lambda: _spent(budget))
-        _check(budget)
+        check_time(budget)
         return local_search.greedy_edge(costs, lists).tolist()
     paths = _Paths.of(np.zeros(n), np.zeros(n), symmetric)
     if fixed is not None:
@@ -377,7 +378,7 @@ def greedy_tour(
         i, j = _among(distances, leave, enter, k, budget)
         cost = distances.pairs(i, j)
         order = np.argsort(cost, kind="stable")
-        _check(budget)
+        check_time(budget)
         before = len(leave)
         paths.join(i[order], j[order], -cost[order], budget=budget)
         # A round may fail only where ends of one path fill each other's lists.
@@ -479,7 +480,7 @@ def savings_routes(
             gain = back[i] + out[j] - distances.pairs(i, j)
             order = np.argsort(-gain, kind="stable")
             order = order[gain[order] > 0]
-            _check(budget)
+            check_time(budget)
             load, reach = load_limit(instance), length_limit(instance)
             paths.join(i[order], j[order], gain[order], load, reach, budget)
         except TimeoutError:
@@ -615,7 +616,7 @@ def nearest_neighbor_routes(instance: CVRP, budget: Budget | None = None) -> lis
         while len(left):
             steps += 1
             if steps % 64 == 0:
-                _check(budget)
+                check_time(budget)
             legs = distances.pairs(node, left)
             fits = load + instance.demands[left] <= capacity
             if limit < math.inf:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nco.classical import constructive
+from nco.classical import random_insertion as module
 from nco.classical.random_insertion import random_insertion
 from nco.instances.core import Budget
 from nco.instances.tsp import TSP
@@ -40,3 +42,23 @@ def test_points_at_one_place_follow_each_other() -> None:
 def test_it_stops_in_time() -> None:
     with pytest.raises(TimeoutError):
         random_insertion(np.random.default_rng(0).random((50, 2)), budget=Budget(time_limit=0.0))
+
+
+def test_looks_at_the_clock_change_nothing_and_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).random((700, 2))
+    tour = random_insertion(points, seed=3)
+    monkeypatch.setattr(module, "LOOKS", 7)
+    for least in (constructive.COMPILE_FROM, 0):  # as it is, and compiled
+        monkeypatch.setattr(constructive, "COMPILE_FROM", least)
+        assert random_insertion(points, 3, Budget()) == tour
+    budget, looks = Budget(), 0
+
+    def spent() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 150
+
+    monkeypatch.setattr(budget, "spent", spent)
+    with pytest.raises(TimeoutError):
+        random_insertion(points, 3, budget)
+    assert looks == 151
