@@ -488,14 +488,7 @@ def label(
     def arguments(begin: int) -> tuple[Any, ...]:
         return parts.path(begin), problem, seed, begin, parts.size(begin), a, b, source
 
-    if jobs == 1:
-        for begin in parts.missing():
-            if time.monotonic() - started > minutes * 60:
-                break
-            _write_part(*arguments(begin))
-            tell(parts.size(begin))
-    else:
-        make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=tell)
+    make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=tell)
     if parts.missing():
         raise ValueError(f"{out}: not finished in {minutes:g} minutes; the same call goes on.")
     merged: dict[str, list[NDArray[Any]]] = {}

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def make_parts(
     minutes: float,
     told: Callable[[int], object],
 ) -> None:
-    """Make the missing chunks in processes of their own.
+    """Make the missing chunks, several at a time in processes of their own.
 
     Parameters
     ----------
@@ -196,13 +197,26 @@ def make_parts(
     arguments
         What ``write`` is given for the chunk from that label on.
     jobs
-        Processes.
+        Processes. One is this one: others import the script that calls, which then has to
+        keep its calls under ``if __name__ == "__main__"``.
     minutes
         None begins after that time.
     told
         Called with the number of labels of every chunk that is finished.
+
+    Raises
+    ------
+    RuntimeError
+        When one of the processes is killed, or cannot begin.
     """
     todo, started = parts.missing(), time.monotonic()
+    if jobs == 1:
+        for begin in todo:
+            if time.monotonic() - started > minutes * 60:
+                break
+            write(*arguments(begin))
+            told(parts.size(begin))
+        return
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_worker, initargs=(os.getpid(),)
     ) as pool:
@@ -217,7 +231,13 @@ def make_parts(
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     size = running.pop(future)
-                    future.result()
+                    try:
+                        future.result()
+                    except BrokenProcessPool:
+                        raise RuntimeError(
+                            "a process that made labels ended early: memory ran out, it was "
+                            'killed, or a script calls this outside of if __name__ == "__main__"'
+                        ) from None
                     told(size)
         finally:
             pool.shutdown(cancel_futures=True)

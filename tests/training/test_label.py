@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +71,12 @@ def test_a_run_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     whole = tmp_path / "whole.npz"
     label("knapsack", whole, n=10, count=12, seed=2)
     out = tmp_path / "labels.npz"
-    ran: list[int] = []
+    died: list[Path] = []
     write = module.write_labels
 
     def dying(path: Path, *arguments: object, **options: object) -> None:
-        ran.append(len(ran))
-        if path == out and len(ran) == 1:
+        if path == out and not died:
+            died.append(path)
             raise KeyboardInterrupt
         write(path, *arguments, **options)  # type: ignore[arg-type]
 
@@ -151,3 +155,24 @@ def test_the_smallest_tours_of_several_salesmen_are_labelled(n: int) -> None:
     for seed in range(5):
         made = module.make_chunk("ruin-recreate", "mtsp-mixed", n, seed, 0, 2, 200)
         assert (np.sort(made["tour"], 1) == np.arange(1, n + 1)).all()
+
+
+def test_a_script_that_labels_needs_no_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from nco.training.label import label\n"
+        'print(label("knapsack", "labels.npz", n=9, count=5, seed=1))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+
+
+def test_processes_that_end_early_are_one_line(tmp_path: Path) -> None:
+    parts = module.Parts(tmp_path / "labels.npz", 2, {}, 1)
+    with pytest.raises(RuntimeError, match="a process that made labels ended early") as caught:
+        module.make_parts(
+            parts, os._exit, lambda _: (1,), jobs=2, minutes=math.inf, told=lambda _: None
+        )
+    assert "\n" not in str(caught.value)
