@@ -1355,13 +1355,27 @@ def is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def check_whole(function: Callable[..., Any], values: Mapping[str, Any], owner: str) -> None:
-    """Refuse arguments that are no integers where a function annotates them as such.
+def _is_number(value: object) -> bool:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return number and not math.isnan(value)  # type: ignore[arg-type]
+
+
+#: Annotation -> what it admits, and the words for it.
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "int": (is_whole, "a whole number"),
+    "float": (_is_number, "a number"),
+    "bool": (lambda value: isinstance(value, (bool, np.bool_)), "true or false"),
+}
+
+
+def check_kinds(function: Callable[..., Any], values: Mapping[str, Any], owner: str) -> None:
+    """Refuse arguments that are not what a function annotates them as.
 
     Parameters
     ----------
     function
-        A function or a class; what it annotates as ``int`` or ``int | None`` is checked.
+        A function or a class; what it annotates as ``int``, ``float`` or ``bool``, or one of
+        them ``| None``, is checked.
     values
         Arguments by name.
     owner
@@ -1375,12 +1389,13 @@ def check_whole(function: Callable[..., Any], values: Mapping[str, Any], owner: 
     for name, parameter in inspect.signature(function).parameters.items():
         kind = parameter.annotation
         kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
-        if name not in values or kind not in ("int", "int | None"):
+        kind, optional, _ = kind.partition(" | None")
+        if name not in values or kind not in _KINDS or (optional and values[name] is None):
             continue
-        value = values[name]
-        if not (is_whole(value) or (value is None and kind == "int | None")):
-            what = f"{owner}: {name} = {value!r} not understood"
-            raise InputError(None, None, what, "give a whole number")
+        admits, words = _KINDS[kind]
+        if not admits(values[name]):
+            what = f"{owner}: {name} = {values[name]!r} not understood"
+            raise InputError(None, None, what, f"give {words}")
 
 
 def check_seed(seed: int) -> None:

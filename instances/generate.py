@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import MAX_MATRIX_NODES, InputError, check_seed, check_whole, is_whole
+from nco.instances.core import MAX_MATRIX_NODES, InputError, check_kinds, check_seed, is_whole
 
 Points = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def _draw(
         if name not in known:
             raise _unknown(f"option of {distribution}", name, known)
     _size(n)
-    check_whole(function, options, distribution)
+    check_kinds(function, options, distribution)
     return function(n, rng, **options)
 
 

@@ -28,8 +28,8 @@ from nco.instances.core import (
     Stop,
     UnsupportedError,
     better,
+    check_kinds,
     check_seed,
-    check_whole,
     spawn_seed,
 )
 
@@ -77,7 +77,7 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
         kind: Any = type(solver)
         if dataclasses.is_dataclass(kind):
             values = {f.name: getattr(solver, f.name) for f in dataclasses.fields(kind)}
-            check_whole(type(solver), values, f"solver {solver.name}")
+            check_kinds(type(solver), values, f"solver {solver.name}")
         return solver
     cls = registry.solvers.load(solver)
     known = list(inspect.signature(cls).parameters)
@@ -89,7 +89,7 @@ def make_solver(solver: str | Solver, params: Mapping[str, Any] | None = None) -
                 None, None, f"{solver} has no parameter {name!r}",
                 f"did you mean {near[0]}?" if near else listed,
             )  # fmt: skip
-    check_whole(cls, params or {}, f"solver {solver}")
+    check_kinds(cls, params or {}, f"solver {solver}")
     try:
         made: Solver = cls(**(params or {}))
     except InputError:

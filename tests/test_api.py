@@ -196,6 +196,19 @@ def test_whole_numbers_are_whole(knapsack, batch, value):
             nco.generate("tsp", distribution="clustered", **{"n": 9} | options)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("cutoff", "False", "true or false"), ("cutoff", 1, "true or false"),
+        ("main_share", "abc", "a number"), ("main_share", float("nan"), "a number"),
+        ("main_share", True, "a number"), ("sub_seconds", "nan", "a number"),
+    ],
+)  # fmt: skip
+def test_numbers_and_truth_values_of_solvers(knapsack, name, value, what):
+    with pytest.raises(InputError, match=rf"balans: {name} = .* not understood \(give {what}\)"):
+        nco.solve(knapsack, "balans", **{name: value})
+
+
 @pytest.mark.parametrize(("value", "fine"), [(2, True), (None, True), (2.5, False)])
 def test_whole_numbers_of_solver_objects(knapsack, value, fine):
     @dataclass
