@@ -89,6 +89,8 @@ class MIP(Instance[dict[str, float]]):
         """Validate, complete and freeze the arrays."""
         c = frozen_array("c", self.c, ndim=1, dtype=np.float64)
         n = len(c)
+        if np.ndim(self.A) != 2:
+            raise ValueError(f"A has {np.ndim(self.A)} dimensions, expected 2.")
         matrix = sparse.csr_array(self.A, dtype=np.float64, copy=True)
         if matrix.shape[1] != n:
             raise ValueError(f"A has {matrix.shape[1]} columns, c has {n}.")
@@ -112,14 +114,19 @@ class MIP(Instance[dict[str, float]]):
             "rows": _names("row", self.rows, m, "r"),
             "sense": Sense(self.sense),
         }
-        whole = np.zeros(n) if self.integrality is None else self.integrality
-        integrality = np.array(whole, dtype=bool)
-        if integrality.shape != (n,):
-            raise ValueError(f"integrality has shape {integrality.shape}, expected ({n},).")
+        whole = np.array(np.zeros(n) if self.integrality is None else self.integrality)
+        if whole.shape != (n,):
+            raise ValueError(f"integrality has shape {whole.shape}, expected ({n},).")
+        # Elsewhere 2 and 3 stand for semi-continuous columns, and letters for all kinds.
+        other = (whole != 0) & (whole != 1)
+        if n and np.any(other):
+            value = whole[int(np.argmax(other))].item()
+            raise ValueError(f"integrality {value!r} not understood; give 0 or 1 for each column.")
+        integrality = whole.astype(bool)
         integrality.setflags(write=False)
         values["integrality"] = integrality
-        if not math.isfinite(self.offset):
-            raise ValueError(f"offset = {self.offset} is not a finite number.")
+        if not (isinstance(self.offset, (int, float, np.number)) and math.isfinite(self.offset)):
+            raise ValueError(f"offset = {self.offset!r} is not a finite number.")
         for key, value in values.items():
             object.__setattr__(self, key, value)
 

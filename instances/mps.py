@@ -6,6 +6,7 @@ MPS is parsed here; LP by HiGHS, and by SCIP where HiGHS refuses, both imported 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import sys
@@ -42,11 +43,70 @@ def _check_lp(path: Path, text: str) -> None:
             (r"^\s*(sos|sos1|sos2|s1\s*::|s2\s*::)\b", "special ordered sets"),
             (r"->", "indicator constraints"),
             (r"^\s*(semi-continuous|semi|semis)\s*$", "semi-continuous columns"),
-            (r"\[", "quadratic terms"),
+            (r"(^|[^\w.\]])\[", "quadratic terms"),
             (r"^\s*general constraints\s*$", "general constraints"),
         ):
             if re.search(pattern, code, re.IGNORECASE):
                 raise InputError(path, number, f"{what} are not supported", "linearise them")
+        if "[" in code:
+            raise InputError(
+                path, number, "names with brackets are not supported", "rename them, or write .mps"
+            )
+
+
+_NUMBER = r"[+-]?\s*(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)"
+_RANGED = re.compile(
+    rf"(?:(?P<name>[^\s:<>=]+)\s*:)?\s*(?P<low>{_NUMBER})\s*(?P<sense>[<>]=?|=[<>])"
+    rf"(?P<terms>[^<>=:]+)(?P<again>[<>]=?|=[<>])\s*(?P<high>{_NUMBER})(?![\w.])",
+    re.IGNORECASE,
+)
+_ROWS_BEGIN = re.compile(
+    r"^\s*(subject\s+to|such\s+that|s\.?t\.?)(?=[\s:]|$)", re.IGNORECASE | re.MULTILINE
+)
+_ROWS_END = re.compile(
+    r"^\s*(bounds?|generals?|gen|integers?|int|binary|binaries|bin|end)\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def _without_ranges(text: str) -> tuple[str, dict[str, tuple[str, float]]]:
+    """LP text with one limit for each row, and which one ("lower", "upper") is left out.
+
+    Neither library reads ``low <= terms <= high``. Line numbers stay as they are.
+    """
+    begin = _ROWS_BEGIN.search(text)
+    if begin is None:
+        return text, {}
+    end = _ROWS_END.search(text, begin.end())
+    stop = len(text) if end is None else end.start()
+    left: dict[str, tuple[str, float]] = {}
+
+    def number(part: str) -> float:
+        return float("".join(part.split()))
+
+    def keep_one(row: re.Match[str]) -> str:
+        if row["sense"].strip("=") != row["again"].strip("="):
+            return row[0]
+        name = row["name"] or f"range{len(left)}"
+        while row["name"] is None and name in text:
+            name += "_"
+        below = "<" in row["sense"]
+        left[name] = ("upper" if below else "lower", number(row["high"]))
+        lines = "\n" * (row[0].count("\n") - row["terms"].count("\n"))
+        kept = max(-1e30, min(1e30, number(row["low"])))
+        return f"{lines} {name}: {row['terms']} {'>=' if below else '<='} {kept!r}"
+
+    rows = _RANGED.sub(keep_one, re.sub(r"\\.*", "", text[begin.end() : stop]))
+    return text[: begin.end()] + rows + text[stop:], left
+
+
+def _with_ranges(mip: MIP, left: dict[str, tuple[str, float]]) -> MIP:
+    """The model with the limits that `_without_ranges` took out."""
+    limits = {"lower": mip.row_lower.copy(), "upper": mip.row_upper.copy()}
+    place = {name: k for k, name in enumerate(mip.rows)}
+    for name, (side, limit) in left.items():
+        limits[side][place[name]] = math.copysign(math.inf, limit) if abs(limit) >= 1e20 else limit
+    return mip.replace(row_lower=limits["lower"], row_upper=limits["upper"])
 
 
 @contextlib.contextmanager
@@ -114,7 +174,7 @@ def _through_scip(path: Path) -> MIP | _Refusal:
 
 
 def from_model(model: Any) -> MIP:
-    """A model object of SCIP (`pyscipopt.Model`) or HiGHS (`highspy.Highs`, `HighsLp`).
+    """A model object of SCIP (`pyscipopt.Model`) or HiGHS (`Highs`, `HighsModel`, `HighsLp`).
 
     The object itself stays as it is.
 
@@ -127,8 +187,11 @@ def from_model(model: Any) -> MIP:
     try:
         if hasattr(model, "getConss"):
             return _from_scip(model)
-        if hasattr(model, "getLp"):
-            return _convert(model.getLp())
+        whole = model.getModel() if hasattr(model, "getModel") else model
+        if hasattr(whole, "hessian_"):
+            if whole.hessian_.dim_:
+                raise ValueError("quadratic objectives are not supported; linearise them.")
+            return _convert(whole.lp_)
         if hasattr(model, "a_matrix_"):
             return _convert(model)
     except InputError:
@@ -150,8 +213,10 @@ def _from_scip(model: Any) -> MIP:
         kind = constraint.getConshdlrName()
         if kind != "linear":
             raise ValueError(f"{kind} constraints are not supported; linearise them.")
-        for name, value in model.getValsLinear(constraint).items():
-            entries.append((len(rows), index[name], value))
+        # Files leave a column several times in a row; the values are its coefficients' parts.
+        values = model.getConsVals(constraint)
+        for variable, value in zip(model.getConsVars(constraint), values, strict=True):
+            entries.append((len(rows), index[variable.name], value))
         rows.append(constraint.name or f"r{len(rows)}")
         lower.append(model.getLhs(constraint))
         upper.append(model.getRhs(constraint))
@@ -210,12 +275,15 @@ def read_lp(path: Path, problem: str = "") -> MIP:
     if not re.search(r"^\s*end\s*$", text, re.IGNORECASE | re.MULTILINE):
         # SCIP takes a file without it, HiGHS does not.
         text += "\nEnd\n"
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.lp"
-        plain.write_text(text, encoding="utf-8")
-        first = _through_highs(plain)
-        second = first if isinstance(first, MIP) else _through_scip(plain)
+    first, second = _through_both(text)
+    if not isinstance(second, MIP):
+        text, left = _without_ranges(text)
+        if left:
+            first, second = _through_both(text)
+            second = _with_ranges(second, left) if isinstance(second, MIP) else second
     if isinstance(second, MIP):
+        if not second.n:
+            raise InputError(path, None, "has no columns", "is the file truncated?")
         return second.replace(name=path.name.split(".")[0])
     assert isinstance(first, _Refusal)
     line = second.line if first.line is None else first.line
@@ -224,14 +292,25 @@ def read_lp(path: Path, problem: str = "") -> MIP:
     )
 
 
+def _through_both(text: str) -> tuple[MIP | _Refusal, MIP | _Refusal]:
+    """What HiGHS makes of LP text, and where it refuses what SCIP does."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.lp"
+        plain.write_text(text, encoding="utf-8")
+        first = _through_highs(plain)
+        return first, first if isinstance(first, MIP) else _through_scip(plain)
+
+
 def _convert(lp: Any) -> MIP:
     import highspy
 
     n, m = lp.num_col_, lp.num_row_
     if n == 0:
-        raise ValueError("has no columns; is the file truncated?")
+        raise ValueError("has no columns.")
     kinds = list(lp.integrality_) or [highspy.HighsVarType.kContinuous] * n
     allowed = {highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger}
+    if highspy.HighsVarType.kImplicitInteger in kinds:
+        raise ValueError("implied integer columns are not supported; declare them.")
     if not set(kinds) <= allowed:
         raise ValueError("semi-continuous columns are not supported; linearise them.")
     matrix = lp.a_matrix_
@@ -252,9 +331,22 @@ def _convert(lp: Any) -> MIP:
         integrality=np.array([k == highspy.HighsVarType.kInteger for k in kinds]),
         offset=float(lp.offset_),
         sense=Sense.MAXIMIZE if maximize else Sense.MINIMIZE,
-        columns=list(lp.col_names_) or [f"x{k}" for k in range(n)],
-        rows=list(lp.row_names_) or [f"r{k}" for k in range(m)],
+        columns=_filled(lp.col_names_, n, "x"),
+        rows=_filled(lp.row_names_, m, "r"),
     )
+
+
+def _filled(names: Any, n: int, letter: str) -> list[str]:
+    """HiGHS' names, with others for the columns or rows that were given none."""
+    given = list(names) or [""] * n
+    known = set(given)
+    out = []
+    for k, name in enumerate(given):
+        new = name or f"{letter}{k}"
+        while not name and new in known:
+            new += "_"
+        out.append(new)
+    return out
 
 
 def _range(low: float, high: float) -> tuple[str, float]:
@@ -432,6 +524,9 @@ def read_columns(path: Path, instance: MIP) -> dict[str, float]:
             continue
         if len(words) < 2:
             raise InputError(path, number, f"no value for {words[0][:40]!r}", "write 'name value'")
+        # A name may have blanks, as in fixed MPS; SCIP writes the cost behind the value.
+        whole = re.sub(r"\s*\(obj:[^()]*\)\s*$", "", line.strip()).rsplit(None, 1)
+        words = whole if whole[0] in instance.index else words
         if words[0] not in instance.index:
             raise InputError(path, number, f"column {words[0][:40]!r} does not exist", "mend it")
         if words[0] in solution:

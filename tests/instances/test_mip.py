@@ -102,7 +102,12 @@ def test_zeros_are_not_stored():
         ({"columns": ["x", "x", "z"]}, "column name 'x' is used twice"),
         ({"rows": ["a"]}, "1 row names for 2 rows"),
         ({"offset": math.inf}, "offset"),
+        ({"offset": "a"}, "offset = 'a' is not a finite number"),
         ({"sense": "up"}, "up"),
+        ({"A": [1.0, 2.0, 3.0]}, "A has 1 dimensions, expected 2"),
+        # Semi-continuous in scipy's words; letters are others'.
+        ({"integrality": [0, 2, 1]}, "integrality 2 not understood; give 0 or 1"),
+        ({"integrality": ["C", "I", "B"]}, "integrality 'C' not understood"),
     ],
 )
 def test_bad_arguments(changes, what):

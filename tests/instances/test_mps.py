@@ -5,6 +5,7 @@ import math
 import random
 
 import numpy as np
+import pyscipopt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from nco.instances import io
 from nco.instances.core import Budget, InputError, Sense, Status
 from nco.instances.mip import MIP
+from nco.instances.mps import from_model
 from nco.mip.highs import HiGHS
 from nco.mip.scip import SCIP
 
@@ -222,11 +224,51 @@ def test_lp_without_end(tmp_path):
         ("Binary", "Semi-Continuous", r"a.lp:5: semi-continuous columns are not supported"),
         ("Binary\n x", "SOS\n s1: S1:: x:1", r"a.lp:5: special ordered sets are not supported"),
         ("Maximize", "Hello", r"a.lp:1: does not start with Minimize or Maximize"),
+        ("+ 2 y", "+ 2 y[0]", r"a.lp:2: names with brackets are not supported"),
+        ("c1: x + y <= 5", "c1: 1 <= x + y <= 5 z", r"a.lp:4: HiGHS: .*; SCIP: "),
+        ("c1: x + y <= 5", "c1: 1 <= x + y >= 5", r"a.lp:4: HiGHS: .*; SCIP: "),
+        (LP, "max: x + y; c1: x + y <= 5;\n", r"a.lp: has no columns"),
     ],
 )
 def test_lp_errors(tmp_path, old, new, what):
     with pytest.raises(InputError, match=what):
         io.read(write(tmp_path, LP.replace(old, new, 1), "a.lp"), "mip")
+
+
+@pytest.mark.parametrize(
+    ("row", "low", "high"),
+    [
+        ("c1: -5 <= x - y <= 5", -5, 5),
+        ("c1:\n -.5e1\n < x -\n y < 5 \\ 1 <= x <= 2\n", -5, 5),
+        ("c1: 5 >= x - y >= - 5", -5, 5),
+        ("c1: -inf <= x - y <= 5", -math.inf, 5),
+        ("c1: -5 =< x - y =< +infinity", -5, math.inf),
+        ("-5 <= x - y <= 5", -5, 5),
+    ],
+)
+def test_rows_with_two_limits_in_lp(tmp_path, row, low, high):
+    text = LP.replace("c1: x + y <= 5", f"r0: x + y <= 5\n {row}\n 1 <= 2 x + y <= 7")
+    mip = io.read(write(tmp_path, text, "a.lp"))
+    assert mip.A.toarray().tolist() == [[1, 1], [1, -1], [2, 1]]
+    assert mip.row_lower.tolist() == [-math.inf, low, 1]
+    assert mip.row_upper.tolist() == [5, high, 7]
+    assert len(set(mip.rows)) == 3
+    assert mip.upper.tolist() == [1, math.inf]
+
+
+def test_lines_of_mistakes_beside_rows_with_two_limits(tmp_path):
+    text = LP.replace("c1: x + y <= 5", "c1:\n -5 <=\n x - y <= 5\n c2: x + <= 5")
+    with pytest.raises(InputError, match=r"a\.lp:7: HiGHS: expected a term"):
+        io.read(write(tmp_path, text, "a.lp"))
+
+
+def test_coefficients_of_a_column_in_one_row_add_up(tmp_path):
+    path = write(tmp_path, LP.replace("c1: x + y", "c1: x + y + 2 x"), "a.lp")
+    model = pyscipopt.Model()
+    model.hideOutput()
+    model.readProblem(str(path))
+    for mip in (io.read(path), from_model(model)):
+        assert mip.A.toarray().tolist() == [[3, 1]]
 
 
 @pytest.mark.parametrize("name", ["a.mps", "a.lp", "a.mps.gz", "a.lp.gz"])
@@ -310,6 +352,26 @@ def test_solution_as_scip_writes_it(tmp_path):
         "x                   1 \t(obj:1)\ny  3 \t(obj:-2)\n"
     )
     assert io.read_solution(path, MODEL) == {"x": 1.0, "y": 3.0}
+
+
+def test_solution_of_columns_with_blanks_in_their_names(tmp_path):
+    mip = MODEL.replace(columns=["MY VAR", "MY  OTHER"])
+    path = tmp_path / "a.sol"
+    io.write_solution(mip, {"MY VAR": 1.0, "MY  OTHER": 2.5}, path)
+    assert io.read_solution(path, mip) == {"MY VAR": 1.0, "MY  OTHER": 2.5}
+    path.write_text("MY VAR   1 \t(obj:1)\n")
+    assert io.read_solution(path, mip) == {"MY VAR": 1.0}
+
+
+def test_scip_reads_what_is_written(tmp_path):
+    io.write(MODEL, tmp_path / "a.mps")
+    io.write_solution(MODEL, {"x": 0.5, "y": 2.5}, tmp_path / "a.sol")
+    model = pyscipopt.Model()
+    model.hideOutput()
+    model.readProblem(str(tmp_path / "a.mps"))
+    solution = model.readSolFile(str(tmp_path / "a.sol"))
+    assert model.checkSol(solution)
+    assert model.getSolObjVal(solution) == -4.5
 
 
 @pytest.mark.parametrize(
