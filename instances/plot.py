@@ -372,14 +372,17 @@ def arms(results: Iterable[Result], *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ValueError
-        When no result tells of arms.
+        When no result tells of arms, or one not as `balans` does.
     """
     totals: dict[str, NDArray[np.float64]] = {}
-    for result in results:
-        for extra in (result.extra, *result.extra.get("workers", ())):
-            for arm, known in extra.get("arms", {}).items():
-                row = [known["tries"], known["wins"], known["seconds"]]
-                totals[arm] = totals.get(arm, np.zeros(3)) + row
+    try:
+        for result in results:
+            for extra in (result.extra, *result.extra.get("workers", ())):
+                for arm, known in extra.get("arms", {}).items():
+                    row = np.array([known["tries"], known["wins"], known["seconds"]], dtype=float)
+                    totals[arm] = totals.get(arm, np.zeros(3)) + row
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError("the arms of a result are not understood; solve with balans.") from None
     if not totals:
         raise ValueError("no result tells of arms; solve with balans and write results as .jsonl.")
     ordered = sorted(totals.items(), key=lambda item: (item[1][1], item[1][0]))

@@ -94,7 +94,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When it is not TOML.
+        When it cannot be read or is not TOML.
     """
     import tomllib
 
@@ -102,7 +102,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise InputError(path, None, what, "check the path") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(path, None, f"not TOML: {error}", "write key = value lines") from None
     return {key.replace("-", "_"): value for key, value in values.items()}
 
