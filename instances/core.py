@@ -610,7 +610,7 @@ def frozen_array(
             bool((array == np.rint(array)).all())
             and (not array.size or float(np.abs(array).max()) < 2**53)
         )
-        array = array.astype(np.int64 if whole else np.float64)
+        array = array.astype(np.int64 if whole else np.float64, copy=False)
     array.setflags(write=False)
     return array
 
@@ -664,6 +664,13 @@ class Instance(Generic[S]):
         Overridden where there is such a thing; `Tracker.offer` asks before it keeps one.
         """
         return True
+
+    def unbeatable(self) -> float | None:
+        """An objective that no solution can beat, where one is known at once, or None.
+
+        A search that has reached it is done: `Tracker.offer` compares with it.
+        """
+        return None
 
     def canonical(self, solution: S) -> S:
         """The one representative of all equivalent solutions."""
@@ -802,9 +809,11 @@ class SpatialInstance(Instance[S]):
                 raise ValueError(f"matrix is {matrix.shape[0]} x {matrix.shape[1]}, not square.")
             if self.coords is not None and len(self.coords) != len(matrix):
                 raise ValueError(f"{len(self.coords)} coords but a matrix of {len(matrix)} nodes.")
-            if matrix.size and float(np.abs(matrix.astype(np.float64)).max()) > 1e12:
+            # Nothing of the matrix's size is made: it may be most of the memory.
+            least, most = (matrix.min(), matrix.max()) if matrix.size else (0, 0)
+            if max(-float(least), float(most)) > 1e12:
                 raise ValueError("matrix entries exceed 1e12; scale them down.")
-            if matrix.size and matrix.min() < 0:
+            if least < 0:
                 i, j = (int(k) for k in np.argwhere(matrix < 0)[0])
                 raise ValueError(f"matrix[{i}, {j}] = {matrix[i, j]} < 0; add a constant to all.")
             object.__setattr__(self, "matrix", matrix)
@@ -1241,6 +1250,8 @@ class Tracker(Generic[S]):
         self.objective: float | None = None
         self.bound: float | None = None
         self.trajectory: list[Event] = []
+        #: Whether the solution is known to be optimal by `Instance.unbeatable`.
+        self.proved = False
         self._seen: float | None = None
         self._on_event = on_event
 
@@ -1258,7 +1269,14 @@ class Tracker(Generic[S]):
             return False
         self.solution, self.objective = solution, objective
         self._see(objective, by)
+        if self._unbeatable is not None and close(objective, self._unbeatable, FLOAT_TOLERANCE):
+            self.proved = True
+            self.offer_bound(self._unbeatable, "bound")
         return True
+
+    @cached_property
+    def _unbeatable(self) -> float | None:
+        return self.instance.unbeatable()
 
     def observe(self, event: Event) -> None:
         """Put a sub-solver's event into the trajectory, under this budget's clock.
@@ -1292,9 +1310,12 @@ class Tracker(Generic[S]):
         if self._on_event is not None:
             self._on_event(event)
 
-    def done(self, iteration: int = 0) -> Stop | None:
-        """The budget's reason to stop now, or None."""
-        return self.budget.done(iteration, self.objective, self.bound, self.instance.sense)
+    def done(self, iteration: int = 0, budget: Budget | None = None) -> Stop | None:
+        """The reason to stop now, by a budget, the tracker's own by default, or None."""
+        budget = budget or self.budget
+        if self.proved and not budget.interrupted():
+            return Stop.PROVED
+        return budget.done(iteration, self.objective, self.bound, self.instance.sense)
 
     def result(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from nco.instances import routing
 from nco.instances.core import SpatialInstance
 from nco.instances.cvrp import canonical_routes, route_violations
@@ -60,6 +62,14 @@ class MTSP(SpatialInstance[list[list[int]]]):
     def objective(self, solution: list[list[int]]) -> float:
         """Length of the longest tour."""
         return max(self.distances.tour_length([0, *route]) for route in solution)
+
+    def unbeatable(self) -> float | None:
+        """To the farthest customer and back, where the triangle inequality is sure to hold."""
+        if self.distances.explicit or self.metric != "exact":
+            return None
+        far = float(self.distances.pairs(0, np.arange(1, self.nodes)).max())
+        # Rounding of the two ways and of their sum.
+        return (1.0 - 1e-12) * 2.0 * far
 
     def violations(self, solution: list[list[int]]) -> list[str]:
         """Customers missing, repeated or unknown; more routes than salesmen."""

@@ -56,6 +56,10 @@ class OP(SubsetTour):
         """Total prize, the depot's included."""
         return self.total(self.prizes, [0, *solution])
 
+    def unbeatable(self) -> float:
+        """The prizes of all."""
+        return self.objective(list(range(1, self.nodes)))
+
     def violations(self, solution: list[int]) -> list[str]:
         """Customers repeated or unknown; a tour that is too long."""
         problems = super().violations(solution)

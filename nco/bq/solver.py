@@ -410,7 +410,7 @@ def stop_without_memory(error: Exception, trackers: Sequence[Tracker[Any]]) -> S
 
 def all_done(trackers: Sequence[Tracker[Any]], budget: Budget, iteration: int) -> Stop | None:
     """The reason to stop all, or None while one of them may go on."""
-    reasons = [budget.done(iteration, t.objective, t.bound, t.instance.sense) for t in trackers]
+    reasons = [t.done(iteration, budget) for t in trackers]
     return None if None in reasons else reasons[0]
 
 

@@ -78,12 +78,11 @@ def longest_bound(instance: MTSP, budget: Budget) -> float | None:
     budget
         As for `bound`.
     """
-    if instance.distances.explicit or instance.metric != "exact":
+    far = instance.unbeatable()
+    if far is None:
         return None
-    far = float(instance.distances.pairs(0, np.arange(1, instance.nodes)).max())
     whole = bound(TSP(coords=instance.coords), budget) if budget.left() > 0.0 else None
-    # Rounding of the two ways and of their sum.
-    return max((1.0 - 1e-12) * 2.0 * far, (whole or 0.0) / instance.salesmen)
+    return max(far, (whole or 0.0) / instance.salesmen)
 
 
 def one_tree(distances: Distances, pi: Floats) -> tuple[float, Indices, Indices]:

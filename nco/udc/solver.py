@@ -40,9 +40,14 @@ NO_CONQUERORS = ("auto", "udc")
 STAGES = 50
 #: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
 HEATS = ("network", "distance", "uniform")
-#: Seconds within which no learned divider is loaded for the first time: the library of its
-#: layers takes two to import, which nothing can interrupt.
-LOADING = 5.0
+#: Seconds within which a library is not imported for the first time, as nothing can interrupt
+#: that: torch takes more than one, that of a learned divider's layers two more.
+LOADING = {"torch": 2.0, "torch_geometric": 5.0}
+
+
+def loads(library: str, budget: Budget) -> bool:
+    """Whether a library of `LOADING` is there, or time suffices to import it."""
+    return library in sys.modules or budget.left() >= LOADING[library]
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,7 @@ class UDC(BatchSolver):
         for policy, numbers, share in by_size(instances, budget):
             group = [instances[i] for i in numbers]
             starts = [None if start is None else start[i] for i in numbers]
-            small = group[0].n <= size
+            small = group[0].n <= size and (self.conquer != "bq" or loads("torch", share))
             solve = self._small if small else functools.partial(self._large, divider, size, policy)
             for i, result in zip(numbers, solve(group, share, seed, starts, listener), strict=True):
                 results[i] = dataclasses.replace(result, batch=len(instances))
@@ -320,20 +325,12 @@ class UDC(BatchSolver):
         starts: Sequence[Any],
         on_event: Listener | None,
     ) -> list[Result]:
-        import torch
-
-        from nco.bq.decoding import Model, improve, out_of_memory
-        from nco.udc.within import WithinRoutes
-
         trackers = self.trackers(instances, budget, seed, starts, on_event)
         stages = self.stages
         limited = budget.time_limit is not None or budget.iterations is not None
         if not (stages or limited):
             stages = STAGES
-        conqueror_of = self._conqueror(divider, policy, instances, budget)
-        conqueror = conqueror_of([])
-        own = conqueror.routes if isinstance(conqueror, WithinRoutes) else conqueror
-        versions = model_versions(own) if isinstance(own, Model) else {}
+        versions: dict[str, str] = {}
 
         def results(stopped: Stop) -> list[Result]:
             return [t.result(stopped, params=self.changed(), versions=versions) for t in trackers]
@@ -346,13 +343,23 @@ class UDC(BatchSolver):
         if stopped is None and not all(solutions):
             logger.warning("no start was found: parts of nothing cannot be improved")
             stopped = Stop.FINISHED
+        if stopped is None and not self._ready(budget):
+            stopped = all_done(trackers, budget, 0) or Stop.TIME
         if stopped is not None:
             return results(stopped)
+        import torch
+
+        from nco.bq.decoding import Model, improve, out_of_memory
+        from nco.udc.within import WithinRoutes
+
+        conqueror_of = self._conqueror(divider, policy, instances, budget)
         # Copies of an instance are neighbours in the batch.
         copies = [len(s) for s in solutions]
         owner = np.repeat(np.arange(len(instances)), copies)
         owners: list[int] = owner.tolist()
         conqueror = conqueror_of(owners)
+        model = conqueror.routes if isinstance(conqueror, WithinRoutes) else conqueror
+        versions = model_versions(model) if isinstance(model, Model) else {}
         side = conqueror.policy
         names = [name for name in side.fields if name != "owner"]
         fields = stack_fields(names, [instances[i] for i in owners])
@@ -442,6 +449,21 @@ class UDC(BatchSolver):
             made.append(plain)
         return made
 
+    def _ready(self, budget: Budget) -> bool:
+        """Whether what improves starts is loaded, or compiled, before time is up."""
+        if not loads("torch", budget):
+            self._tell(f"{budget.left():.1f} s are too few to load what improves the start")
+            return False
+        if self.conquer != "or-opt":
+            return True
+        from nco.classical.compiling import compiled_before
+        from nco.classical.local_search import compile_kernels
+
+        if compiled_before(compile_kernels, budget.spent):
+            return True
+        self._tell("the start stays as it is: kernels are still being compiled, once per machine")
+        return False
+
     def _tell(self, text: str) -> None:
         """Warn once."""
         if not getattr(self, "_told", False):
@@ -452,21 +474,20 @@ class UDC(BatchSolver):
         self, divider: Divider, instance: Instance[Any], budget: Budget, seed: int, samples: int
     ) -> list[Any]:
         """Starts from heat, fewer where memory does not suffice."""
+        assert divider.graph is not None
+        assert divider.of_tour is not None
+        if not loads("torch_geometric" if self.divide == "network" else "torch", budget):
+            self._tell(
+                f"heat is not loaded within {budget.left():.1f} s: the start is "
+                f"{next(iter(divider.starts))}"
+            )
+            return []
         import torch
 
         from nco.bq.decoding import Stopped
         from nco.udc.divide import draw_tours
 
-        assert divider.graph is not None
-        assert divider.of_tour is not None
         device = self._bq.torch_device()
-        new = self.divide == "network" and "torch_geometric" not in sys.modules
-        if new and budget.left() < LOADING:
-            self._tell(
-                f"a divider is not loaded within {budget.left():.1f} s: the start is "
-                f"{next(iter(divider.starts))}"
-            )
-            return []
         while True:
             try:
                 tours = draw_tours(

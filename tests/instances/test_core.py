@@ -34,6 +34,7 @@ from nco.instances.core import (
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, dantzig_bound
 from nco.instances.mis import MIS
+from nco.instances.mtsp import MTSP
 from nco.instances.tsp import TSP
 
 # -------------------------------------------------------------------------- distances
@@ -601,6 +602,19 @@ def test_tracker():
     assert tracker.done() is None
     result = tracker.result(Stop.FINISHED)
     assert (result.objective, result.bound, len(result.trajectory)) == (14, 10, 3)
+
+
+def test_tracker_of_what_nothing_can_beat():
+    """A solution that is known to be optimal is the end, whatever the budget still allows."""
+    mtsp = MTSP(coords=[[0, 0], [3, 4], [1, 0]], salesmen=2)
+    tracker = Tracker(mtsp, Budget(), solver="s")
+    tracker.offer([[1, 2]])
+    assert tracker.done() is None
+    tracker.offer([[1], [2]])
+    assert tracker.done() is tracker.done(0, Budget(time_limit=0.0)) is Stop.PROVED
+    tracker.budget.interrupt()
+    assert tracker.done() is Stop.INTERRUPTED
+    assert tracker.result(Stop.PROVED).status is Status.OPTIMAL
 
 
 def test_input_errors():

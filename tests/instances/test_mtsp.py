@@ -40,9 +40,18 @@ def test_longest_route_counts(case):
         lengths.append(sum(math.floor(leg + 0.5) if whole else leg for leg in legs))
     assert instance.objective(routes) == pytest.approx(max(lengths))
     assert (not instance.violations(routes)) == (len(routes) <= instance.salesmen)
+    assert instance.objective(routes) >= (instance.unbeatable() or 0.0)
     twin = [r[::-1] for r in routes[::-1]]
     assert instance.canonical(twin) == instance.canonical(routes)
     assert instance.objective(instance.canonical(routes)) == pytest.approx(max(lengths))
+
+
+def test_what_no_routes_can_beat():
+    coords = [[0, 0], [0, 3], [4, 0], [1, 1]]
+    assert MTSP(coords=coords, salesmen=3).unbeatable() == pytest.approx(8.0)
+    # Rounded costs and matrices need not keep the triangle inequality.
+    assert MTSP(coords=coords, salesmen=3, metric="EUC_2D").unbeatable() is None
+    assert MTSP(matrix=np.ones((3, 3)), salesmen=3).unbeatable() is None
 
 
 def test_violations_say_what():

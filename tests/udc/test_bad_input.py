@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import torch
 
 import nco
+from nco.classical import compiling
 from nco.classical.or_opt import OrOpt
-from nco.instances.core import Budget, Stop
+from nco.instances.core import Budget, Status, Stop
 from nco.instances.mis import MIS
+from nco.instances.registry import problems
 from nco.instances.tsp import TSP
 from nco.udc import divide
 from nco.udc.conquer import OrOptConqueror, SolverConqueror
@@ -138,6 +142,45 @@ def test_errors_that_are_not_of_memory_are_not_hidden(monkeypatch: pytest.Monkey
     monkeypatch.setattr(OrOptConqueror, "conquer", broken)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         UDC(conquer="or-opt", size=12).solve(TSP.generate(60, seed=0), Budget(iterations=2))
+
+
+def test_without_time_to_import_what_improves_there_is_the_best_start() -> None:
+    code = (
+        "import sys, nco; from nco.instances.core import Budget\n"
+        "from nco.udc.solver import UDC; from nco.udc.dividers import load_divider\n"
+        "for problem in sys.argv[1:]:\n"
+        "    for n in (20, 250):\n"
+        "        result = UDC().solve(nco.generate(problem, n, seed=1), Budget(1.9))\n"
+        "        assert result.feasible, problem\n"
+        "    result = UDC(divide='uniform').solve(nco.generate(problem, 60, seed=1), Budget(1.9))\n"
+        "    assert result.feasible, problem\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    names = [name for name in problems.names() if load_divider(name)]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *names], check=True, capture_output=True, text=True
+    )
+    assert run.stderr == ""  # a library does not print
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_kernels_that_are_not_there_in_time_leave_the_start(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling, "compiled_before", lambda *_: compiled)
+    solver = UDC(conquer="or-opt", size=12, stages=2)
+    with caplog.at_level(logging.WARNING, "nco"):
+        result = solver.solve(TSP.generate(60, seed=0), Budget())
+    assert result.trajectory[-1].by == ("reunion" if compiled else "insertion")
+    assert ("kernels are still being compiled" in caplog.text) != compiled
+
+
+def test_what_nothing_can_beat_is_optimal_and_the_end() -> None:
+    mtsp = nco.generate("mtsp", 60, seed=0, salesmen=40)
+    for conquer in ("bq", "ruin-recreate"):
+        result = UDC(conquer=conquer, size=12).solve(mtsp, Budget(time_limit=600.0))
+        assert (result.status, result.stopped) == (Status.OPTIMAL, Stop.PROVED)
+        assert result.objective == pytest.approx(mtsp.unbeatable())
 
 
 @pytest.mark.parametrize("stage", ["start", "later start", "heat", "first part", "alone"])

@@ -33,7 +33,7 @@ from nco.udc.divide import (
     tour_rates,
 )
 from nco.udc.dividers import Divider, load_divider
-from nco.udc.solver import UDC
+from nco.udc.solver import LOADING, UDC
 
 from .largest import Largest
 
@@ -289,7 +289,7 @@ def test_heat_of_distances_needs_no_graph_library() -> None:
 def test_a_divider_that_is_not_loaded_in_time_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nco.udc.solver.LOADING", 1e6)
+    monkeypatch.setitem(LOADING, "torch_geometric", 1e6)
     monkeypatch.delitem(sys.modules, "torch_geometric", raising=False)
     made = [TSP.generate(60, seed=seed) for seed in range(2)]
     solver = UDC(divide="network", conquer="or-opt", size=12)
@@ -297,7 +297,7 @@ def test_a_divider_that_is_not_loaded_in_time_is_told(
         results = solver.solve_batch(made, Budget(1000.0, iterations=1))
     assert [r.trajectory[0].by for r in results] == ["insertion"] * 2
     assert [r.message for r in caplog.records] == [
-        "a divider is not loaded within 1000.0 s: the start is insertion"
+        "heat is not loaded within 1000.0 s: the start is insertion"
     ]
 
 
