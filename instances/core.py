@@ -1377,8 +1377,7 @@ def is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return number and not math.isnan(value)  # type: ignore[arg-type]
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 #: Annotation -> what it admits, and the words for it.

@@ -200,7 +200,7 @@ def test_whole_numbers_are_whole(knapsack, batch, value):
     ("name", "value", "what"),
     [
         ("cutoff", "False", "true or false"), ("cutoff", 1, "true or false"),
-        ("main_share", "abc", "a number"), ("main_share", float("nan"), "a number"),
+        ("main_share", "abc", "a number"), ("main_share", None, "a number"),
         ("main_share", True, "a number"), ("sub_seconds", "nan", "a number"),
     ],
 )  # fmt: skip
