@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nco.bq.decoding import Model, apply, finished
+from nco.bq.decoding import CPU_TOKENS, Model, apply, finished, stacked
 from nco.bq.solver import stack_fields
 from nco.bq.state import Cut, Fields, Policy, State
 from nco.instances.core import Budget, Instance
@@ -43,12 +43,15 @@ from nco.udc.dividers import load_divider
 from nco.weights import read_card
 
 HEATS = ("network", "distance", "uniform")
+DECISIONS = ("some", "all")
 #: Not the prefix of the divider's own tensors in a checkpoint.
 DIVIDER_OPTIMIZER = "adamw-divider"
 #: What of a policy's frame is left out without normalisation.
 FRAME = ("shift", "scale", "rotate", "reflect")
 #: What of a weights file's network is the conqueror's that begins with it.
 SHAPE = ("layers", "width", "heads", "ff", "norm", "head", "edge_width")
+#: Costs of one part's draws that spread by no more than this share of them are the same.
+FLAT = 1e-9
 #: Steps between two droppings of rows that are empty everywhere.
 COMPACT = 4
 
@@ -84,6 +87,9 @@ class UDCConfig(TrainConfig):
         first.
     normalise
         Whether the policy sees parts in its frame, or in their own coordinates.
+    decisions
+        Which decisions of a draw the conqueror's gradient is taken of: "all" or "some", see
+        `draw_parts`.
     frozen
         Whether the conqueror stays as it is.
     heat
@@ -112,6 +118,7 @@ class UDCConfig(TrainConfig):
     k: int = 0
     reunion: bool = True
     normalise: bool = True
+    decisions: str = "some"
     frozen: bool = False
     heat: str = "network"
     policy: Mapping[str, Any] = field(default_factory=dict)
@@ -133,6 +140,9 @@ class UDCConfig(TrainConfig):
             object.__setattr__(self, "problem", side.planned)
         check_least(self, {"n": 8, "samples": 2, "copies": 2, "part": 4, "neighbors": 1,
                            "divider_layers": 1, "divider_width": 1})  # fmt: skip
+        if self.decisions not in DECISIONS:
+            text = ", ".join(DECISIONS)
+            raise ValueError(f"decisions {self.decisions!r} not understood; {text}.")
         if self.heat not in HEATS:
             raise ValueError(f"heat {self.heat!r} not understood; {', '.join(HEATS)}.")
         if self.frozen and self.heat != "network":
@@ -143,22 +153,41 @@ class UDCConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Solutions of parts that were drawn, with what they were drawn from.
+class Decisions:
+    """Decisions of one step that a gradient is taken of.
 
     Parameters
     ----------
-    start
-        The parts, every one repeated [parts * copies].
-    chosen
-        For every step the actions taken among the rows looked at [parts * copies].
-    records
-        The same as recorded actions [parts * copies, steps].
+    state
+        Where they were taken [m].
+    action
+        What was taken, among the rows looked at [m].
+    draw
+        Number of the draw that each belongs to [m].
+    share
+        How many decisions each stands for [m].
     """
 
-    start: State
-    chosen: list[Tensor]
+    state: State
+    action: Tensor
+    draw: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Solutions of parts that were drawn, with the decisions that led there.
+
+    Parameters
+    ----------
+    records
+        The recorded actions [parts * copies, steps], filled up with -1.
+    decisions
+        Those that a gradient is taken of.
+    """
+
     records: Tensor
+    decisions: list[Decisions]
 
 
 def narrowed(policy: Policy, state: State, step: int) -> State:
@@ -166,21 +195,73 @@ def narrowed(policy: Policy, state: State, step: int) -> State:
     return state if state.dense or step % COMPACT else state.compact(policy.markers)
 
 
+def slices(device: torch.device, total: int, width: int) -> list[slice]:
+    """A batch in pieces: on a CPU of as many states of that width as the caches hold."""
+    size = max(1, CPU_TOKENS // width) if device.type == "cpu" else max(1, total)
+    return [slice(i, i + size) for i in range(0, total, size)]
+
+
 @torch.no_grad()
-def draw_parts(model: Model, state: State, generator: torch.Generator) -> Draws:
-    """Draw a solution of every sub-instance."""
-    start = state
-    chosen: list[Tensor] = []
+def draw_parts(
+    model: Model, state: State, generator: torch.Generator, decisions: str = "some"
+) -> Draws:
+    """Draw a solution of every sub-instance.
+
+    Parameters
+    ----------
+    model
+        The policy.
+    state
+        The sub-instances, every one as often as it is drawn.
+    generator
+        Source of randomness.
+    decisions
+        Which are kept for the gradient: "all", "none", or "some", each with the probability
+        that it might have been another. Those stand for its inverse: the gradient is the same
+        in the mean, and as a decision's own gradient is at most about as large as that
+        probability, hardly noisier.
+    """
     records: list[Tensor] = []
-    while not finished(model.policy, state):
-        state = narrowed(model.policy, state, len(chosen))
-        rows, rates = model.rates(state)
-        noise = torch.empty_like(rates).exponential_(generator=generator)
-        action = (rates - noise.log()).argmax(1)
-        state, record, _ = apply(model.policy, state, rows, action)
-        chosen.append(action)
-        records.append(record)
-    return Draws(start, chosen, torch.stack(records, 1))
+    kept: list[Decisions] = []
+    for piece in slices(model.device, state.batch, state.width):
+        now, rows_of = state.take(piece), []
+        draw = torch.arange(piece.start, piece.start + now.batch, device=now.index.device)
+        while not finished(model.policy, now):
+            now = narrowed(model.policy, now, len(rows_of))
+            rows, rates = model.rates(now)
+            noise = torch.empty_like(rates).exponential_(generator=generator)
+            action = (rates - noise.log()).argmax(1)
+            if decisions != "none":
+                # What is finished decides nothing.
+                share = model.policy.mask(now).any(1).to(rates.dtype)
+                if decisions == "some":
+                    other = -rates.gather(1, action[:, None])[:, 0].expm1()
+                    chance = torch.empty_like(other).uniform_(generator=generator)
+                    share = share * (chance < other) / other.clamp_min(1e-6)
+                which = share.nonzero()[:, 0]
+                kept.append(Decisions(now.take(which), action[which], draw[which], share[which]))
+            now, record, _ = apply(model.policy, now, rows, action)
+            rows_of.append(record)
+        records.append(torch.stack(rows_of, 1) if rows_of else now.index[:, :0])
+    return Draws(stacked(records), kept)
+
+
+def advantages(cost: Tensor) -> Tensor:
+    """How much dearer each draw of a part is than their mean, in standard deviations.
+
+    A part's cost may be a difference, as of ways and penalties, and near zero: relative to
+    it, few parts would count for all. Draws that cost the same, but for rounding and what
+    breaks ties, teach nothing.
+
+    Parameters
+    ----------
+    cost
+        Of every part's draws [parts, copies].
+    """
+    over = cost - cost.mean(1, keepdim=True)
+    scale = over.square().mean(1, keepdim=True).sqrt()
+    flat = scale <= FLAT * cost.abs().amax(1, keepdim=True)
+    return torch.where(flat, 0.0, over / scale.clamp_min(1e-300))
 
 
 def push(model: Model, draws: Draws, weight: Tensor) -> float:
@@ -197,20 +278,17 @@ def push(model: Model, draws: Draws, weight: Tensor) -> float:
     weight
         Weight of every draw [parts * copies].
     """
-    state, total = draws.start, 0.0
-    for step, action in enumerate(draws.chosen):
-        state = narrowed(model.policy, state, step)
-        # Parts that are finished decide nothing, and have no gradient.
-        which = model.policy.mask(state).any(1).nonzero()[:, 0]
-        rows, rates = model.rates(state.take(which))
-        loss = (rates.gather(1, action[which, None])[:, 0] * weight[which]).sum()
-        if loss.requires_grad:
+    total = 0.0
+    for some in draws.decisions:
+        own = weight[some.draw] * some.share
+        # Draws of no weight have no gradient.
+        which = own.nonzero()[:, 0]
+        for piece in slices(model.device, len(which), some.state.width):
+            at = which[piece]
+            _, rates = model.rates(some.state.take(at))
+            loss = (rates.gather(1, some.action[at, None])[:, 0] * own[at]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-        if rows is not None:
-            rows = rows.new_zeros(len(action), rows.shape[1]).index_copy(0, which, rows)
-        with torch.no_grad():
-            state, _, _ = apply(model.policy, state, rows, action)
+            total += float(loss.detach())
     return total
 
 
@@ -325,9 +403,18 @@ class UDCTrainer(Trainer):
         return revisits_of(graph.near.shape[1], self.config.part)
 
     def conquer(
-        self, model: Model, fields: Fields, actions: Tensor, generator: torch.Generator
+        self, model: Model, fast: Model, fields: Fields, actions: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, float]:
         """Draw parts anew, learn from the draws, and keep each part's best if not worse.
+
+        Parameters
+        ----------
+        model, fast
+            The policy that learns, and its copy for drawing.
+        fields, actions
+            Instances, and solutions of them.
+        generator
+            Source of randomness.
 
         Returns
         -------
@@ -341,14 +428,14 @@ class UDCTrainer(Trainer):
         repeat = torch.arange(parts, device=self.device).repeat_interleave(copies)
         state, owner = cut.state.take(repeat), cut.owner[repeat]
         many = Cut(state, owner, cut.cost[repeat], cut.place[repeat])
-        draws = draw_parts(model, state, generator)
+        which = "none" if self.config.frozen else self.config.decisions
+        draws = draw_parts(fast, state, generator, which)
         cost = policy.part_cost(fields, many, draws.records).view(parts, copies)
         loss = 0.0
         if not self.config.frozen:
-            # Relative to the part's size, so that instances of any scale count alike.
-            scale = cost.abs().mean(1, keepdim=True).clamp_min(1e-12)
-            gain = ((cost - cost.mean(1, keepdim=True)) / scale).flatten().float()
-            loss = push(model, draws, gain / len(gain))
+            gain = advantages(cost).flatten().float()
+            with self._autocast():
+                loss = push(model, draws, gain / gain.count_nonzero().clamp_min(1))
         least = cost.argmin(1)
         pick = torch.arange(parts, device=self.device) * copies + least
         new, now = draws.records[pick], cost.gather(1, least[:, None])[:, 0]
@@ -376,10 +463,10 @@ class UDCTrainer(Trainer):
         }
         model = Model(self.network, self.policy, config.k)
         total = 0.0
-        with self._autocast():
-            for _ in range(2 if config.reunion else 1):
-                actions, loss = self.conquer(model, fields, actions, self.generator)
-                total += loss
+        fast = model.on(self.device, bf16=config.bf16)
+        for _ in range(2 if config.reunion else 1):
+            actions, loss = self.conquer(model, fast, fields, actions, self.generator)
+            total += loss
         cost = self.policy.cost(fields, actions).view(len(instances), samples)
         own = torch.zeros((), device=self.device)
         if seen is not None:

@@ -9,6 +9,9 @@ import torch
 
 import nco
 from nco import weights as cards
+from nco.bq.decoding import Model
+from nco.bq.solver import stack_fields
+from nco.bq.state import State
 from nco.cli import main
 from nco.instances.core import Budget, InputError
 from nco.instances.cvrp import CVRP
@@ -16,9 +19,10 @@ from nco.instances.tsp import TSP
 from nco.training import export
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 from nco.training.export import read_run
+from nco.udc import train
 from nco.udc.divide import read_divider
 from nco.udc.solver import UDC
-from nco.udc.train import UDCConfig, UDCTrainer, draw_parts, push
+from nco.udc.train import UDCConfig, UDCTrainer, advantages, draw_parts, push
 from nco.weights import WeightsError
 
 from ..bq.test_weights import small
@@ -158,55 +162,103 @@ def test_every_problem_is_trained_by_the_same_trainer(problem: str, tmp_path: Pa
     assert (result.trajectory[0].by == "network") is (problem != "spctsp")
 
 
-def test_the_gradient_is_that_of_the_draws_log_probability(tmp_path: Path) -> None:
-    trainer = UDCTrainer(settings(), tmp_path)
-    from nco.bq.decoding import Model
-
-    model = Model(trainer.network, trainer.policy)
-    coords = torch.rand(4, 6, 2, generator=torch.Generator().manual_seed(0))
-    state = trainer.policy.start({"coords": coords})
-    draws = draw_parts(model, state, torch.Generator().manual_seed(1))
-    weight = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    total = push(model, draws, weight)
-    found = {k: p.grad.clone() for k, p in trainer.network.named_parameters()}
-    trainer.network.zero_grad()
-    rates = torch.zeros(4)
-    index = state
-    for action in draws.chosen:
-        _, now = model.rates(index)
-        rates = rates + now.gather(1, action[:, None])[:, 0]
-        index = trainer.policy.step(index, action)
-    (rates * weight).sum().backward()
-    assert total == pytest.approx(float((rates * weight).sum().detach()), rel=1e-5)
-    for name, parameter in trainer.network.named_parameters():
-        assert torch.allclose(found[name], parameter.grad, atol=1e-5)
-
-
-@pytest.mark.parametrize(("problem", "k"), [("mis", 0), ("knapsack", 0), ("knapsack", 8)])
-def test_rows_that_were_dropped_change_no_gradient(problem: str, k: int, tmp_path: Path) -> None:
-    from nco.bq.decoding import Model
-    from nco.bq.solver import stack_fields
-
-    trainer = UDCTrainer(settings(problem), tmp_path)
+def sub_instances(trainer: UDCTrainer, count: int, k: int = 0) -> tuple[Model, State]:
     model = Model(trainer.network, trainer.policy, k)
-    fields = stack_fields(trainer.policy.fields, trainer.instances(0, 6))
-    state = trainer.policy.start(fields)
-    assert not state.dense
-    draws = draw_parts(model, state, torch.Generator().manual_seed(1))
-    total = push(model, draws, torch.arange(1.0, 7.0))
-    # The rates of what was recorded, looked up by node number in states that keep all rows.
-    wanted, now, kinds = 0.0, state, trainer.policy.actions_per_node
-    for record in draws.records.T:
-        going = trainer.policy.mask(now).any(1)
+    fields = stack_fields(trainer.policy.fields, trainer.instances(0, count))
+    return model, trainer.policy.start(fields)
+
+
+def log_probabilities(model: Model, state: State, records: torch.Tensor) -> torch.Tensor:
+    """Of what was recorded, looked up by node number in states that keep all rows."""
+    policy, now = model.policy, state
+    kinds, total = policy.actions_per_node, torch.zeros(state.batch)
+    for record in records.T:
+        going = policy.mask(now).any(1)
         assert torch.equal(going, record >= 0)
-        row = (now.index == (record // kinds)[:, None]).int()[:, trainer.policy.markers :]
-        row = row.argmax(1) + trainer.policy.markers
-        rows, rates = model.rates(now)
-        at = row if rows is None else (rows == row[:, None]).int().argmax(1)
-        taken = rates.gather(1, (at * kinds + record % kinds)[:, None])[:, 0]
-        wanted += float((taken * torch.arange(1.0, 7.0))[going].sum().detach())
-        now = trainer.policy.step(now, row * kinds + record % kinds).where(going, now)
-    assert total == pytest.approx(wanted, rel=1e-4)
+        row = (now.index == (record // kinds)[:, None]).int()[:, policy.markers :]
+        row = row.argmax(1) + policy.markers
+        which = going.nonzero()[:, 0]
+        rows, rates = model.rates(now.take(which))
+        at = row[which] if rows is None else (rows == row[which, None]).int().argmax(1)
+        taken = rates.gather(1, (at * kinds + record[which] % kinds)[:, None])[:, 0]
+        total = total.index_add(0, which, taken)
+        after = policy.step(now, row * kinds + record % kinds)
+        now = after if now.dense else after.where(going, now)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("problem", "k"), [("tsp", 0), ("cvrp", 0), ("mis", 0), ("knapsack", 0), ("knapsack", 8)]
+)
+@pytest.mark.parametrize("tokens", [0, 10_000])
+def test_the_gradient_is_that_of_the_draws_log_probability(
+    problem: str, k: int, tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of any size, and without the rows that are dropped on the way."""
+    monkeypatch.setattr(train, "CPU_TOKENS", tokens)
+    # The look-ahead turns over with the rounding of sums, and where all items fit, the others
+    # tell whether a row is empty.
+    bare = {"policy": dict.fromkeys(("ahead", "core", "reduced"), False)}
+    changes = bare if problem == "knapsack" else {}
+    trainer = UDCTrainer(settings(problem, **changes), tmp_path)
+    model, state = sub_instances(trainer, 6, k)
+    draws = draw_parts(model, state, torch.Generator().manual_seed(1), "all")
+    weight = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0, 1.5])
+    total = push(model, draws, weight)
+    used = {k: p for k, p in trainer.network.named_parameters() if p.grad is not None}
+    assert len(used) > 10
+    found = {k: p.grad.clone() for k, p in used.items()}
+    trainer.network.zero_grad()
+    wanted = (log_probabilities(model, state, draws.records) * weight).sum()
+    wanted.backward()
+    near = 1e-4
+    assert total == pytest.approx(float(wanted.detach()), rel=near)
+    wrong = sum((found[name] - p.grad).square().sum() for name, p in used.items())
+    assert wrong.sqrt() < near * sum(g.square().sum() for g in found.values()).sqrt()
+
+
+def test_some_decisions_have_the_gradient_of_all_in_the_mean(tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings(n=8), tmp_path)
+    model, state = sub_instances(trainer, 1)
+    # A policy that is sure of some of its decisions.
+    torch.nn.init.normal_(trainer.network.query.weight if hasattr(trainer.network, "query")
+                          else trainer.network.head.weight, std=1.0,
+                          generator=torch.Generator().manual_seed(0))  # fmt: skip
+    many = state.take(torch.zeros(6000, dtype=torch.int64))
+    gradient, count = {}, {}
+    for which in ("all", "some"):
+        trainer.network.zero_grad()
+        draws = draw_parts(model, many, torch.Generator().manual_seed(2), which)
+        tours = draws.records
+        points = state.nodes[0, 2:, 0]
+        weight = points[tours[:, 0] - 1] - points[tours[:, 3] - 1]
+        push(model, draws, weight / len(weight))
+        count[which] = sum(len(d.action) for d in draws.decisions)
+        gradient[which] = torch.cat([p.grad.flatten() for p in trainer.network.parameters()])
+    apart = (gradient["some"] - gradient["all"]).norm() / gradient["all"].norm()
+    assert count["some"] < 0.8 * count["all"]
+    assert apart < 0.15
+
+
+def test_only_what_is_learned_from_is_kept(tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings("cvrp"), tmp_path)
+    model, state = sub_instances(trainer, 4)
+    for which in ("all", "some"):
+        for some in draw_parts(model, state, torch.Generator(), which).decisions:
+            assert len(some.action) == some.state.batch == len(some.draw) == len(some.share)
+            assert (some.share >= 1.0 - 1e-6).all()
+    assert not draw_parts(model, state, torch.Generator(), "none").decisions
+
+
+def test_advantages_are_in_standard_deviations() -> None:
+    cost = torch.tensor([[1.0, 2.0, 3.0], [1e-9, 0.0, -1e-9], [5.0, 5.0, 5.0], [0.0, 0.0, 0.0],
+                         [2.0, 2.0, 2.0 + 1e-12]], dtype=torch.float64)  # fmt: skip
+    found = advantages(cost)
+    edge = 1.5**0.5
+    wanted = torch.tensor([[-edge, 0.0, edge], [edge, 0.0, -edge]], dtype=torch.float64)
+    assert torch.allclose(found[:2], wanted)
+    assert not found[2:].any()
+    assert torch.allclose(advantages(1000.0 * cost[:2] + 7.0), wanted, atol=1e-4)
 
 
 def test_weights_give_the_conqueror_their_shape(tmp_path: Path) -> None:
@@ -251,6 +303,8 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
         settings(samples=1)
     with pytest.raises(ValueError, match="heat 'cold' not understood"):
         settings(heat="cold")
+    with pytest.raises(ValueError, match="decisions 'few' not understood; some, all"):
+        settings(decisions="few")
     with pytest.raises(ValueError, match="nothing to train"):
         settings(frozen=True, heat="uniform")
     with pytest.raises(ValueError, match="draws nothing from heat"):
