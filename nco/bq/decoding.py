@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -174,17 +174,18 @@ class Model:
             rates[:, 0].masked_fill_(finished, 0.0)
         return rows, rates.log_softmax(1)
 
-    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
-        """New parts [parts, steps] for those cut out, decoded greedily."""
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
+        """New parts [parts, steps] for those cut out, decoded greedily or by a beam."""
         state = cut.state
         done: list[Tensor] = []
 
         def run(part: slice) -> Tensor:
-            done.append(decode(self, state.take(part), stop=stop))
+            done.append(decode(self, state.take(part), beam=beam, stop=stop))
             return done[-1]
 
+        size = chunk_size(self, state.width, 2 * beam if beam > 1 else 1)
         try:
-            return in_chunks(state.batch, chunk_size(self, state.width), run, self.chunks)
+            return in_chunks(state.batch, size, run, self.chunks)
         except Stopped:
             raise Stopped(stacked(done) if done else None) from None
 
@@ -202,8 +203,8 @@ class Conqueror(Protocol):
         """Where it wants the solutions."""
         ...
 
-    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
-        """New parts [parts, steps] for those cut out.
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
+        """New parts [parts, steps] for those cut out, by a beam of that width if it has any.
 
         Raises
         ------
@@ -308,6 +309,8 @@ def decode(
         width, actions = score.shape[1], rates.shape[1]
         total = (score.flatten()[:, None] + rates).view(b, width * actions)
         score, best = total.topk(min(2 * beam, width * actions), dim=1)
+        # Where fewer actions are allowed, the best one again: forbidden ones lead nowhere.
+        best = torch.where(torch.isneginf(score), best[:, :1], best)
         parent = best // actions
         which = (torch.arange(b, device=parent.device)[:, None] * width + parent).flatten()
         state, record, cost = apply(
@@ -580,12 +583,60 @@ def choose(policy: Policy, fields: Fields, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(better[:, None], b, a)
 
 
+class Beams:
+    """Which beam width decides the next round: what gained most for its work lately.
+
+    A wide beam is slow, but finds what a greedy one no longer does. Every width has its
+    share of the work, so that none is judged by what it gained long ago.
+
+    Parameters
+    ----------
+    widths
+        The choices, the narrowest first.
+    """
+
+    #: Least share of the work of each width, and how fast old gains are forgotten.
+    SHARE, FADE = 0.25, 0.3
+
+    def __init__(self, widths: Sequence[int]):
+        self.widths = tuple(widths)
+        self._work = [0.0] * len(self.widths)
+        self._rate = [0.0] * len(self.widths)
+
+    @staticmethod
+    def work(width: int) -> float:
+        """What a round takes, in greedy ones: a beam of four takes about three."""
+        return (1.0 + 2.0 * width) / 3.0
+
+    def choose(self) -> int:
+        """The width of the next round."""
+        total = sum(self._work)
+        for number, width in enumerate(self.widths):
+            own = self.work(width)
+            if self._work[number] + own <= self.SHARE * (total + own):
+                return width
+        return self.widths[max(range(len(self.widths)), key=self._rate.__getitem__)]
+
+    def learn(self, width: int, gain: float) -> None:
+        """Take in what a round of that width gained."""
+        number, own = self.widths.index(width), self.work(width)
+        fade = self.FADE if self._work[number] else 1.0
+        self._rate[number] += fade * (gain / own - self._rate[number])
+        self._work[number] += own
+
+
+def beam_widths(widest: int) -> tuple[int, ...]:
+    """Widths to choose from up to the widest, each four times the one before."""
+    return (*(4**i for i in range(16) if 4**i < widest), widest)
+
+
 def improve(
     conqueror: Conqueror,
     fields: Fields,
     actions: Tensor,
     *,
     sizes: tuple[int, int] = (10, 100),
+    beams: Sequence[int] = (1,),
     rounds: int | None = None,
     seed: int = 0,
     stop: Callable[[], bool] = never,
@@ -606,6 +657,8 @@ def improve(
         Recorded actions [b, steps] of solutions.
     sizes
         Smallest and largest number of nodes in a part; each round draws one.
+    beams
+        Beam widths that parts are decided with, see `Beams`.
     rounds
         Largest number of rounds.
     seed
@@ -620,6 +673,7 @@ def improve(
     generator = torch.Generator(conqueror.device).manual_seed(seed)
     number = 0
     low, high = sizes
+    widths = Beams(beams)
     while (rounds is None or number < rounds) and not stop():
         # Short parts are cheap and often improved; log-uniform sizes balance both.
         share = float(torch.rand((), generator=generator, device=conqueror.device))
@@ -627,16 +681,18 @@ def improve(
         cut = conqueror.policy.cut(fields, actions, size, generator)
         if cut is None:
             break
-        whole = True
+        whole, beam = True, widths.choose()
         try:
-            new = conqueror.conquer(cut, stop)
+            new = conqueror.conquer(cut, stop, beam)
         except Stopped as stopped:
             if stopped.parts is None:
                 break
             whole, new = False, stopped.parts
             cut = cut.first(len(new))
-        better = conqueror.policy.part_cost(fields, cut, new) <= cut.cost
+        gain = cut.cost - conqueror.policy.part_cost(fields, cut, new)
+        better = gain >= 0.0
         actions = conqueror.policy.paste(fields, actions, cut, new, better)
+        widths.learn(beam, float(gain[better].sum()))
         number += whole
         if on_round is not None:
             on_round(number, actions)

@@ -79,21 +79,28 @@ class RegionPolicy:
         return allowed if state.dense else allowed & (state.nodes[..., -1] >= 0)
 
     def price(self, state: State, action: Tensor) -> Tensor:
-        """As the policy's; of regions not told, as beams never decide them."""
+        """As the policy's; a fixed way costs what lies straight between its ends."""
+        price: Tensor = self.inner.price(self._plain(state), action)
         if state.dense:
-            out: Tensor = self.inner.price(state, action)
-            return out
-        return torch.zeros(state.batch, device=state.index.device)
+            return price
+        after, other, row = self._beyond(state, action)
+        way = self.inner.price(self._plain(after), row)
+        return price + torch.where(other >= 0, way, 0.0)
 
     def step(self, state: State, action: Tensor) -> State:
         """Move to the chosen rows [b], and from the end of a fixed way on to the other."""
         if state.dense:
-            after: State = self.inner.step(state, action)
-            return after
-        other = state.nodes[..., -1].gather(1, action[:, None]).abs().long() - 1
+            inner: State = self.inner.step(state, action)
+            return inner
+        after, other, row = self._beyond(state, action)
+        return after.visit(row).where(other >= 0, after)
+
+    def _beyond(self, state: State, action: Tensor) -> tuple[State, Tensor, Tensor]:
+        """States at the chosen rows [b], the other ends' numbers (-1: none) and their rows."""
+        other = state.nodes[..., -1].gather(1, action[:, None])[:, 0].abs().long() - 1
         after = state.visit(action)
-        row = (after.index[:, self.inner.markers :] == other).to(torch.int8).argmax(1)
-        return after.visit(row + self.inner.markers).where(other[:, 0] >= 0, after)
+        row = (after.index[:, self.inner.markers :] == other[:, None]).to(torch.int8).argmax(1)
+        return after, other, row + self.inner.markers
 
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator

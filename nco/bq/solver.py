@@ -145,6 +145,9 @@ class BQ(BatchSolver):
         Whether time (or iterations, which are rounds) left over is used.
     part
         Largest number of nodes that are reconstructed together.
+    part_beam
+        The widest beam that reconstructs; 1 for greedily always. Each round takes the width
+        that gained most for its work lately.
     device
         "auto", "cpu", "cuda", ...
     precision
@@ -165,14 +168,16 @@ class BQ(BatchSolver):
     k: int = -1
     reconstruct: bool = True
     part: int = 100
+    part_beam: int = 4
     device: str = "auto"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
         """Validate."""
-        for field, least in (("beam", 1), ("views", 1), ("samples", 0), ("k", -1), ("part", 4)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
+        least = {"beam": 1, "views": 1, "samples": 0, "k": -1, "part": 4, "part_beam": 1}
+        for field, low in least.items():
+            if getattr(self, field) < low:
+                raise ValueError(f"{field} = {getattr(self, field)} < {low} not understood.")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise ValueError(f"precision {self.precision!r} not understood; auto, bf16 or fp32.")
 
@@ -316,7 +321,7 @@ class BQ(BatchSolver):
     ) -> Stop:
         import torch
 
-        from nco.bq.decoding import Stopped, chunk_size, construct, improve
+        from nco.bq.decoding import Stopped, beam_widths, chunk_size, construct, improve
         from nco.bq.regions import with_regions
 
         policy = model.policy
@@ -369,6 +374,7 @@ class BQ(BatchSolver):
             fields,
             stacked,
             sizes=(min(low, self.part), self.part),
+            beams=beam_widths(self.part_beam),
             rounds=budget.iterations,
             seed=seed,
             stop=lambda: budget.spent() or bool(all_done(trackers, budget, turn)),

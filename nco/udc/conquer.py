@@ -78,8 +78,8 @@ class ClassicalConqueror:
         """The new actions of one part as they are recorded; None where there are none."""
         raise NotImplementedError
 
-    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
-        """New parts [parts, steps] for those cut out, filled up with -1."""
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
+        """New parts [parts, steps] for those cut out, filled up with -1; there is no beam."""
         old = cut.state.index[:, 2:] if cut.old is None else cut.old
         rows: list[Sequence[int]] = []
         for row, now in enumerate(old.tolist()):

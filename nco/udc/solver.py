@@ -82,6 +82,9 @@ class UDC(BatchSolver):
     within
         With conquer = "bq" and routes: share of the stages whose parts are paths within
         single routes, decided by the shipped policy of tours.
+    beam
+        With conquer = "bq": the widest beam that decides parts; 1 for greedily always. Each
+        stage takes the width that gained most for its work lately.
     divider
         For divide = "network": folder of a run of `nco.udc.train`, or a weights file; by
         default the divider that is shipped for the problem.
@@ -106,6 +109,7 @@ class UDC(BatchSolver):
     size: int = 0
     regions: float = 0.5
     within: float = 0.25
+    beam: int = 4
     divider: str = ""
     neighbors: int = 50
     weights: str = ""
@@ -115,7 +119,7 @@ class UDC(BatchSolver):
 
     def __post_init__(self) -> None:
         """Validate."""
-        for field, least in (("stages", 0), ("samples", 1), ("neighbors", 1)):
+        for field, least in (("stages", 0), ("samples", 1), ("neighbors", 1), ("beam", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
@@ -349,7 +353,7 @@ class UDC(BatchSolver):
             return results(stopped)
         import torch
 
-        from nco.bq.decoding import Model, improve, out_of_memory
+        from nco.bq.decoding import Model, beam_widths, improve, out_of_memory
         from nco.udc.within import WithinRoutes
 
         conqueror_of = self._conqueror(divider, policy, instances, budget)
@@ -391,6 +395,7 @@ class UDC(BatchSolver):
                     fields,
                     latest,
                     sizes=(size, size),
+                    beams=beam_widths(self.beam if self.conquer == "bq" else 1),
                     rounds=None if rounds is None else rounds - done,
                     seed=seed + done,
                     stop=lambda: budget.spent() or bool(all_done(trackers, budget, turn)),

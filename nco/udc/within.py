@@ -196,7 +196,7 @@ class WithinRoutes:
         """That of both."""
         return self.routes.device
 
-    def conquer(self, cut: Cut, stop: Callable[[], bool] = never) -> Tensor:
+    def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
         """New parts [parts, steps], as the conqueror of their kind decides."""
         assert isinstance(cut, KindCut)
-        return (self.routes, self.tours)[cut.kind].conquer(cut, stop)
+        return (self.routes, self.tours)[cut.kind].conquer(cut, stop, beam)

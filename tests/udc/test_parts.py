@@ -262,6 +262,32 @@ def test_regions_are_free_nodes_between_fixed_ways(problem: str, reach: float) -
     assert together + apart == 36
 
 
+@pytest.mark.parametrize("problem", ["tsp", "atsp"])
+def test_prices_of_regions_differ_as_their_costs_do(problem: str) -> None:
+    policy, fields, actions = starts(problem, 120, 2)
+    policy = RegionPolicy(policy, share=1.0, reach=3.0)
+    generator = torch.Generator().manual_seed(1)
+    cut = policy.cut(fields, actions, 16, generator)
+    assert bool((cut.state.nodes[..., -1] != 0).any())
+    prices, costs = [], []
+    for _ in range(3):
+        state, steps = cut.state, []
+        price = torch.zeros(state.batch, dtype=torch.float64)
+        while not finished(policy, state):
+            noise = torch.rand(policy.mask(state).shape, generator=generator)
+            noise = noise.masked_fill(~policy.mask(state), -1.0)
+            state, record, cost = apply(policy, state, None, noise.argmax(1))
+            price += cost
+            steps.append(record)
+        prices.append(price)
+        costs.append(policy.part_cost(fields, cut, torch.stack(steps, 1)))
+    assert not torch.allclose(costs[0], costs[1])
+    scale = float(torch.stack(costs).max())
+    for i in (1, 2):
+        change = (prices[i] - prices[0]) - (costs[i] - costs[0])
+        assert float(change.abs().max()) < 1e-5 * scale
+
+
 def test_pieces_are_joined_to_one_path_or_not_at_all() -> None:
     # 0 1 (2) 3 4 5 (6) 7: node 2 moves between 6 and 7, which leaves one path.
     free, begin, end = np.array([2, 6]), np.array([1, 5, 6, 2]), np.array([3, 6, 2, 7])

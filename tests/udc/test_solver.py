@@ -80,7 +80,7 @@ def test_parts_that_became_worse_stay_as_they_were(
     tsp = instance()
     start = UDC(conquer="or-opt", size=20, stages=20).solve(tsp, Budget()).solution
 
-    def backwards(self: Model, cut: Any, stop: Any = None) -> torch.Tensor:
+    def backwards(self: Model, cut: Any, *_: Any) -> torch.Tensor:
         return cut.state.index[:, 2:].flip(1)
 
     monkeypatch.setattr(Model, "conquer", backwards)

@@ -1,0 +1,117 @@
+"""Which beam decides the next round, and what a beam is worth on parts."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nco
+from nco.bq.decoding import Beams, Model, beam_widths, improve
+from nco.bq.policies import load_policy
+from nco.bq.regions import with_regions
+from nco.bq.solver import BQ, stack_fields
+
+
+def test_widths_grow_fourfold() -> None:
+    assert [beam_widths(w) for w in (1, 2, 4, 16, 20)] == [
+        (1,), (1, 2), (1, 4), (1, 4, 16), (1, 4, 16, 20)
+    ]  # fmt: skip
+
+
+def test_a_single_width_is_always_taken() -> None:
+    beams = Beams((1,))
+    for gain in (3.0, 0.0, 0.0):
+        assert beams.choose() == 1
+        beams.learn(1, gain)
+
+
+@given(st.lists(st.floats(0.0, 10.0), min_size=60, max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_every_width_has_its_share_of_the_work(gains: list[float]) -> None:
+    beams = Beams((1, 4))
+    work = dict.fromkeys((1, 4), 0.0)
+    for gain in gains:
+        width = beams.choose()
+        beams.learn(width, gain)
+        work[width] += beams.work(width)
+    total = sum(work.values())
+    assert all(own >= Beams.SHARE * total - Beams.work(4) for own in work.values())
+
+
+def test_what_gains_more_for_its_work_has_most_of_it() -> None:
+    for rate_of_four, most in ((1.0, 1), (9.0, 4)):
+        beams = Beams((1, 4))
+        work = dict.fromkeys((1, 4), 0.0)
+        for _ in range(60):
+            width = beams.choose()
+            beams.learn(width, 1.0 if width == 1 else rate_of_four)
+            work[width] += beams.work(width)
+        assert work[most] > 0.6 * sum(work.values())
+
+
+def model_of(problem: str) -> Model:
+    return BQ(device="cpu", precision="fp32").model(problem)
+
+
+def test_a_beam_decides_parts_better_than_the_greedy_way() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for problem in ("tsp", "cvrp", "op"):
+        instances = [nco.generate(problem, 60, seed=seed) for seed in range(3)]
+        model = with_regions(model_of(problem))
+        fields = stack_fields(load_policy(problem).POLICY.fields, instances)
+        starts = [nco.solve(i, solver="insertion").solution for i in instances]
+        policy = model.policy
+        rows = [
+            policy.actions({k: v[i : i + 1] for k, v in fields.items()}, start)
+            for i, start in enumerate(starts)
+        ]
+        actions = torch.nn.utils.rnn.pad_sequence(rows, True, -1)
+        gains = []
+        for width in (1, 4):
+            cut = policy.cut(fields, actions, 25, generator.manual_seed(1))
+            new = model.conquer(cut, beam=width)
+            gains.append(float((cut.cost - policy.part_cost(fields, cut, new)).sum()))
+        assert gains[1] > gains[0]
+
+
+def test_beams_over_regions_and_groups_of_routes_come_to_an_end() -> None:
+    # Few actions are allowed here, fewer than a beam holds.
+    for problem in ("tsp", "cvrp", "ovrp", "op", "pctsp", "mtsp", "knapsack", "mis"):
+        instance = nco.generate(problem, 40, seed=1)
+        model = with_regions(model_of(problem), 1.0)
+        policy = model.policy
+        fields = stack_fields(load_policy(problem).POLICY.fields, [instance])
+        start = nco.solve(instance, solver="bq", iterations=0, time_limit=None).solution
+        actions = policy.actions(fields, start)[None]
+        generator = torch.Generator().manual_seed(2)
+        for size in (6, 10):
+            cut = policy.cut(fields, actions, size, generator)
+            if cut is None:
+                continue
+            steps = iter(range(400))
+            new = model.conquer(cut, lambda steps=steps: next(steps) > 300, 16)
+            assert bool(torch.isfinite(policy.part_cost(fields, cut, new)).all())
+
+
+def test_rounds_repeat_and_never_raise_costs() -> None:
+    instance = nco.generate("tsp", 60, seed=3)
+    model = with_regions(model_of("tsp"))
+    fields = stack_fields(("coords",), [instance])
+    start = nco.solve(instance, solver="space-filling-curve").solution
+    actions = model.policy.actions(fields, start)[None]
+
+    def run() -> list[float]:
+        costs = [float(model.policy.cost(fields, actions)[0])]
+        improve(
+            model, fields, actions, sizes=(10, 20), beams=(1, 4), rounds=10, seed=5,
+            on_round=lambda _, now: costs.append(float(model.policy.cost(fields, now)[0])),
+        )  # fmt: skip
+        return costs
+
+    costs = run()
+    assert len(costs) == 11
+    assert all(b <= a + 1e-9 for a, b in itertools.pairwise(costs))
+    assert run() == costs
