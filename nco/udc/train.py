@@ -224,7 +224,8 @@ def draw_parts(
     records: list[Tensor] = []
     kept: list[Decisions] = []
     for piece in slices(model.device, state.batch, state.width):
-        now, rows_of = state.take(piece), []
+        now = state.take(piece)
+        rows_of: list[Tensor] = []
         draw = torch.arange(piece.start, piece.start + now.batch, device=now.index.device)
         while not finished(model.policy, now):
             now = narrowed(model.policy, now, len(rows_of))
