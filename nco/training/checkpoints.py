@@ -73,7 +73,8 @@ def write_checkpoint(
     """
     target = folder / f"step-{step:09d}"
     temporary = folder / f".{target.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.glob(".step-*"):  # by a call that was killed
+        shutil.rmtree(left)
     temporary.mkdir(parents=True)
     sums = {}
     for number, shard in enumerate(shards(tensors)):
@@ -87,12 +88,19 @@ def write_checkpoint(
     flush(temporary / "meta.json")
     flush(temporary)
     if target.exists():
-        shutil.rmtree(target)
+        _remove(target)
     temporary.rename(target)
     flush(folder)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; half removed, it would pass for a damaged one."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def checkpoints(folder: Path) -> list[Path]:

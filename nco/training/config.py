@@ -45,6 +45,13 @@ def settings(path: str | Path | None, changes: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole: who is killed here leaves the old text or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
 def check_least(config: Any, least: Mapping[str, int]) -> None:
     """Refuse settings below their smallest values, given by name.
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.training.config import check_minutes
+from nco.training.config import check_minutes, write_text
 from nco.training.experts import EXPERTS, expert_for
 from nco.training.labels import RECIPES, Arrays, draw, same_labels, write_labels
 
@@ -125,9 +125,7 @@ class Parts:
         text = json.dumps({**stamp, "count": count})
         path = self.folder / "meta.json"
         if not path.is_file():
-            part = path.with_suffix(".part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            write_text(path, text)
         elif path.read_text(encoding="utf-8") != text:
             raise ValueError(f"{self.folder} belongs to a call with other arguments; remove it.")
 

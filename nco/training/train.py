@@ -35,7 +35,7 @@ from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.weights import read_model
 from nco.training import checkpoints
-from nco.training.config import TrainConfig, check_minutes
+from nco.training.config import TrainConfig, check_minutes, write_text
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
 
@@ -483,9 +483,7 @@ class Trainer:
                     continue
                 if row.get("step", 0) <= self.step:
                     rows.append(line)
-            part = path.with_suffix(".part")
-            part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-            part.replace(path)
+            write_text(path, "".join(f"{row}\n" for row in rows))
 
     def run(self, minutes: float = math.inf) -> None:
         """Train until the last step, a stop request or the time is over; then checkpoint.
@@ -515,7 +513,7 @@ class Trainer:
         peak = matmul_peak(self.device, config.bf16)
         count = sum(p.numel() for p in self.network.parameters())
         if self.rank == 0:
-            (self.out / "config.toml").write_text(config.toml(), encoding="utf-8")
+            write_text(self.out / "config.toml", config.toml())
             log.info(
                 "%s: %.2f M parameters on %s x %d, matrix peak %.3g TFLOP/s",
                 config.problem, count / 1e6, self.device, self.world, peak / 1e12,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,3 +60,47 @@ def test_damage_is_named_in_one_line(tmp_path: Path) -> None:
     (path / "meta.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read_checkpoint(path)
+
+
+class Killed(BaseException):
+    """What ends a write at once."""
+
+
+def test_a_kill_anywhere_in_a_write_leaves_a_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, last = 0, -1
+
+    def mortal(owner: object, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                raise Killed
+            return whole(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("unlink", "rmdir", "rename", "mkdir", "fsync"):
+        mortal(os, name)
+    for last in range(1, 60):
+        folder = tmp_path / str(last)
+        calls = 1000
+        for step in (1, 2):
+            write_checkpoint(folder, step, {"a": torch.full((3,), float(step))}, {})
+        calls = 0
+        try:
+            # The first drops step 1; the second replaces what it wrote.
+            for _ in range(2):
+                write_checkpoint(folder, 3, {"a": torch.full((3,), 3.0)}, {})
+            break
+        except Killed:
+            tensors, meta = read_checkpoint(checkpoints(folder)[-1])
+            assert meta["step"] in (2, 3)
+            assert bool((tensors["a"] == meta["step"]).all())
+        calls = 1000
+        write_checkpoint(folder, 4, {"a": torch.zeros(1)}, {})
+        assert len(list(folder.iterdir())) == 2
+    assert last > 15

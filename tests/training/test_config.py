@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nco.training.config import TrainConfig
+from nco.training.config import TrainConfig, write_text
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:
@@ -58,3 +58,18 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[100] == 0.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_a_text_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.toml"
+    write_text(path, "steps = 1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_text(path, "steps = 2\n")
+    assert path.read_text() == "steps = 1\n"
+    write_text(path, "steps = 2\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["config.toml"]
+    assert TrainConfig.read(path, ["problem=tsp"]).steps == 2
