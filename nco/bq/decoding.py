@@ -168,6 +168,9 @@ class Model:
             view = state.rows(rows)
         filled = None if view.dense else view.index >= 0
         logits = self.network(self.policy.features(view), filled, self.policy.edges(view))
+        if not torch.is_grad_enabled():
+            # Where a network fails, any decision is as good; none that is not allowed is taken.
+            logits = logits.nan_to_num(-1e9, 1e9, -1e9)
         rates = logits.masked_fill(~self.policy.mask(view), -torch.inf)
         if not view.dense:
             finished = torch.isneginf(rates).all(1)

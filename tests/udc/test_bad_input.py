@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import nco
+from nco.bq.network import Network
 from nco.classical import compiling
 from nco.classical.or_opt import OrOpt
-from nco.instances.core import Budget, Status, Stop
+from nco.instances.core import Budget, Status, Stop, better
 from nco.instances.mis import MIS
 from nco.instances.registry import problems
 from nco.instances.tsp import TSP
@@ -133,6 +134,21 @@ def test_with_fewer_samples_parts_are_still_of_their_instances(
     assert all(result.feasible for result in results)
     assert known[0] == [made[0], made[0], made[1], made[1]]
     assert known[-1] == made
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "pctsp", "mtsp", "mis"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_parts_of_a_network_that_fails_are_feasible_and_kept_if_not_worse(
+    problem: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Network.forward
+    monkeypatch.setattr(Network, "forward", lambda *a: torch.full_like(forward(*a), value))
+    made = nco.generate(problem, 40, seed=0)
+    result = UDC(size=12, stages=3, regions=0.0).solve(made, Budget())
+    assert result.stopped in (Stop.FINISHED, Stop.PROVED)
+    first = result.trajectory[0].objective
+    assert first is not None
+    assert not better(first, result.objective, made.sense)
 
 
 def test_errors_that_are_not_of_memory_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
