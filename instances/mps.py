@@ -309,10 +309,10 @@ def _convert(lp: Any) -> MIP:
         raise ValueError("has no columns.")
     kinds = list(lp.integrality_) or [highspy.HighsVarType.kContinuous] * n
     allowed = {highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger}
-    if highspy.HighsVarType.kImplicitInteger in kinds:
+    for kind in set(kinds) - allowed:
+        if "Semi" in kind.name:
+            raise ValueError("semi-continuous columns are not supported; linearise them.")
         raise ValueError("implied integer columns are not supported; declare them.")
-    if not set(kinds) <= allowed:
-        raise ValueError("semi-continuous columns are not supported; linearise them.")
     matrix = lp.a_matrix_
     shape = (m, n)
     data = (np.array(matrix.value_), np.array(matrix.index_), np.array(matrix.start_))
