@@ -60,11 +60,20 @@ class Form:
     tolerance
         By how much engines may violate rows and whole numbers; by default as they come, 1e-6
         or so.
+    left
+        Seconds left of all, where nothing shorter may end a linear program, so that what comes
+        of it does not depend on the machine; by default each has a limit of its own.
     """
 
-    def __init__(self, mip: MIP, tolerance: float | None = None):
+    def __init__(
+        self,
+        mip: MIP,
+        tolerance: float | None = None,
+        left: Callable[[], float] | None = None,
+    ):
         self.mip = mip
         self.tolerance = tolerance
+        self.left = left
         self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
         self.c: Vector = self.sign * mip.c
         self.offset = self.sign * mip.offset
@@ -90,6 +99,10 @@ class Form:
     def columns(self) -> sparse.csc_array:
         """The rows by column."""
         return sparse.csc_array(self.A)
+
+    def within(self, seconds: float) -> float:
+        """Seconds for a linear program: so many, or all that are left."""
+        return seconds if self.left is None else self.left()
 
     def value(self, x: Vector) -> float:
         """Minimised objective of column values [n], the constant included."""
@@ -358,7 +371,7 @@ def polish(form: Form, x: Vector, seconds: float = 5.0) -> Vector | None:
 
     lower, upper = form.lower.copy(), form.upper.copy()
     lower[form.whole] = upper[form.whole] = x[form.whole]
-    outcome = solve_lp(form, seconds, lower=lower, upper=upper)
+    outcome = solve_lp(form, form.within(seconds), lower=lower, upper=upper)
     if outcome.x is None:
         return None
     y = form.rounded(outcome.x)

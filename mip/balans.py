@@ -43,7 +43,7 @@ from nco.mip.backend import (
     view_of,
     without_time,
 )
-from nco.mip.bandit import POLICIES, Bandit, check_memory, load_memory, save_memory
+from nco.mip.bandit import Bandit, check_memory, check_policy, load_memory, save_memory
 from nco.parallel import check_jobs
 
 logger = logging.getLogger("nco")
@@ -184,6 +184,9 @@ class Balans:
             object.__setattr__(self, "arms", tuple(named))
             if not self.arms:
                 raise ValueError("arms = () not understood; name at least one operator.")
+            if len(set(self.arms)) < len(self.arms):
+                twice = next(arm for arm in self.arms if self.arms.count(arm) > 1)
+                raise ValueError(f"arm {twice!r} comes twice; name it once.")
             for arm in self.arms:
                 name, colon, size = arm.partition(":")
                 operators.entry(name)
@@ -193,16 +196,16 @@ class Balans:
                     good = False
                 if not good:
                     raise ValueError(f"arm {arm!r} not understood; a size lies in (0, 1].")
-        if self.policy not in POLICIES:
-            raise ValueError(
-                f"policy {self.policy!r} not understood; known: {', '.join(POLICIES)}."
-            )
+        check_policy(self.policy, self.policy_parameter)
         if self.accept not in ACCEPTANCE:
             raise ValueError(
                 f"accept = {self.accept!r} not understood; known: {', '.join(ACCEPTANCE)}."
             )
-        for engine in (self.main, *self.sub.split("+")):
+        subs = self.sub.split("+")
+        for engine in (self.main, *subs):
             backends.entry(engine)
+        if len(set(subs)) < len(subs):
+            raise ValueError(f"sub = {self.sub!r} names an engine twice.")
         if not 0 <= self.main_share <= 1:
             raise ValueError(f"main_share = {self.main_share} outside of [0, 1].")
         if self.jobs < 1:
@@ -210,6 +213,8 @@ class Balans:
         check_jobs(self.jobs, self.backend)
         if self.sub_seconds is not None and not self.sub_seconds > 0:
             raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
+        if self.sub_nodes is not None and self.sub_nodes < 1:
+            raise ValueError(f"sub_nodes = {self.sub_nodes} < 1 not understood.")
         if self.memory:
             check_memory(self.memory)
 
@@ -250,7 +255,9 @@ class Balans:
         ]
         out = []
         for number in range(self.jobs):
-            changed = own | variants[number % len(variants)]
+            variant = variants[number % len(variants)]
+            # Another policy's parameter means something else.
+            changed = own | ({"policy_parameter": None} if "policy" in variant else {}) | variant
             # One writer only.
             changed["memory"] = self.memory if number == 0 else None
             out.append(changed)
@@ -283,7 +290,8 @@ class Balans:
         if (early := without_time(tracker, self._params(), versions)) is not None:
             return early
         view = view_of(instance, tracker.solution)
-        form = Form(view.mip)
+        form = self._form(view, budget)
+        heard: list[tuple[str, bytes, float, str]] = []
 
         def hear(kind: str, data: bytes, value: float, by: str) -> None:
             if kind == "solution":
@@ -299,26 +307,47 @@ class Balans:
                 seed=seed,
                 start=known,
                 share=self.share and not self.deterministic,
-                on_event=hear,
+                on_event=(lambda *event: heard.append(event)) if self.deterministic else hear,
                 backend=self.backend,
+                all_of_them=self.deterministic,
             )
+        if len(results) < self.jobs:
+            # What a worker had told before it was lost counts, too.
+            for event in heard:
+                hear(*event)
         outcome = Outcome(stopped=tracker.done() or Stop.FINISHED)
-        for result in results:
+        # In the order of their numbers: which of them was the first is chance.
+        for number, result in results.items():
             if result.solution is not None and not instance.violations(result.solution):
-                tracker.offer(result.solution, by=result.solver)
+                tracker.offer(result.solution, by=f"worker {number}")
             if result.bound is not None:
-                tracker.offer_bound(result.bound)
-        for result in results:
+                tracker.offer_bound(result.bound, by=f"worker {number}")
+        for result in results.values():
             if result.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED):
                 outcome.status, outcome.stopped = result.status, Stop.PROVED
                 if result.objective is not None:
                     outcome.objective = form.sign * result.objective
         if not results and tracker.solution is None:
             outcome.stopped = tracker.done() or Stop.ERROR
-        extra = {"workers": [dict(r.extra) for r in results]}
-        return conclude(
-            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
+        extra = {"workers": [dict(r.extra) for r in results.values()]}
+        stops = {r.stopped for r in results.values()}
+        if self.deterministic and outcome.stopped is not Stop.PROVED and len(stops) == 1:
+            outcome.stopped = stops.pop()
+        return self._repeats(
+            conclude(tracker, form, view, outcome, params=self._params(), v=versions, extra=extra)
         )
+
+    def _form(self, view: MipView, budget: Budget) -> Form:
+        return Form(view.mip, left=budget.left if self.deterministic else None)
+
+    def _repeats(self, result: Result) -> Result:
+        """The result; a word if it need not repeat though it should."""
+        if self.deterministic and result.stopped is Stop.TIME:
+            logger.warning(
+                "the time limit ended a deterministic search, so that it need not repeat; "
+                "limit its iterations, or give it more time."
+            )
+        return result
 
     def search(
         self,
@@ -347,7 +376,7 @@ class Balans:
         if (result := without_time(tracker, self._params(), versions)) is not None:
             return result
         view = view_of(instance, tracker.solution)
-        form = Form(view.mip)
+        form = self._form(view, budget)
         if tracker.solution is not None:
             hint = view.encode(tracker.solution)
         with budget.catch_interrupt():
@@ -355,8 +384,8 @@ class Balans:
                 outcome, extra = self._run(form, view, tracker, hint, seed, share)
             except OutOfTimeError:
                 outcome, extra = Outcome(stopped=tracker.done() or Stop.TIME), {}
-        return conclude(
-            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
+        return self._repeats(
+            conclude(tracker, form, view, outcome, params=self._params(), v=versions, extra=extra)
         )
 
     def _params(self) -> Mapping[str, Any]:

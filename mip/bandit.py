@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from nco.instances.core import InputError, atomic_write
+from nco.instances.core import InputError, atomic_write, check_kinds
 
 #: Policies by name; "random" chooses evenly and learns nothing.
 POLICIES = ("softmax", "epsilon-greedy", "thompson", "ucb1", "lin-ucb", "random")
+#: Policy -> name and largest value of its parameter, where it has one; zero is too small.
+PARAMETERS = {
+    "softmax": ("tau", math.inf),
+    "epsilon-greedy": ("epsilon", 1.0),
+    "ucb1": ("alpha", math.inf),
+    "lin-ucb": ("alpha", math.inf),
+}
 #: Only this many latest trials count: what pays changes as the search goes on.
 WINDOW = 80
 #: Latest trials of an arm that say whether it pays now.
@@ -49,6 +57,26 @@ class ArmStatistics:
     seconds: float = 0.0
     reward: float = 0.0
     gain: float = 0.0
+
+
+def check_policy(policy: str, parameter: float | None) -> None:
+    """Refuse an unknown policy, or a parameter that it does not have.
+
+    Raises
+    ------
+    ValueError
+        In both cases.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"policy {policy!r} not understood; known: {', '.join(POLICIES)}.")
+    if parameter is None:
+        return
+    if policy not in PARAMETERS:
+        raise ValueError(f"policy {policy} has no parameter; leave it out.")
+    name, most = PARAMETERS[policy]
+    if not 0 < parameter <= most or math.isinf(parameter):
+        limits = "above 0" if math.isinf(most) else f"above 0, at most {most:g}"
+        raise ValueError(f"policy_parameter = {parameter} not understood; {name} is {limits}.")
 
 
 def _policy(name: str, parameter: float | None) -> Any:
@@ -86,7 +114,7 @@ class Bandit:
     Raises
     ------
     ValueError
-        When there are no arms, one comes twice, or the policy is unknown.
+        When there are no arms, one comes twice, or the policy is not understood.
     """
 
     def __init__(
@@ -100,8 +128,7 @@ class Bandit:
     ):
         if not arms or len(set(arms)) != len(arms):
             raise ValueError("arms are missing or come twice.")
-        if policy not in POLICIES:
-            raise ValueError(f"policy {policy!r} not understood; known: {', '.join(POLICIES)}.")
+        check_policy(policy, parameter)
         self.policy = policy
         self.arms = list(arms)
         self.statistics = {arm: ArmStatistics() for arm in arms}
@@ -114,7 +141,7 @@ class Bandit:
         for arm in self.arms:
             known = (memory or {}).get(arm)
             if known is not None and known.tries:
-                mean = known.reward / known.tries
+                mean = min(1.0, known.reward / known.tries)
                 self._trials += [(arm, mean, [])] * min(REMEMBERED, known.tries)
         #: Arms that wait for their first turn, in the order they were named.
         self.untried = [arm for arm in self.arms if not any(t[0] == arm for t in self._trials)]
@@ -235,11 +262,21 @@ def load_memory(path: str | os.PathLike[str]) -> dict[str, ArmStatistics]:
         return {}
     value = parse_json(path)
     try:
-        return {str(arm): ArmStatistics(**known) for arm, known in value.items()}
-    except (AttributeError, TypeError):
+        return {str(arm): _remembered(known) for arm, known in value.items()}
+    except (AttributeError, TypeError, InputError):
         raise InputError(
             path, None, "is not a memory of arms", "name a file that --memory has written"
         ) from None
+
+
+def _remembered(known: Mapping[str, Any]) -> ArmStatistics:
+    check_kinds(ArmStatistics, known, "memory")
+    statistics = ArmStatistics(**known)
+    values = asdict(statistics).values()
+    # Sums of rewards in [0, 1] may be a hair above the tries.
+    if min(values) < 0 or max(values) == math.inf or statistics.reward > statistics.tries + 1e-6:
+        raise TypeError
+    return statistics
 
 
 def check_memory(path: str | os.PathLike[str]) -> None:

@@ -25,6 +25,8 @@ logger = logging.getLogger("nco")
 
 #: Seconds that workers get to come back after the deadline before they are killed.
 GRACE = 0.4
+#: The same after Ctrl-C.
+ANSWER = 3.0
 #: Seconds between two looks at the workers.
 CHECK = 0.05
 
@@ -245,8 +247,9 @@ def run_portfolio(
     share: bool,
     on_event: Any,
     backend: str = "loky",
-) -> list[Result]:
-    """Run one worker per configuration; the results of those that came back in time.
+    all_of_them: bool = False,
+) -> dict[int, Result]:
+    """Run one worker per configuration; the results, by number, of those back in time.
 
     Parameters
     ----------
@@ -267,6 +270,8 @@ def run_portfolio(
         bytes) or "bound"; value is minimised.
     backend
         A key of `PLACES`: ``loky`` (this machine) or ``ray`` (a cluster).
+    all_of_them
+        Whether workers go on when one has proved the optimum or met the target.
 
     Raises
     ------
@@ -284,24 +289,26 @@ def run_portfolio(
          place.stop, place.up, place.downs[number])
         for number, params in enumerate(configurations)
     ]  # fmt: skip
-    results: list[Result] = []
+    results: dict[int, Result] = {}
     waiting = set(range(len(tasks)))
     best, bound = math.inf, -math.inf
     halted = False
     try:
         place.start(tasks)
         while waiting and time.monotonic() < end + GRACE:
-            proved = any(r.stopped in (Stop.PROVED, Stop.TARGET, Stop.GAP) for r in results)
+            over = (Stop.PROVED, Stop.TARGET, Stop.GAP)
+            proved = not all_of_them and any(r.stopped in over for r in results.values())
             if not halted and (proved or budget.interrupted()):
                 place.halt()
                 halted = True
+                end = min(end, time.monotonic() + ANSWER)
             try:
                 kind, number, data, value = place.up.get(timeout=CHECK)
             except queue.Empty:
                 waiting -= {k for k in waiting if not place.alive(k) and place.up.empty()}
                 continue
             if kind == "result":
-                results.append(Result.from_json(data))
+                results[number] = Result.from_json(data)
                 waiting.discard(number)
             elif kind == "failure":
                 logger.warning("a worker failed: %s", data)
@@ -319,4 +326,4 @@ def run_portfolio(
     finally:
         place.halt()
         place.close()
-    return results
+    return dict(sorted(results.items()))

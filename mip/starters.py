@@ -63,7 +63,7 @@ def with_best_rest(form: Form, x: Vector) -> Vector:
         return x
     lower, upper = form.lower.copy(), form.upper.copy()
     lower[form.whole] = upper[form.whole] = x[form.whole]
-    outcome = solve_lp(form, REST_SECONDS, lower=lower, upper=upper)
+    outcome = solve_lp(form, form.within(REST_SECONDS), lower=lower, upper=upper)
     if outcome.x is None:
         return x
     better = form.rounded(outcome.x)

@@ -30,7 +30,7 @@ def lb_relax(incumbents: Incumbents, size: float, rng: np.random.Generator) -> N
     row, constant = distance_row(incumbents, form.binaries)
     program = incumbents.program or LinearProgram(form)
     ball = sparse.csr_array(row[None]), np.array([-math.inf]), np.array([wanted - constant])
-    outcome = program.solve_with(ball, SECONDS)
+    outcome = program.solve_with(ball, form.within(SECONDS))
     if outcome.x is None:
         return None
     columns = form.integers

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from nco.instances.core import Budget, InputError, Sense, Status, Stop
 from nco.instances.mip import MIP
+from nco.instances.registry import backends
 from nco.instances.tsp import TSP
 from nco.mip.backend import Form, Limits, Neighborhood, Watch, polish, run_interruptible
 from nco.mip.balans import Balans
-from nco.mip.highs import HiGHS, HighsEngine
+from nco.mip.highs import HiGHS
 from nco.mip.scip import SCIP, ScipEngine
 
-ENGINES = [ScipEngine, HighsEngine]
+ENGINES = [entry.load() for entry in backends]
 SOLVERS = [SCIP, HiGHS]
 
 

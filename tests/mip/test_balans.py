@@ -13,11 +13,13 @@ from nco.instances.core import Budget, InputError, Sense, Status, Stop
 from nco.instances.mip import MIP
 from nco.instances.tsp import TSP
 from nco.mip import alns
-from nco.mip.backend import Outcome
+from nco.mip.backend import Outcome, polish
 from nco.mip.balans import ARMS, PRESETS, Balans
 from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
 from nco.mip.main_solve import MainSolve
+from nco.mip.neighborhoods import Incumbents
+from nco.mip.neighborhoods.lb_relax import lb_relax
 from nco.mip.relaxation import LinearProgram
 from nco.mip.scip import ScipEngine
 
@@ -71,6 +73,28 @@ def test_counting_nodes_repeats_everything(hard_mip):
     assert [e.objective for e in runs[0].trajectory] == [e.objective for e in runs[1].trajectory]
     assert runs[0].stopped is Stop.ITERATIONS
     assert runs[0].extra["iterations"] == 12
+
+
+def test_a_deterministic_search_says_where_the_clock_ended_it(hard_mip, caplog):
+    solver = Balans(deterministic=True, sub_nodes=5)
+    assert solver.solve(hard_mip, Budget(1.0)).stopped is Stop.TIME
+    assert "limit its iterations" in caplog.text
+    caplog.clear()
+    assert solver.solve(hard_mip, Budget(60, iterations=1)).stopped is Stop.ITERATIONS
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_counting_nodes_needs_no_clock_for_linear_programs(hard_mip, monkeypatch, counted):
+    # Limits too short for any: only a search by the clock minds.
+    monkeypatch.setattr("nco.mip.neighborhoods.lb_relax.SECONDS", 0.0)
+    form = Balans(deterministic=counted)._form(hard_mip.to_mip(), Budget(60))
+    known = Incumbents(form, np.zeros(form.n))
+    neighborhood = lb_relax(known, 0.2, np.random.default_rng(0))
+    assert (neighborhood is not None) is counted
+    rest = MIP(c=[1.0, 1.0], A=[[1.0, 1.0]], row_lower=[1.5], upper=[1, 1], integrality=[1, 0])
+    form = Balans(deterministic=counted)._form(rest.to_mip(), Budget(60))
+    assert (polish(form, np.array([1.0, 0.2]), seconds=0.0) is not None) is counted
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -348,10 +372,12 @@ def test_memory(hard_mip, tmp_path):
     [
         {"preset": "best"}, {"arms": ()}, {"arms": ("rins:2",)}, {"arms": ("rins:x",)},
         {"policy": "none"}, {"accept": "never"}, {"main_share": 2.0}, {"sub_seconds": 0.0},
+        {"sub_nodes": 0}, {"sub": "highs+highs"}, {"arms": "rins+rins"},
+        {"policy": "ucb1", "policy_parameter": -1.0},
     ],
 )  # fmt: skip
 def test_bad_parameters(bad):
-    with pytest.raises(ValueError, match=r"not understood|outside"):
+    with pytest.raises(ValueError, match=r"not understood|outside|twice"):
         Balans(**bad)
 
 

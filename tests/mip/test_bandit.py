@@ -1,5 +1,7 @@
 """The bandit learns what pays, remembers, and is never fooled by no-ops."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -85,11 +87,19 @@ def test_memory_is_kept_and_used(tmp_path):
     assert load_memory(path)["good"].tries == 2 * memory["good"].tries
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a": {"tires": 1}}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", '{"a": 3}', '{"a": {"tires": 1}}', "{", '{"a": {"tries": "1"}}',
+        '{"a": {"tries": 1.5}}', '{"a": {"tries": -1}}', '{"a": {"tries": 2, "reward": null}}',
+        '{"a": {"tries": 2, "reward": 3}}', '{"a": {"tries": 2, "reward": NaN}}',
+        '{"a": {"seconds": Infinity}}',
+    ],
+)  # fmt: skip
 def test_bad_memory(tmp_path, text):
     path = tmp_path / "arms.json"
     path.write_text(text)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"arms\.json"):
         load_memory(path)
 
 
@@ -97,6 +107,20 @@ def test_bad_memory(tmp_path, text):
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=r"arms|policy"):
         Bandit(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("policy", "parameter", "what"),
+    [
+        ("softmax", 0.0, "tau is above 0"), ("softmax", math.inf, "tau is above 0"),
+        ("epsilon-greedy", 1.5, "epsilon is above 0, at most 1"), ("ucb1", -1.0, "alpha"),
+        ("lin-ucb", math.nan, "alpha"), ("thompson", 1.0, "has no parameter"),
+        ("random", 1.0, "has no parameter"),
+    ],
+)  # fmt: skip
+def test_bad_parameters_of_policies(policy, parameter, what):
+    with pytest.raises(ValueError, match=what):
+        Bandit(["a"], policy, parameter)
 
 
 def test_where_new_arms_wait_the_best_known_one_is_played():

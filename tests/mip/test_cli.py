@@ -54,6 +54,9 @@ def test_a_file_of_parameters(model, tmp_path, capsys):
     assert result["params"]["accept"] == "record-to-record"
     # The command line comes last.
     assert run(capsys, *arguments, "-p", "policy=random")[1]["params"]["policy"] == "random"
+    code, _, error = run(capsys, model, "--config", tmp_path / "none.toml")
+    assert code == 2
+    assert "none.toml: cannot be read: No such file" in error
     config.write_text("arms = [")
     code, _, error = run(capsys, *arguments)
     assert code == 2
@@ -82,6 +85,11 @@ def test_a_picture_of_the_arms(model, tmp_path, capsys):
     assert main(["solve", str(model), "-s", "highs", "-t", "1", "-o", str(rows), "-q"]) == 0
     assert main(["plot", str(rows), "--arms", "-o", str(picture)]) == 2
     assert "no result tells of arms" in capsys.readouterr().err
+    row = json.loads(rows.read_text())
+    for extra in ({"arms": {"x": 3}}, {"arms": []}, {"workers": 3}):
+        rows.write_text(json.dumps(row | {"extra": extra}) + "\n")
+        assert main(["plot", str(rows), "--arms", "-o", str(picture)]) == 2
+        assert "arms of a result are not understood" in capsys.readouterr().err
 
 
 def scip_model():
@@ -113,6 +121,16 @@ def test_a_highs_object_is_an_instance():
     result = nco.solve(highs, "balans", 10)
     assert (result.status, result.objective) == (Status.OPTIMAL, 16)
     assert np.isclose(nco.solve(highs.getLp(), "balans", 10).objective, 16)
+    assert np.isclose(nco.solve(highs.getModel(), "balans", 10).objective, 16)
+
+
+def test_names_that_a_highs_object_leaves_out():
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    x = [highs.addBinary(name=name) for name in ("", "x0", "z", "")]
+    highs.addConstr(x[0] + x[3] >= 2)
+    highs.minimize(x[0] + x[3])
+    assert nco.solve(highs, "balans", 10).solution == {"x0_": 1.0, "x3": 1.0}
 
 
 def test_what_a_model_object_may_not_hold():
@@ -128,3 +146,25 @@ def test_what_a_model_object_may_not_hold():
         nco.solve(model, "balans", 1)
     with pytest.raises(InputError, match="is no instance"):
         nco.solve([1, 2], "balans", 1)
+
+
+def test_what_a_highs_object_may_not_hold():
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    x = highs.addVariable(0, 5)
+    highs.minimize(x)
+    square = highspy.HighsHessian()
+    square.dim_ = 1
+    square.format_ = highspy.HessianFormat.kTriangular
+    square.start_, square.index_ = np.array([0, 1]), np.array([0])
+    square.value_ = np.array([2.0])
+    highs.passHessian(square)
+    with pytest.raises(InputError, match="quadratic objectives are not supported"):
+        nco.solve(highs, "balans", 1)
+    kinds = highspy.HighsVarType
+    for kind, what in ((kinds.kSemiContinuous, "semi-"), (kinds.kImplicitInteger, "implied")):
+        highs = highspy.Highs()
+        highs.setOptionValue("output_flag", False)
+        highs.minimize(highs.addVariable(1, 5, type=kind))
+        with pytest.raises(InputError, match=what):
+            nco.solve(highs, "balans", 1)

@@ -20,6 +20,9 @@ def test_configurations_differ():
     assert len({(c["main"], c["sub"], c["policy"]) for c in configurations}) == 4
     for configuration in configurations:
         Balans(**configuration)
+    # A parameter belongs to its policy.
+    own = Balans(jobs=4, policy="softmax", policy_parameter=2.0).configurations()
+    assert [c["policy_parameter"] for c in own] == [2.0, 2.0, None, None]
     with pytest.raises(ValueError, match="jobs"):
         Balans(jobs=0)
 
@@ -51,6 +54,21 @@ def test_two_workers_solve_to_the_end():
     assert two.status is Status.OPTIMAL
     assert two.objective == one.objective
     assert len(two.extra["workers"]) >= 1
+
+
+def test_counting_nodes_repeats_with_workers(hard_mip):
+    solver = Balans(jobs=2, deterministic=True, sub_nodes=5)
+    runs = [solver.solve(hard_mip, Budget(200, iterations=2), seed=3) for _ in range(2)]
+    assert runs[0].solution == runs[1].solution
+    assert runs[0].stopped is runs[1].stopped is Stop.ITERATIONS
+    found = [[(e.objective, e.bound, e.by) for e in run.trajectory] for run in runs]
+    assert found[0] == found[1]
+    for run in runs:
+        assert [worker["iterations"] for worker in run.extra["workers"]] == [2, 2]
+    assert runs[0].extra["workers"] == [
+        worker | {key: ours[key] for key in ours if key.endswith("_seconds")}
+        for worker, ours in zip(runs[1].extra["workers"], runs[0].extra["workers"], strict=True)
+    ]
 
 
 def test_infeasible_in_parallel():
