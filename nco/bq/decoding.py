@@ -111,6 +111,8 @@ class Model:
         What is known of its origin.
     chunks
         What is known of the memory that it takes.
+    compiled
+        The network compiled for the one shape that steps with k candidates have, or None.
 
     Raises
     ------
@@ -123,6 +125,7 @@ class Model:
     k: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
     chunks: Chunks = field(default_factory=Chunks, compare=False, repr=False)
+    compiled: Callable[..., Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -138,15 +141,32 @@ class Model:
         """Where the network is."""
         return self.network.embed.weight.device
 
-    def on(self, device: torch.device | str, *, bf16: bool = False) -> Model:
-        """A copy for inference on a device, its layers in bfloat16 if asked."""
+    def on(
+        self, device: torch.device | str, *, bf16: bool = False, compiled: bool = False
+    ) -> Model:
+        """A copy for inference on a device.
+
+        Parameters
+        ----------
+        device
+            Where it computes.
+        bf16
+            Whether its layers compute in bfloat16.
+        compiled
+            Whether `torch.compile` makes the network anew for each of the few shapes that steps
+            with k candidates have; CUDA replays it as a graph, without a launch per kernel.
+        """
         network = copy.deepcopy(self.network).to(device).eval().requires_grad_(False)
         network.fold()
         if bf16:
             for name, module in network.named_modules():
                 if isinstance(module, torch.nn.Linear) and name != "embed":
                     module.bfloat16()
-        return replace(self, network=network, chunks=Chunks())
+        run = None
+        if compiled:
+            mode = "reduce-overhead" if network.embed.weight.is_cuda else "default"
+            run = torch.compile(network, dynamic=False, mode=mode)
+        return replace(self, network=network, chunks=Chunks(), compiled=run)
 
     def rates(self, state: State) -> tuple[Tensor | None, Tensor]:
         """Log-probabilities of the actions.
@@ -163,11 +183,13 @@ class Model:
         action.
         """
         rows, view = None, state
+        network: Callable[..., Tensor] = self.network
         if 0 < self.k < state.width - self.policy.markers:
             rows = nearest_rows(self.policy, state, self.k)
             view = state.rows(rows)
+            network = network if self.compiled is None else self.compiled
         filled = None if view.dense else view.index >= 0
-        logits = self.network(self.policy.features(view), filled, self.policy.edges(view))
+        logits = network(self.policy.features(view), filled, self.policy.edges(view))
         if not torch.is_grad_enabled():
             # Where a network fails, any decision is as good; none that is not allowed is taken.
             logits = logits.nan_to_num(-1e9, 1e9, -1e9)

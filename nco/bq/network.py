@@ -117,6 +117,7 @@ def linear(layer: nn.Linear, x: Tensor, *, relu: bool = False) -> Tensor:
         and x.device.type == "cpu"
         and ONEDNN_BF16
         and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
     ):
         after = "relu" if relu else "none"
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, after, [], "")

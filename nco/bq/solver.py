@@ -152,6 +152,8 @@ class BQ(BatchSolver):
         "auto", "cpu", "cuda", ...
     precision
         "auto", "bf16" or "fp32"; "auto" is bf16 where the hardware computes in it.
+    compiled
+        Whether `torch.compile` makes the network anew first, which takes half a minute.
 
     Raises
     ------
@@ -171,6 +173,7 @@ class BQ(BatchSolver):
     part_beam: int = 4
     device: str = "auto"
     precision: str = "auto"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -306,7 +309,7 @@ class BQ(BatchSolver):
         except (cards.WeightsError, CheckpointError) as error:
             raise InputError(None, None, str(error)) from None
         bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"
-        model = model.on(device, bf16=bf16)
+        model = model.on(device, bf16=bf16, compiled=self.compiled)
         return model if self.k < 0 else dataclasses.replace(model, k=self.k)
 
     def _warn_of_sizes(self, models: dict[str, Model], sizes: set[tuple[str, int]]) -> None:

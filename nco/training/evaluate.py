@@ -138,10 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--fp32", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the network, first")
     options = parser.parse_args(arguments)
     try:
         device = pick_device(options.device)
-        model = read_trained(options.model).on(device, bf16=not options.fp32)
+        model = read_trained(options.model).on(
+            device, bf16=not options.fp32, compiled=options.compile
+        )
         for row in rows(model, options.files, options):
             print(json.dumps(row), flush=True)
     except (ValueError, OSError, TrainingError) as error:

@@ -56,10 +56,10 @@ def network(kind: str, k: int) -> Model:
     return Model(made, policy, k)
 
 
-def rows(device: str, repeat: int) -> Iterator[dict[str, Any]]:
+def rows(device: str, repeat: int, compiled: bool) -> Iterator[dict[str, Any]]:
     """One row per setting; seconds are the best of the repeats, after one small warm-up."""
     for kind, n, count, k, precision, cores, target in CUDA if device == "cuda" else CPU:
-        model = network(kind, k).on(device, bf16=precision == "bf16")
+        model = network(kind, k).on(device, bf16=precision == "bf16", compiled=compiled)
         coords = torch.rand(count, n, 2, generator=torch.Generator().manual_seed(n))
         with threads(cores):
             construct(model, {"coords": coords[:8, :50]})
@@ -72,7 +72,8 @@ def rows(device: str, repeat: int) -> Iterator[dict[str, Any]]:
                 taken.append((time.perf_counter() - begin) / count)
         row = {
             "network": kind, "n": n, "instances": count, "k": k, "precision": precision,
-            "threads": cores, "seconds": min(taken), "per_second": 1.0 / min(taken),
+            "threads": cores, "compiled": compiled,
+            "seconds": min(taken), "per_second": 1.0 / min(taken),
             "target": target, "met": None if target is None else min(taken) <= target,
         }  # fmt: skip
         if not bool((actions.sort(1).values == torch.arange(1, n)).all()):
@@ -87,12 +88,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     if options.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     print(json.dumps(machine), flush=True)
-    for row in rows(options.device, options.repeat):
+    for row in rows(options.device, options.repeat, options.compile):
         print(json.dumps(row), flush=True)
 
 

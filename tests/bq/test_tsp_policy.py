@@ -157,6 +157,20 @@ def test_views_start_elsewhere_and_record_the_same_tour() -> None:
     assert sorted(tour[0].tolist()) == list(range(1, 10))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_compiled_network_decodes_the_same(bf16: bool) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    fields = fields_of(12, 3, 8)
+    plain = model(k=5)
+    tours = construct(plain.on("cpu", bf16=bf16, compiled=True), fields)
+    assert torch.equal(tours, construct(plain.on("cpu", bf16=bf16), fields))
+    # All steps with five candidates have one shape; those with fewer are not compiled.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 def test_more_views_and_beams_never_hurt() -> None:
     fields = fields_of(14, 6, 6)
     m = model()
