@@ -1,8 +1,8 @@
 """Peak memory and first solutions of `balans` beside those of the engines it drives.
 
-Every run is a process of its own; what the process held before the solve (libraries, the
-instance) is not the solver's. Rows are JSON lines, keyed and resumable; `mip_report.py`
-compares them.
+Every run is a process of its own, and ``mib`` its peak; ``mib_before`` is what it held before
+the solve (libraries, the instance). Rows are JSON lines, keyed and resumable; `mip_report.py`
+compares the peaks of whole processes.
 """
 
 import argparse
