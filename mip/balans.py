@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -173,6 +174,16 @@ class Balans:
 
     def __post_init__(self) -> None:
         """Validate, and apply the preset where nothing else was asked for."""
+        for key in ("preset", "policy", "accept", "main", "sub", "backend"):
+            if not isinstance(getattr(self, key), str):
+                raise ValueError(f"{key} = {getattr(self, key)!r} not understood; give a name.")
+        if not isinstance(self.memory, str | PathLike | None):
+            raise ValueError(f"memory = {self.memory!r} not understood; name a file.")
+        if self.arms is not None and not (
+            isinstance(self.arms, str | list | tuple)
+            and all(isinstance(arm, str) for arm in self.arms)
+        ):
+            raise ValueError(f"arms = {self.arms!r} not understood; give names of operators.")
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r} not understood; known: {', '.join(PRESETS)}.")
         defaults = {f.name: f.default for f in fields(self)}

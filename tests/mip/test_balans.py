@@ -372,6 +372,7 @@ def test_memory(hard_mip, tmp_path):
     [
         {"preset": "best"}, {"arms": ()}, {"arms": ("rins:2",)}, {"arms": ("rins:x",)},
         {"policy": "none"}, {"accept": "never"}, {"main_share": 2.0}, {"sub_seconds": 0.0},
+        {"sub": 3}, {"accept": ["always"]}, {"memory": 3}, {"arms": 3}, {"arms": [3]},
         {"sub_nodes": 0}, {"sub": "highs+highs"}, {"arms": "rins+rins"},
         {"policy": "ucb1", "policy_parameter": -1.0},
     ],
