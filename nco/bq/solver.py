@@ -146,8 +146,8 @@ class BQ(BatchSolver):
     part
         Largest number of nodes that are reconstructed together.
     part_beam
-        The widest beam that reconstructs; 1 for greedily always. Each round takes the width
-        that gained most for its work lately.
+        The widest beam that reconstructs: each round takes the width that gained most for its
+        work lately. 1, greedily always, is best while much is left to gain.
     device
         "auto", "cpu", "cuda", ...
     precision
@@ -170,7 +170,7 @@ class BQ(BatchSolver):
     k: int = -1
     reconstruct: bool = True
     part: int = 100
-    part_beam: int = 4
+    part_beam: int = 1
     device: str = "auto"
     precision: str = "auto"
     compiled: bool = False
