@@ -6,6 +6,7 @@ Rows are JSON lines, keyed and resumable; the memory itself is made anew for eac
 import argparse
 import json
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from nco import api
@@ -25,10 +26,11 @@ def main() -> None:
     rows = RowFile(arguments.out)
     for family, (n, options) in SETS.items():
         for seed in range(arguments.seeds):
-            key = f"memory-{family}-{seed}-{arguments.seconds:g}-{arguments.before}"
+            last = MIP.generate(n, seed=100 + arguments.before, distribution=family, **options)
+            what = f"{seed}-{arguments.seconds:g}-{arguments.before}-{version('nco')}"
+            key = f"memory-{last.digest[:16]}-{what}"
             if f"{key}-warm" in rows:
                 continue
-            last = MIP.generate(n, seed=100 + arguments.before, distribution=family, **options)
             with tempfile.TemporaryDirectory() as folder:
                 path = str(Path(folder) / "arms.json")
                 for number in range(arguments.before):
