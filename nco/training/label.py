@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from nco.training.config import check_minutes, write_text
 from nco.training.experts import EXPERTS, expert_for
 from nco.training.labels import RECIPES, Arrays, draw, same_labels, write_labels
+from nco.training.processes import end_with_parent
 
 log = logging.getLogger("nco")
 
@@ -83,14 +83,7 @@ def _worker(parent: int) -> None:
     # The parent decides when to stop; one thread per process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
-
-    def watch() -> None:
-        # A parent that was killed leaves nobody to work for.
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)
 
 
 def parts_of(out: Path) -> Path:

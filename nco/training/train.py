@@ -38,6 +38,7 @@ from nco.training import checkpoints
 from nco.training.config import TrainConfig, check_minutes, write_text
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
+from nco.training.processes import end_with_parent
 
 log = logging.getLogger("nco")
 
@@ -608,6 +609,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun, whose processes outlive it when killed
+        end_with_parent(os.getppid())
     try:
         config = TrainConfig.read(options.config, options.set)
         trainer = Trainer(config, options.out)

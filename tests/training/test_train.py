@@ -125,17 +125,28 @@ def test_a_run_killed_many_times_ends_with_the_same_weights(labels: str, tmp_pat
 @pytest.mark.slow
 def test_two_processes_share_their_gradients(labels: str, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
-    config.write_text(settings(labels).toml())
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "nco.training.train", str(config), "--out", str(tmp_path / "two"),
-    ]  # fmt: skip
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == 0
-    two = weights(tmp_path / "two")
-    Trainer(settings(labels), tmp_path / "one").run()
-    assert not same(two, weights(tmp_path / "one"))
-    assert read_checkpoint(checkpoints(tmp_path / "two")[-1])[1]["step"] == 12
+    config.write_text(settings(labels, steps=60).toml())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(out: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "nco.training.train", str(config), "--out", str(out),
+        ]  # fmt: skip
+
+    two, killed = tmp_path / "two", tmp_path / "killed"
+    assert subprocess.run(command(two), env=environment, check=False).returncode == 0
+    Trainer(settings(labels, steps=60), tmp_path / "one").run()
+    assert not same(weights(two), weights(tmp_path / "one"))
+    assert read_checkpoint(checkpoints(two)[-1])[1]["step"] == 60
+    # Its processes end soon after torchrun is killed, and the same call goes on.
+    process = subprocess.Popen(command(killed), env=environment, stderr=subprocess.DEVNULL)
+    while not checkpoints(killed) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert subprocess.run(command(killed), env=environment, check=False).returncode == 0
+    assert same(weights(two), weights(killed))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_batch(labels: str, tmp_path: Path) -> None:
