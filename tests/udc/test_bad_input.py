@@ -62,6 +62,23 @@ def test_equal_coordinates(problem: str) -> None:
     assert UDC(conquer=name, size=12, stages=2).solve(flat, Budget()).feasible
 
 
+@pytest.mark.parametrize("problem", [name for name in problems.names() if load_divider(name)])
+def test_policies_where_all_is_alike(problem: str) -> None:
+    """Places, costs, values and weights; a graph without edges."""
+    made = nco.generate(problem, 40, seed=0)
+    flat = {"matrix": 0.0, "coords": 1.0, "values": 1.0, "weights": 1.0}
+    changes = {k: np.full_like(v, flat[k]) for k, v in made.data().items() if k in flat}
+    if problem == "mis":
+        changes = {"edges": np.empty((0, 2), dtype=np.int64)}
+    same = made.replace(**changes)
+    result = UDC(size=12, stages=2, samples=2 if problem != "spctsp" else 1).solve(same, Budget())
+    assert result.feasible
+    if problem in ("tsp", "atsp", "mtsp"):
+        assert result.objective == 0.0
+    if problem == "mis":
+        assert len(result.solution) == 40
+
+
 def test_regions_of_equal_coordinates() -> None:
     flat = TSP(coords=np.ones((150, 2)))
     solver = UDC(conquer="or-opt", size=10, stages=4, regions=1.0)

@@ -1,6 +1,14 @@
-"""The target table of udc: whose value is the reference, and what holds."""
+"""The target table of udc: whose value is the reference, and what holds; time against size."""
 
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 
 
 def row(file, solver, objective, problem="tsp", digest="a", **other):
@@ -86,3 +94,38 @@ def test_greedy_is_the_floor_of_knapsack_and_sets_have_sizes(table):
     assert found["mis-er"]["holds"] == "yes"
     assert found["mis-er"]["worst"] == "41"
     assert found["mis-er720-p0.05"]["holds"] == "no"
+
+
+def test_sizes_are_measured_once_and_their_slopes_drawn(tmp_path, monkeypatch, capsys):
+    script = runpy.run_path(str(SCRIPTS / "udc_scale.py"))
+    points = tmp_path / "points.npz"
+    np.savez(points, coords=np.random.default_rng(0).random((300, 2)))
+    found = script["measure"](points, stages=1, effort=0.1, regions=0.0)
+    assert found["n"] == 300
+    assert 0.0 < found["percent"] < found["start_percent"]
+    assert found["mib_more"] >= 0.0
+    assert found["objective"] == pytest.approx(
+        0.7124 * 300**0.5 * (1 + found["percent"] / 100), rel=1e-4
+    )
+
+    out = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(sys, "argv", ["x", "--sizes", "1000", "4000", "--out", str(out), "--plot",
+                                      str(tmp_path / "x.png")])  # fmt: skip
+    ran = []
+
+    def measured(n, settings, folder):
+        ran.append(n)
+        return found | {"n": n, "cpu_seconds": n / 100, "mib_more": (n / 100) ** 2}
+
+    main = script["main"]
+    main.__globals__["measured"] = measured
+    main()
+    main()  # what is there is not measured again
+    assert ran == [1000, 4000]
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["n"] for row in rows] == ran
+    assert rows[0]["environment"]["date"]
+    text = capsys.readouterr().out
+    assert "slope of time 1.00, 1000 to 4000 nodes" in text
+    assert "slope of memory 2.00" in text
+    assert (tmp_path / "x.png").stat().st_size > 1000
