@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from nco.bq.decoding import Model
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.weights import ARCHITECTURE, misfit, read_checked, write_checked
+from nco.weights import ARCHITECTURE, WeightsError, misfit, read_checked, write_checked
 
 
 def read_model(path: str | Path, problem: str | None = None) -> Model:
@@ -39,10 +39,14 @@ def read_model(path: str | Path, problem: str | None = None) -> Model:
     try:
         policy = load_policy(card["problem"]).POLICY(**card["policy"])
         network = Network(NetworkConfig(**card["network"]))
-        network.load_state_dict({k: v.float() for k, v in load(data).items()})
-        return Model(network, policy, int(card.get("k", 0)), {"name": path.stem, **card})
+        tensors = {k: v.float() for k, v in load(data).items()}
+        network.load_state_dict(tensors)
+        model = Model(network, policy, int(card.get("k", 0)), {"name": path.stem, **card})
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise misfit(path, error) from None
+    if not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
+        raise WeightsError(f"{path}: weights that are infinite or no numbers; train them anew")
+    return model
 
 
 def write_weights(

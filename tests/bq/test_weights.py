@@ -113,6 +113,16 @@ def test_bad_weights_are_named_in_one_line(tmp_path: Path) -> None:
     refuses("no weights: No such file")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    model = read_model(small("tsp", tmp_path))
+    with torch.no_grad():
+        model.network.embed.weight[0, 0] = value
+    path = write_weights(tmp_path, "tsp-v2", model.network, "tsp", {}, k=20)
+    with pytest.raises(WeightsError, match=r"tsp-v2\.safetensors: weights that are infinite or no numbers"):
+        read_model(path)
+
+
 def test_light_weights_are_the_default_only_where_there_are_no_full_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
