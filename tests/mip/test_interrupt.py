@@ -53,6 +53,8 @@ def test_ctrl_c(solver):
 def test_after_ctrl_c_the_interpreter_waits_for_the_engine():
     """A thread that is taken for dead would be ended amid C++, which aborts the process."""
     release = threading.Event()
+    # Who runs the tests in the background has them ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
@@ -63,6 +65,7 @@ def test_after_ctrl_c_the_interpreter_waits_for_the_engine():
     finally:
         timer.join()
         release.set()
+        signal.signal(signal.SIGINT, before)
     engine.join()
 
 
