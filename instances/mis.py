@@ -65,7 +65,8 @@ class MIS(Instance[list[int]]):
         loops = edges[:, 0] == edges[:, 1]
         if loops.any():
             raise ValueError(f"node {edges[int(np.argmax(loops)), 0]} is adjacent to itself.")
-        # Sorted as numbers: pairs take several times as long.
+        # Sorted as numbers: pairs take several times as long, and so does `numpy.unique` of these
+        # (2.4, two million: 1.3 s instead of 0.1).
         tails, heads = edges.T
         keys = np.sort(np.minimum(tails, heads) * len(weights) + np.maximum(tails, heads))
         first = np.ones(len(keys), dtype=bool)
