@@ -30,6 +30,11 @@ class OpenDistances(Distances):
         self.symmetric = False
 
     @property
+    def base(self) -> Distances:
+        """The costs of all ways but those back."""
+        return self._base
+
+    @property
     def explicit(self) -> bool:
         """Coordinates alone do not give these costs."""
         return True
@@ -40,7 +45,7 @@ class OpenDistances(Distances):
 
     def row(self, i: int) -> NDArray[np.float64]:
         """Costs [n] from node ``i`` to every node."""
-        costs = self._base.row(i)
+        costs = np.array(self._base.row(i))  # a row of a matrix is a view
         costs[0] = 0.0
         return costs
 

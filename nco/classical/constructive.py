@@ -28,6 +28,7 @@ from nco.instances.core import (
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, ratio_order
 from nco.instances.mis import MIS
+from nco.instances.ovrp import OpenDistances
 from nco.instances.tour_edges import mended
 from nco.instances.tsp import TSP
 
@@ -445,12 +446,18 @@ def curve_tour(instance: TSP) -> list[int]:
 
 
 def savings_routes(
-    instance: CVRP, k: int | None = None, budget: Budget | None = None
+    instance: CVRP,
+    k: int | None = None,
+    budget: Budget | None = None,
+    *,
+    shape: float = 1.0,
+    spread: float = 0.0,
 ) -> list[list[int]]:
     """Join routes where that saves most.
 
     G. Clarke and J. W. Wright, Scheduling of vehicles from a central depot to a number
-    of delivery points, Operations Research 12 (1964).
+    of delivery points, Operations Research 12 (1964). Open routes that may be turned round
+    save what `_join_open` says.
 
     Parameters
     ----------
@@ -461,33 +468,117 @@ def savings_routes(
         20,000 customers. More makes no better routes.
     budget
         When it ends, routes stay as far as they are joined; before that, a curve is cut.
+    shape
+        What a way between customers counts for in the order of joining: more than 1 favours
+        short ones (P. Yellow, A computational modification to the savings method of vehicle
+        scheduling, Operational Research Quarterly 21, 1970).
+    spread
+        What the difference of both customers' distances from the depot adds there
+        (H. Paessens, The savings algorithm for the vehicle routing problem, European Journal
+        of Operational Research 34, 1988).
     """
     distances, n = instance.distances, instance.n
     customers = np.arange(1, n + 1)
     out, back = distances.row(0), distances.pairs(np.arange(n + 1), 0)
     length = out + back + instance.service_time
     length[0] = 0.0
-    paths = _Paths.of(instance.demands, length, distances.symmetric)
+    # Routes without a direction are joined at any of their ends.
+    turning = isinstance(distances, OpenDistances) and distances.base.symmetric
+    paths = _Paths.of(instance.demands, length, distances.symmetric or turning)
     if k is None:
         k = 100 if n <= 20_000 else 40
     if n > 1:
         try:
             i, j = _among(distances, customers, customers, min(k, n - 1), budget)
-            if distances.symmetric:
+            if paths.symmetric:
                 # Once is enough for what both list.
                 pair = np.unique(np.minimum(i, j) * (n + 1) + np.maximum(i, j))
                 i, j = pair // (n + 1), pair % (n + 1)
-            gain = back[i] + out[j] - distances.pairs(i, j)
-            order = np.argsort(-gain, kind="stable")
+            cost = distances.pairs(i, j)
+            load, reach = load_limit(instance), length_limit(instance)
+            if turning:
+                check_time(budget)
+                _join_open(paths, i, j, cost, out, load, reach, (shape, spread), budget)
+                return [r if out[r[0]] <= out[r[-1]] else r[::-1] for r in paths.trace()[1:]]
+            gain = back[i] + out[j] - cost
+            worth = back[i] + out[j] - shape * cost + spread * np.abs(out[i] - out[j])
+            order = np.argsort(-worth, kind="stable")
             order = order[gain[order] > 0]
             check_time(budget)
-            load, reach = load_limit(instance), length_limit(instance)
             paths.join(i[order], j[order], gain[order], load, reach, budget)
         except TimeoutError:
             # Nothing is joined yet: a curve is cut at once, where it is short.
             with contextlib.suppress(TimeoutError):
                 return curve_routes(instance, budget) or paths.trace()[1:]
     return [route for route in paths.trace() if route != [0]]
+
+
+def _join_open(
+    paths: _Paths,
+    i: Indices,
+    j: Indices,
+    cost: NDArray[np.float64],
+    out: NDArray[np.float64],
+    capacity: float,
+    limit: float,
+    shapes: tuple[float, float],
+    budget: Budget | None,
+) -> None:
+    """Join open routes where that saves most, as far as time allows.
+
+    A route begins at the end that is nearer to the depot. So what an edge saves depends on
+    both routes, and changes as they grow; in every round those edges are joined that save
+    most for both of theirs.
+
+    Parameters
+    ----------
+    paths
+        Of single nodes, with the length of their routes; changed.
+    i, j, cost
+        Edges between customers and what they cost [m].
+    out
+        Costs [n + 1] from the depot.
+    capacity, limit
+        Of a route.
+    shapes
+        Shape and spread, as in `savings_routes`.
+    budget
+        Asked in every round.
+    """
+    shape, spread = shapes
+    first, second = np.asarray(paths.first), np.asarray(paths.second)
+    other, load = np.asarray(paths.other), np.asarray(paths.load)
+    # Without the way from the depot, which depends on the end that is joined.
+    inner = np.asarray(paths.length) - out
+    # Else equal edges in the order of their nodes would be joined one in a round.
+    mixed = np.random.default_rng(0).permutation(len(i))
+    i, j, cost = i[mixed], j[mixed], cost[mixed]
+    while len(i) and not _spent(budget):
+        near = np.minimum(out[other[i]], out[other[j]])
+        free = (second[i] < 0) & (second[j] < 0) & (other[i] != j)
+        free &= (load[i] + load[j] <= capacity) & (inner[i] + inner[j] + cost + near <= limit)
+        i, j, cost, near = i[free], j[free], cost[free], near[free]
+        ways = np.minimum(out[i], out[other[i]]) + np.minimum(out[j], out[other[j]]) - near
+        worth = ways - shape * cost + spread * np.abs(out[i] - out[j])
+        order = np.argsort(-worth, kind="stable")
+        order = order[ways[order] > cost[order]]
+        if not len(order):
+            break
+        place = np.arange(len(order))
+        a, b = (np.minimum(end, other[end])[order] for end in (i, j))
+        best = np.full(len(other), len(order))
+        np.minimum.at(best, a, place)
+        np.minimum.at(best, b, place)
+        chosen = order[(best[a] == place) & (best[b] == place)]
+        a, b = i[chosen], j[chosen]
+        for end, to in ((a, b), (b, a)):
+            begun = first[end] >= 0
+            second[end[begun]] = to[begun]
+            first[end[~begun]] = to[~begun]
+        p, q = other[a], other[b]
+        load[p] = load[q] = load[a] + load[b]
+        inner[p] = inner[q] = inner[a] + inner[b] + cost[chosen]
+        other[p], other[q] = q, p
 
 
 def _split(

@@ -28,6 +28,7 @@ from nco.instances.core import METRICS, Budget, Distances, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.mis import MIS
+from nco.instances.ovrp import OVRP
 from nco.instances.registry import solvers
 from nco.instances.tsp import TSP
 
@@ -194,6 +195,52 @@ def test_savings_equal_their_definition(asymmetric):
         if a[-1] == i and b[0] == j:
             routes = [r for r in routes if r is not first and r is not second] + [a + b]
     assert instance.objective(savings_routes(instance)) == pytest.approx(instance.objective(routes))
+
+
+@settings(deadline=None)
+@given(POINTS, st.integers(0, 1000), st.booleans(), st.floats(0.8, 2.0), st.floats(-0.2, 1.0))
+def test_no_more_open_routes_can_be_joined_to_save(points, seed, limited, shape, spread):
+    """They begin at their nearer ends; every pair of ends was looked at."""
+    rng = np.random.default_rng(seed)
+    n = len(points) - 1
+    if n < 1:
+        return
+    demands = np.r_[0, rng.integers(1, 9, n)]
+    far = 1.5 * float(Distances(coords=points).matrix.max()) + 3.0
+    instance = OVRP(
+        coords=points, demands=demands, capacity=25, service_time=2.0 if limited else 0.0,
+        max_distance=far if limited else None,
+    )  # fmt: skip
+    routes = savings_routes(instance, k=n, shape=shape, spread=spread)
+    assert instance.violations(routes) == []
+    matrix = instance.distances.matrix
+    for a, b in itertools.permutations(routes, 2):
+        assert matrix[0, a[0]] <= matrix[0, a[-1]]
+        for first, second in itertools.product((a, a[::-1]), (b, b[::-1])):
+            joined = first + second
+            if instance.violations([joined, *(r for r in routes if r is not a and r is not b)]):
+                continue
+            assert instance.objective([joined]) >= instance.objective([a, b]) - 1e-9
+
+
+def test_open_routes_are_better_for_turning_round():
+    """Than those of the same costs where every way has a direction."""
+    turning = directed = 0.0
+    for seed in range(8):
+        instance = OVRP.generate(150, seed=seed, capacity=200)
+        matrix = Distances(coords=instance.coords).matrix
+        other = instance.replace(coords=None, matrix=matrix + 1e-9 * np.triu(matrix))
+        turning += instance.objective(savings_routes(instance))
+        directed += instance.objective(savings_routes(other))
+    assert turning < 0.97 * directed
+
+
+def test_shapes_of_savings_make_other_routes():
+    """Short ways first, or those that leave the depot."""
+    instance = CVRP.generate(80, seed=2)
+    made = [savings_routes(instance, shape=a, spread=b) for a, b in ((1, 0), (1.8, 0), (1.8, 0.7))]
+    assert all(instance.violations(routes) == [] for routes in made)
+    assert len({instance.objective(routes) for routes in made}) == 3
 
 
 @pytest.mark.parametrize("vehicles", [None, 3, 4, 5])
@@ -402,6 +449,24 @@ def test_savings_stop_between_arcs(monkeypatch):
         def spent(self):
             self.looks += 1
             return self.looks > 10
+
+    routes = savings_routes(instance, budget=Short())
+    assert instance.violations(routes) == []
+    assert len(savings_routes(instance)) < len(routes) < 60
+
+
+def test_open_savings_stop_between_rounds():
+    """With fewer routes than customers."""
+    instance = OVRP.generate(60, seed=1)
+
+    class Short(Budget):
+        """Over at the fourth look."""
+
+        looks = 0
+
+        def spent(self):
+            self.looks += 1
+            return self.looks > 3
 
     routes = savings_routes(instance, budget=Short())
     assert instance.violations(routes) == []

@@ -48,6 +48,8 @@ def test_rows_pairs_and_matrix_agree(case):
     assert (np.stack([d.row(i) for i in index]) == d.matrix).all()
     assert (d.matrix[:, 0] == 0).all()
     assert not d.symmetric
+    explicit = instance.replace(coords=None, matrix=d.base.matrix).distances
+    assert (np.stack([explicit.row(i) for i in index]) == d.matrix).all()
 
 
 def test_the_limit_leaves_out_the_way_back():

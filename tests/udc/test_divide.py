@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import nco
 from nco.bq.decoding import Stopped
+from nco.classical.constructive import savings_routes
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.mis import MIS
@@ -38,6 +39,33 @@ from nco.udc.solver import LOADING, UDC
 from .largest import Largest
 
 PROBLEMS = ("tsp", "atsp", "cvrp", "ovrp", "op", "pctsp", "spctsp", "mtsp", "knapsack", "mis")
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp"])
+def test_starts_are_the_best_of_many_savings(problem: str) -> None:
+    """Other seeds try other shapes; without time for others, savings stay as they are."""
+    divider = load_divider(problem)
+    assert divider is not None
+    made = nco.generate(problem, 120, seed=4)
+    plain = savings_routes(made, k=40)
+
+    class Late(Budget):
+        """Next to no time is left."""
+
+        def left(self) -> float:
+            return 1e-12
+
+    starts = [divider.starts["savings"](made, seed, Budget()) for seed in range(4)]
+    assert starts[2] == divider.starts["savings"](made, 2, Budget())
+    assert all(made.violations(routes) == [] for routes in starts)
+    costs = [made.objective(routes) for routes in starts]
+    assert max(costs) < made.objective(plain)
+    assert len(set(costs)) > 1
+    assert divider.starts["savings"](made, 0, Late()) == plain
+    # A fleet matters more than costs.
+    fleet = made.replace(vehicles=min(map(len, starts)))
+    for seed in range(4):
+        assert len(divider.starts["savings"](fleet, seed, Budget())) <= len(starts[seed])
 
 
 def graph(n: int, k: int, batch: int = 1, seed: int = 0) -> Graph:
