@@ -319,3 +319,86 @@ def test_a_region_is_what_is_near_a_place(reach: float) -> None:
         inside.append(spread(tour[place]))
         along.append(spread(tour[(place[0] + torch.arange(len(place))) % 2000]))
     assert np.mean(inside) < 0.4 * np.mean(along)
+
+
+def beside(fields: Any, row: int, nodes: Any) -> set[int]:
+    """Neighbours of some nodes."""
+    edges = fields["edges"][row].tolist()
+    own = set(nodes)
+    pairs = [(u, v) for u, v in edges if u >= 0] + [(v, u) for u, v in edges if u >= 0]
+    return {v for u, v in pairs if u in own}
+
+
+@pytest.mark.parametrize(("n", "p", "size"), [(60, 0.3, 20), (300, 0.004, 12), (300, 0.02, 25)])
+def test_parts_of_sets_are_what_may_be_chosen_anew(n: int, p: float, size: int) -> None:
+    policy, fields, _ = starts("mis", n, p=p)
+    generator = torch.Generator().manual_seed(0)
+    if p == 0.02:
+        fields["weights"] = torch.randint(1, 9, (2, n), generator=generator)
+    actions = drawn(policy, policy.start(fields), generator)
+    before, most, seen = policy.cost(fields, actions), 0, []
+    for _ in range(6):
+        cut = policy.cut(fields, actions, size, generator)
+        index, everything = cut.state.index, torch.ones(len(cut.owner), dtype=torch.bool)
+        for part, owner in enumerate(cut.owner.tolist()):
+            free, leave = (set(x[part].tolist()) - {-1} for x in (index, cut.old))
+            chosen = set(actions[owner].tolist()) - {-1}
+            assert leave <= free & chosen
+            assert len(free) <= size
+            assert not beside(fields, owner, chosen - leave) & free
+            seen.append((owner, *sorted(leave)))
+        # Degrees within parts are those that the whole graph shows.
+        same = policy.substate(fields, index, cut.owner)
+        filled = (index >= 0)[..., None]
+        assert torch.allclose(*(x.nodes[..., :5] * filled for x in (cut.state, same)))
+        assert torch.equal(policy.edges(cut.state), policy.edges(same))
+        assert torch.equal(policy.part_cost(fields, cut, cut.old), cut.cost)
+        pasted = policy.paste(fields, actions, cut, cut.old, everything)
+        assert torch.equal(policy.cost(fields, pasted), before)
+
+        new = drawn(policy, cut.state, generator)
+        change = policy.part_cost(fields, cut, new) - cut.cost
+        after = policy.paste(fields, actions, cut, new, everything)
+        for row in range(2):
+            chosen = set(after[row].tolist()) - {-1}
+            assert not beside(fields, row, chosen) & chosen
+        # Alone, a part changes the set by what it says.
+        alone = torch.arange(len(change)) == change.argmin()
+        gain = torch.zeros(2, dtype=torch.float64)
+        gain[cut.owner[alone]] = change[alone]
+        one = policy.cost(fields, policy.paste(fields, actions, cut, new, alone))
+        assert torch.allclose(one, before + gain)
+        # Together, the best part of every set is among those that stay.
+        least = torch.full((2,), torch.inf, dtype=torch.float64)
+        least = least.scatter_reduce(0, cut.owner, change, "amin").clamp_max(0.0)
+        whole = policy.cost(fields, policy.paste(fields, actions, cut, new, change <= 0.0))
+        assert bool((whole <= before + least).all())
+        most = max(most, len(set(cut.owner.tolist())))
+    # Parts are others in every stage.
+    assert most == 2
+    assert len(set(seen)) > 0.7 * len(seen) or p == 0.004
+
+
+def test_sparse_graphs_have_many_parts_in_little_memory() -> None:
+    policy, fields, _ = starts("mis", 4000, 1, p=0.0008)
+    actions = drawn(policy, policy.start(fields), torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        cut = policy.cut(fields, actions, 40, torch.Generator().manual_seed(0))
+    assert len(cut.owner) > 40
+    leave = cut.old[cut.old >= 0]
+    assert len(leave.unique()) == len(leave) > 0.5 * int((actions >= 0).sum())
+    assert largest.entries < 10 * 4000
+
+
+def test_a_set_of_nothing_has_parts() -> None:
+    policy, fields, actions = starts("mis", 100, p=0.1)
+    assert bool((actions < 0).all())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        cut = policy.cut(fields, actions, 30, generator)
+        new = drawn(policy, cut.state, generator)
+        actions = policy.paste(fields, actions, cut, new, torch.ones(len(new), dtype=torch.bool))
+        for row in range(2):
+            chosen = set(actions[row].tolist()) - {-1}
+            assert not beside(fields, row, chosen) & chosen
+    assert bool((policy.cost(fields, actions) < -5).all())
