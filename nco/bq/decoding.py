@@ -199,6 +199,11 @@ class Model:
             rates[:, 0].masked_fill_(finished, 0.0)
         return rows, rates.log_softmax(1)
 
+    @property
+    def once(self) -> bool:
+        """As `Conqueror.once`, where the policy says so."""
+        return bool(getattr(self.policy, "once", False))
+
     def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
         """New parts [parts, steps] for those cut out, decoded greedily or by a beam."""
         state = cut.state
@@ -226,6 +231,11 @@ class Conqueror(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it wants the solutions."""
+        ...
+
+    @property
+    def once(self) -> bool:
+        """Whether parts that come again are left out: they would be decided as before."""
         ...
 
     def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
@@ -642,12 +652,40 @@ class Beams:
                 return width
         return self.widths[max(range(len(self.widths)), key=self._rate.__getitem__)]
 
-    def learn(self, width: int, gain: float) -> None:
-        """Take in what a round of that width gained."""
-        number, own = self.widths.index(width), self.work(width)
+    def learn(self, width: int, gain: float, share: float = 1.0) -> None:
+        """Take in what a round of that width gained with so much of a whole round's work."""
+        number, own = self.widths.index(width), self.work(width) * share
         fade = self.FADE if self._work[number] else 1.0
         self._rate[number] += fade * (gain / own - self._rate[number])
         self._work[number] += own
+
+
+class Tried:
+    """Which parts were decided, and how wide the beam was.
+
+    Groups of whole routes come again and again. What was decided as wide before, from the
+    same place and through the same nodes, would be decided alike.
+    """
+
+    #: So many parts are kept in mind.
+    MOST = 1_000_000
+
+    def __init__(self) -> None:
+        self._beam: dict[int, int] = {}
+
+    def fresh(self, keys: Sequence[int], beams: Sequence[int]) -> tuple[int, list[int]]:
+        """The first of the beam widths that decides a part as none did before, and which parts.
+
+        They count as decided from now on. Where there are none, the width is the first.
+        """
+        for beam in beams:
+            which = [i for i, key in enumerate(keys) if self._beam.get(key, 0) < beam]
+            if which:
+                if len(self._beam) + len(which) > self.MOST:
+                    self._beam.clear()
+                self._beam.update((keys[i], beam) for i in which)
+                return beam, which
+        return beams[0], []
 
 
 def beam_widths(widest: int) -> tuple[int, ...]:
@@ -670,7 +708,8 @@ def improve(
     """Reconstruct parts of solutions until told to stop; costs never rise.
 
     Random re-construction after Luo et al., Neural Combinatorial Optimization with Heavy
-    Decoder (NeurIPS 2023), in parallel over all parts of all solutions.
+    Decoder (NeurIPS 2023), in parallel over all parts of all solutions. Of parts that came
+    before, none is decided again that would be decided alike, see `Tried`.
 
     Parameters
     ----------
@@ -698,7 +737,7 @@ def improve(
     generator = torch.Generator(conqueror.device).manual_seed(seed)
     number = 0
     low, high = sizes
-    widths = Beams(beams)
+    widths, tried = Beams(beams), Tried()
     while (rounds is None or number < rounds) and not stop():
         # Short parts are cheap and often improved; log-uniform sizes balance both.
         share = float(torch.rand((), generator=generator, device=conqueror.device))
@@ -706,18 +745,29 @@ def improve(
         cut = conqueror.policy.cut(fields, actions, size, generator)
         if cut is None:
             break
-        whole, beam = True, widths.choose()
+        whole, beam, share = True, widths.choose(), 1.0
+        if conqueror.once:
+            keys = cut.key().tolist()
+            beam, which = tried.fresh(keys, [w for w in widths.widths if w >= beam])
+            share = len(which) / len(keys)
+            if not which:
+                number += 1
+                if on_round is not None:
+                    on_round(number, actions)
+                continue
+            if share < 1.0:
+                cut = cut.take(torch.as_tensor(which, device=conqueror.device))
         try:
             new = conqueror.conquer(cut, stop, beam)
         except Stopped as stopped:
             if stopped.parts is None:
                 break
             whole, new = False, stopped.parts
-            cut = cut.first(len(new))
+            cut = cut.take(slice(len(new)))
         gain = cut.cost - conqueror.policy.part_cost(fields, cut, new)
         better = gain >= 0.0
         actions = conqueror.policy.paste(fields, actions, cut, new, better)
-        widths.learn(beam, float(gain[better].sum()))
+        widths.learn(beam, float(gain[better].sum()), share)
         number += whole
         if on_round is not None:
             on_round(number, actions)

@@ -198,9 +198,12 @@ class Cut:
     place: Tensor
     old: Tensor | None = None
 
-    def first(self, count: int) -> Cut:
-        """The first so many parts."""
-        part = slice(count)
+    def key(self) -> Tensor:
+        """Hash [parts] of what is to be decided, with both ends in their places."""
+        return self.state.key(2) + _mix(self.owner + 1)
+
+    def take(self, part: Tensor | slice) -> Cut:
+        """Some of the parts."""
         return replace(
             self,
             state=self.state.take(part),

@@ -73,6 +73,8 @@ class ClassicalConqueror:
 
     policy: Any
     device = torch.device("cpu")
+    #: Its search begins with what there is, and with another seed.
+    once = False
 
     def part(self, cut: Cut, row: int) -> Sequence[int] | None:
         """The new actions of one part as they are recorded; None where there are none."""

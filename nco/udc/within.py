@@ -123,6 +123,10 @@ class KindCut(Cut):
 
     kind: int = 0
 
+    def key(self) -> Tensor:
+        """As `Cut.key`, and other for other kinds."""
+        return super().key() + self.kind
+
 
 @dataclass(frozen=True)
 class KindsPolicy:
@@ -195,6 +199,11 @@ class WithinRoutes:
     def device(self) -> torch.device:
         """That of both."""
         return self.routes.device
+
+    @property
+    def once(self) -> bool:
+        """As the conqueror of routes says."""
+        return self.routes.once
 
     def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
         """New parts [parts, steps], as the conqueror of their kind decides."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import nco
-from nco.bq.decoding import Beams, Model, beam_widths, improve
+from nco.bq.decoding import Beams, Model, Tried, beam_widths, improve, never
 from nco.bq.policies import load_policy
 from nco.bq.regions import with_regions
 from nco.bq.solver import BQ, stack_fields
+from nco.bq.state import Cut
 
 
 def test_widths_grow_fourfold() -> None:
@@ -115,3 +119,47 @@ def test_rounds_repeat_and_never_raise_costs() -> None:
     assert len(costs) == 11
     assert all(b <= a + 1e-9 for a, b in itertools.pairwise(costs))
     assert run() == costs
+
+
+def test_parts_are_decided_once_as_wide() -> None:
+    """Wider beams decide them again; what is forgotten is new."""
+    tried = Tried()
+    assert tried.fresh([5, 6, 7], [1, 4]) == (1, [0, 1, 2])
+    assert tried.fresh([7, 8, 5], [1, 4]) == (1, [1])
+    assert tried.fresh([8, 5], [1, 4]) == (4, [0, 1])
+    assert tried.fresh([5, 6], [1, 4]) == (4, [1])
+    assert tried.fresh([5, 8], [1]) == (1, [])
+    assert tried.fresh([5], [1, 4, 16]) == (16, [0])
+    tried.MOST = 4
+    assert tried.fresh([9], [1]) == (1, [0])
+    assert tried.fresh([5], [1]) == (1, [0])
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp"])
+def test_no_part_of_routes_is_decided_twice(problem: str) -> None:
+    """What comes again would be decided alike; the best of that is there already."""
+    made = nco.generate(problem, 40, seed=5)
+    model = model_of(problem)
+    fields = stack_fields(model.policy.fields, [made])
+    actions = model.policy.actions(fields, nco.solve(made, solver="savings").solution)[None]
+    seen: list[int] = []
+    rounds: list[int] = []
+
+    class Telling:
+        """The model, which tells what it was asked."""
+
+        policy, device, once = model.policy, model.device, True
+
+        def conquer(self, cut: Cut, stop: Callable[[], bool] = never, beam: int = 1) -> Tensor:
+            seen.extend((cut.key() + beam).tolist())
+            return model.conquer(cut, stop, beam)
+
+    assert model.once
+    better = improve(
+        Telling(), fields, actions, sizes=(10, 20), beams=(1, 2), rounds=40, seed=1,
+        on_round=lambda number, _: rounds.append(number),
+    )  # fmt: skip
+    assert rounds == [*range(1, 41)]
+    assert len(seen) == len(set(seen))
+    assert made.violations(model.policy.solution(better[0].tolist())) == []
+    assert (model.policy.cost(fields, better) <= model.policy.cost(fields, actions)).all()

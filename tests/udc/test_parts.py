@@ -140,7 +140,7 @@ def test_parts_of_two_kinds_take_turns() -> None:
     cuts = [policy.cut(fields, actions, 12, generator) for _ in range(12)]
     assert {cut.kind for cut in cuts} == {0, 1}
     for cut in cuts:
-        assert cut.first(1).kind == cut.kind
+        assert cut.take(slice(1)).kind == cut.kind
         assert (cut.old is None) is (cut.kind == 1)
         old = cut.state.index[:, 2:] if cut.kind else cut.old
         assert torch.allclose(policy.part_cost(fields, cut, old), cut.cost)

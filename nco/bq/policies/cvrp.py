@@ -217,6 +217,8 @@ class LoadsPolicy(RoutesPolicy):
 
     #: Whether the way back to the depot costs nothing.
     open = False
+    #: As in `nco.bq.decoding.Conqueror`: no part changes without becoming shorter.
+    once = True
 
     @abstractmethod
     def substate(self, fields: Fields, customers: Tensor, owner: Tensor | None = None) -> State:
