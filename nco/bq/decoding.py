@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ log = logging.getLogger("nco")
 CPU_TOKENS = 4_096
 #: Pairs of tokens per chunk on a CPU, where the network looks at pairs.
 CPU_PAIRS = 1_048_576
+#: Rows of the first step that is timed, beside the markers.
+FEW = 8
 #: Share of the free GPU memory, and of the free main memory, that a chunk may take.
 GPU_SHARE = CPU_SHARE = 0.5
 #: Where control groups of versions 2 and 1 say their limit, use and file cache.
@@ -371,6 +374,36 @@ def decode(
         out.append(record.gather(1, line)[:, 0])
         line = parent.gather(1, line)
     return torch.stack(out[::-1], 1)
+
+
+@torch.inference_mode()
+def seconds_to_decode(model: Model, state: State, most: float = math.inf) -> float:
+    """About how long `decode` takes greedily, by the time of single steps.
+
+    Parameters
+    ----------
+    model, state
+        As for `decode`.
+    most
+        As soon as it is certain to take longer, no more steps are timed: what is returned is
+        too little then, but above this.
+    """
+    total = before = 0.0
+    done, width = 0, min(state.width, model.policy.markers + FEW)
+    while True:
+        rows = torch.arange(width, device=state.index.device).expand(state.batch, -1)
+        took = []
+        # Of a new width, the first step takes longer: when decoding, every step is one. That a
+        # step takes too long is believed if two do.
+        for _ in range(2):
+            begin = time.perf_counter()
+            model.rates(state.rows(rows))[1].sum().item()  # which waits for the device
+            took.append(time.perf_counter() - begin)
+        total += (width - done) * (before + took[0] if done else 2.0 * took[0]) / 2.0
+        rest = (state.width - width) * min(took)
+        if not rest or total + rest > most:
+            return total + rest
+        before, done, width = took[0], width, min(2 * width, state.width)
 
 
 def only(rates: Tensor, rank: int) -> Tensor:

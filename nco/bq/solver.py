@@ -248,7 +248,7 @@ class BQ(BatchSolver):
         for name, numbers, share in by_size(instances, budget):
             alike = [trackers[i] for i in numbers]
             try:
-                stopped = self._solve_size(models[name], alike, share, seed)
+                stopped = self.solve_size(models[name], alike, share, seed)
             except (MemoryError, RuntimeError) as error:
                 stopped = stop_without_memory(error, alike)
             for i in numbers:
@@ -319,9 +319,26 @@ class BQ(BatchSolver):
                 logger.warning("n = %d is outside of what the policy was trained for: %s..%s",
                                n, low, high)  # fmt: skip
 
-    def _solve_size(
+    def solve_size(
         self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget, seed: int
     ) -> Stop:
+        """Decode, and then reconstruct, instances of one size; the reason to stop.
+
+        Parameters
+        ----------
+        model
+            As `model` makes it.
+        trackers
+            Of the instances; one that has no solution is offered another start when time is
+            up before it is decoded.
+        budget, seed
+            As for `solve_batch`.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            When memory does not suffice, see `nco.bq.decoding.out_of_memory`.
+        """
         import torch
 
         from nco.bq.decoding import Stopped, beam_widths, chunk_size, construct, improve

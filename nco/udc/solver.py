@@ -29,7 +29,7 @@ from nco.udc.dividers import Divider, load_divider
 if TYPE_CHECKING:
     import torch
 
-    from nco.bq.decoding import Conqueror
+    from nco.bq.decoding import Conqueror, Model
 
 logger = logging.getLogger("nco")
 
@@ -40,6 +40,8 @@ NO_CONQUERORS = ("auto", "udc")
 STAGES = 50
 #: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
 HEATS = ("network", "distance", "uniform")
+#: The start that the problem's policy decodes from scratch.
+DECODED = "bq"
 #: Seconds within which a library is not imported for the first time, as nothing can interrupt
 #: that: torch takes more than one, that of a learned divider's layers two more.
 LOADING = {"torch": 2.0, "torch_geometric": 5.0}
@@ -62,7 +64,9 @@ class UDC(BatchSolver):
     ----------
     divide
         The start, such as "insertion", "space-filling-curve" or "greedy"; "auto" is what
-        measured best for the problem. "network" draws tours from the heat of a trained
+        measured best for the problem. "bq" decodes the whole instance by the problem's policy,
+        from as many views as there are samples; where the problem's first start is better, or
+        time does not suffice, that one stays. "network" draws tours from the heat of a trained
         divider, "distance" and "uniform" from heat without learning.
     conquer
         Who solves parts: "bq", the problem's policy; "or-opt", local search on parts of
@@ -148,8 +152,10 @@ class UDC(BatchSolver):
         divider = load_divider(instance.problem)
         if divider is None:
             return f"there is no divider for {instance.problem}"
-        if self.conquer == "bq":
-            return self._bq.supports(divider.plan(instance) if divider.plan else instance)
+        if "bq" in (self.conquer, self.divide):
+            reason = self._bq.supports(divider.plan(instance) if divider.plan else instance)
+            if reason or self.conquer == "bq":
+                return reason
         if getattr(instance, "restricted", False):
             return "knows no fixed or missing edges"
         if divider.piece is None:
@@ -240,7 +246,7 @@ class UDC(BatchSolver):
         start: Sequence[Any] | None,
         on_event: Listener | None,
     ) -> list[Result]:
-        known = ["auto", *divider.starts, *(HEATS if divider.graph else ())]
+        known = ["auto", *divider.starts, DECODED, *(HEATS if divider.graph else ())]
         if self.divide not in known:
             raise InputError(
                 None, None, f"divide {self.divide!r} not understood for {divider.name}",
@@ -343,6 +349,9 @@ class UDC(BatchSolver):
             self._divide(divider, tracker, given, seed)
             for tracker, given in zip(trackers, starts, strict=True)
         ]
+        decoded = "auto" if divider.decoded and self.conquer == "bq" else ""
+        if self.divide in (DECODED, decoded):
+            solutions = self._decode(policy, trackers, solutions, starts, budget, seed)
         stopped = all_done(trackers, budget, 0)
         if stopped is None and not all(solutions):
             logger.warning("no start was found: parts of nothing cannot be improved")
@@ -426,7 +435,9 @@ class UDC(BatchSolver):
     def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
         """Starts of one instance; one that takes no time when time is up."""
         budget, instance = tracker.budget, tracker.instance
-        name = next(iter(divider.starts)) if self.divide == "auto" else self.divide
+        # What is decoded has a start to fall back on.
+        first = next(iter(divider.starts))
+        name = first if self.divide in ("auto", DECODED) else self.divide
         made = [] if given is None else [given]
         if name in HEATS and len(made) < self.samples and not tracker.done():
             drawn = self._draw(divider, instance, budget, seed, self.samples - len(made))
@@ -434,7 +445,7 @@ class UDC(BatchSolver):
                 tracker.offer(solution, by=name)
             made += drawn
             if not drawn:
-                name = next(iter(divider.starts))
+                name = first
         while name not in HEATS and len(made) < self.samples:
             if made and (tracker.done() or budget.left() <= 0.0):
                 break
@@ -453,6 +464,64 @@ class UDC(BatchSolver):
             tracker.offer(plain, by="plain start")
             made.append(plain)
         return made
+
+    def _decode(
+        self,
+        policy: str,
+        trackers: Sequence[Tracker[Any]],
+        solutions: Sequence[list[Any]],
+        starts: Sequence[Any],
+        budget: Budget,
+        seed: int,
+    ) -> list[list[Any]]:
+        """Decode whole instances; all samples but a given one begin with the best so far."""
+        made = [
+            len(own) - (given is not None) for own, given in zip(solutions, starts, strict=True)
+        ]
+        todo = [tracker for tracker, count in zip(trackers, made, strict=True) if count > 0]
+        # Iterations are those of stages.
+        if not todo or all_done(todo, budget, -1) or not loads("torch", budget):
+            return list(solutions)
+        from nco.bq.decoding import out_of_memory
+
+        try:
+            model = self._bq.model(policy)
+            views = self._views(model, todo, budget)
+            if not views:
+                return list(solutions)
+            bq = dataclasses.replace(self._bq, views=views, reconstruct=False)
+            bq.solve_size(model, todo, budget, seed)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            self._tell("out of memory: the start is not decoded")
+            return list(solutions)
+        return [
+            own[: len(own) - count] + [tracker.solution] * count
+            for own, count, tracker in zip(solutions, made, trackers, strict=True)
+        ]
+
+    def _views(self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget) -> int:
+        """From how many views, at most as many as samples, there is time to decode."""
+        from nco.bq.decoding import chunk_size, seconds_to_decode
+
+        if budget.time_limit is None:
+            return self.samples
+        instances = [tracker.instance for tracker in trackers]
+        first = stack_fields(model.policy.fields, instances[:1])
+        size = chunk_size(model, model.policy.start(first).width)
+        fields = stack_fields(model.policy.fields, instances[:size])
+        state = model.policy.start({k: v.to(model.device) for k, v in fields.items()})
+        chunks = -(-len(instances) // size)
+        seconds = chunks * seconds_to_decode(model, state, budget.left() / chunks)
+        views = min(self.samples, int(budget.left() / seconds))
+        if not views:
+            text = f"{budget.left():.1f} s are too few to decode the whole: the start stays"
+            if self.divide == DECODED:
+                self._tell(text)
+            else:
+                logger.info(text)
+        return views
 
     def _ready(self, budget: Budget) -> bool:
         """Whether what improves starts is loaded, or compiled, before time is up."""

@@ -61,6 +61,9 @@ class Divider:
     within
         The problem whose policy decides paths within a route, ends fixed; "" where solutions
         are no routes.
+    decoded
+        Whether the whole instance, decoded by the problem's policy, measured better than all of
+        the starts.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Divider:
     follow: Callable[[Any, Any], Any] | None = None
     piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None = None
     within: str = ""
+    decoded: bool = False
 
 
 def load_divider(name: str) -> Divider | None:

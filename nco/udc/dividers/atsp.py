@@ -21,4 +21,5 @@ DIVIDER = Divider(
     size=50,
     graph=nodes_graph,
     of_tour=tour_itself,
+    decoded=True,
 )
