@@ -233,7 +233,8 @@ def remains(policy: Any, fields: dict[str, torch.Tensor], state: Any) -> Any:
     if policy.name in ("tsp", "atsp"):
         return policy.substate(fields, torch.cat([index[:, :1], index[:, 2:], index[:, 1:2]], 1))
     if policy.name == "knapsack":
-        return policy.substate(fields, index, left[:, 0])
+        unit = fields["capacity"].double() / policy.start(fields).scalar[:, 0].clamp_min(1.0)
+        return policy.substate(fields, index, left[:, 0] * unit)
     if policy.name == "mis":
         return policy.substate(fields, index)
     return policy.substate(fields, index[:, :1], index[:, 1:2], index[:, 2:], left[:, 0])

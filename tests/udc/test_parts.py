@@ -402,3 +402,56 @@ def test_a_set_of_nothing_has_parts() -> None:
             chosen = set(actions[row].tolist()) - {-1}
             assert not beside(fields, row, chosen) & chosen
     assert bool((policy.cost(fields, actions) < -5).all())
+
+
+@pytest.mark.parametrize("scale", [1, 1_000_000, 1.0 / 7.0])
+def test_parts_of_packings_fit_as_exactly_as_the_packing(scale: float) -> None:
+    made = [nco.generate("knapsack", 3000, seed=seed) for seed in range(2)]
+    made = [m.replace(weights=(m.weights * scale)) for m in made]
+    # Those that were packed fill the capacity to the last bit; one of little value is among them.
+    packed = [np.argsort(-m.values / m.weights)[:900].tolist() for m in made]
+    packed = [[*p, int(np.argmin(m.values / m.weights))] for p, m in zip(packed, made, strict=True)]
+    made = [m.replace(capacity=m.weight(p)) for p, m in zip(packed, made, strict=True)]
+    policy = load_policy("knapsack").POLICY()
+    fields = stack_fields(policy.fields, made)
+    actions = torch.stack([policy.actions(fields, p) for p in packed])
+    generator = torch.Generator().manual_seed(0)
+    cut = policy.cut(fields, actions, 30, generator)
+    assert cut.owner.bincount().tolist() == [8, 8]
+    assert all((cut.place[cut.owner == i] == packed[i][-1]).any(1).all() for i in range(2))
+    assert len({tuple(row) for row in cut.place.sort(1).values.tolist()}) == 16
+    # What is packed now still fits, but for the rounding of an item, and is worth as much.
+    weight = cut.state.nodes[..., 1] * (cut.state.index[..., None] == cut.old[:, None]).any(2)
+    left = cut.state.scalar[:, 0]
+    assert ((weight.sum(1) - left).abs() < (31.0 if scale != 1 else 0.5)).all()
+    assert scale == 1 or left.min() == 2**23
+    assert torch.equal(policy.part_cost(fields, cut, cut.old), cut.cost)
+    everything = torch.ones(16, dtype=torch.bool)
+    again = policy.paste(fields, actions, cut, cut.old, everything)
+    assert torch.equal(policy.cost(fields, again), policy.cost(fields, actions))
+
+    # Of the alternatives, the best is taken, and none where none is better.
+    new = drawn(policy, cut.state, generator)
+    change = policy.part_cost(fields, cut, new) - cut.cost
+    least = change.new_full((2,), torch.inf).scatter_reduce(0, cut.owner, change, "amin")
+    after = policy.paste(fields, actions, cut, new, everything)
+    assert torch.allclose(policy.cost(fields, after), policy.cost(fields, actions) + least)
+    for row, instance in enumerate(made):
+        assert not instance.violations(policy.solution(after[row].tolist()))
+    assert torch.equal(
+        policy.paste(fields, actions, cut, new, ~everything).sort(1).values,
+        actions.sort(1).values,
+    )
+    # A piece has what the others leave.
+    index, scalar = cut.state.index[0].numpy(), cut.state.scalar[0].double().numpy()
+    piece = load_divider("knapsack").piece(made[0], index[index >= 0], scalar)  # type: ignore[union-attr,misc]
+    outside = set(packed[0]) - set(cut.old[0].tolist())
+    room = made[0].capacity - made[0].weight(sorted(outside))
+    assert room * (1 - 2e-7) <= piece.instance.capacity <= room
+
+
+def test_stages_fill_what_greedy_leaves_of_a_large_packing() -> None:
+    made = nco.generate("knapsack", 5000, seed=0)
+    exact, greedy = (nco.solve(made, name, None).objective for name in ("knapsack", "greedy"))
+    got = nco.solve(made, "udc", None, stages=10).objective
+    assert exact - got < 0.5 * (exact - greedy)

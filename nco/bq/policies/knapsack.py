@@ -67,11 +67,21 @@ class SelectionPolicy:
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
     ) -> Tensor:
-        """Solutions with the better selections put in the place of those set free."""
-        n = fields[self.worth].shape[1]
-        packed = members(actions, n)
-        changed = (packed & ~members(cut.place, n)) | members(new, n)
-        return listed(torch.where(better[:, None], changed, packed))
+        """Solutions with the best selection in the place of what it sets free, if it is better."""
+        b, n = fields[self.worth].shape
+        gain = cut.cost - self.part_cost(fields, cut, new)
+        rank = gain.argsort().argsort().masked_fill(~better, -1)
+        best = rank.new_full((b,), -1).scatter_reduce(0, cut.owner, rank, "amax")
+        keep = better & (rank == best[cut.owner])
+        packed = torch.nn.functional.pad(members(actions, n), (0, 1))
+        for items, value in ((cut.place, False), (new, True)):
+            kept = items.masked_fill(~keep[:, None] | (items < 0), n)
+            packed[cut.owner[:, None], kept] = value
+        return listed(packed[:, :n])
+
+
+#: Alternative parts of a packing that are decided together.
+PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class KnapsackPolicy(SelectionPolicy):
 
     def _fitting(self, state: State) -> State:
         """Without the items that no longer fit."""
-        fits = state.nodes[..., 1] <= state.scalar
+        fits = state.nodes[..., 1] <= state.scalar[:, :1]
         return replace(state, index=torch.where(fits, state.index, -1))
 
     def features(self, state: State) -> Tensor:
@@ -137,7 +147,7 @@ class KnapsackPolicy(SelectionPolicy):
         filled = state.index >= 0
         value = state.nodes[..., 0].masked_fill(~filled, 0.0)
         weight = state.nodes[..., 1].masked_fill(~filled, 0.0)
-        left = state.scalar.clamp_min(1.0)
+        left = state.scalar[:, :1].clamp_min(1.0)
         value = value / value.amax(1, keepdim=True).clamp_min(1e-30)
         weight = weight / left
         ratio = value / weight.clamp_min(1e-7)
@@ -149,60 +159,73 @@ class KnapsackPolicy(SelectionPolicy):
         if self.core:
             columns += core_view(value, weight, price, filled)
         if self.ahead:
-            columns += look_ahead(value, state.nodes[..., 1], state.scalar, price, filled)
+            columns += look_ahead(value, state.nodes[..., 1], state.scalar[:, :1], price, filled)
         return torch.stack(columns, 2) * filled[..., None]
 
     def step(self, state: State, action: Tensor) -> State:
         """Pack the chosen items [b]."""
         at = action[:, None]
-        left = state.scalar - state.nodes[..., 1].gather(1, at)
+        left = state.scalar[:, :1] - state.nodes[..., 1].gather(1, at)
         index = state.index.scatter(1, at, -1)
-        return self._fitting(replace(state, index=index, scalar=left))
+        scalar = torch.cat([left, state.scalar[:, 1:]], 1)
+        return self._fitting(replace(state, index=index, scalar=scalar))
 
     def nearness(self, state: State) -> Tensor:
         """Value per weight."""
         return state.nodes[..., 0] / state.nodes[..., 1].clamp_min(1e-7)
 
-    def substate(self, fields: Fields, items: Tensor, left: Tensor) -> State:
+    def substate(
+        self, fields: Fields, items: Tensor, left: Tensor, owner: Tensor | None = None
+    ) -> State:
         """Sub-instances: pack some items into what is left.
+
+        Weights are counted in units of what is left, so that little is lost where they are not
+        whole numbers; ``scalar`` holds what is left in these units and as it is, rounded down.
 
         Parameters
         ----------
         fields
             As for `start`.
         items
-            Their numbers [b, m], filled up with -1.
+            Their numbers [parts, m], filled up with -1.
         left
-            Capacity left [b], in the units of `whole_weights`.
+            Capacity left [parts], in float64.
+        owner
+            Instance of each part [parts]; None for one part per instance, in order.
         """
-        start = self.start({**fields, "capacity": fields["capacity"]})
-        at = items.clamp_min(0)
-        weights, _ = whole_weights(fields["weights"], fields["capacity"])
-        nodes = torch.stack([start.nodes[..., 0].gather(1, at), weights.gather(1, at)], 2)
-        return self._fitting(State(nodes, items, left[:, None], dense=False))
+        owner = torch.arange(len(items), device=items.device) if owner is None else owner
+        filled, at = items >= 0, (owner[:, None], items.clamp_min(0))
+        values = fields["values"].double()
+        values = (values / values.amax(1, keepdim=True).clamp_min(1e-300)).float()[at]
+        weights, limit = whole_weights(fields["weights"].double()[at] * filled, left)
+        less = left.float()
+        less = torch.where(less > left, less.nextafter(torch.zeros_like(less)), less)
+        nodes = torch.stack([values, weights], 2)
+        return self._fitting(State(nodes, items, torch.stack([limit, less], 1), dense=False))
 
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> Cut | None:
         """About ``size`` items, packed or not, whose value per weight is near the last packed.
 
-        Those are the ones that solutions differ in (the core; Balas and Zemel, 1980).
+        Those are the ones that solutions differ in (the core; Balas and Zemel, 1980). As all share
+        what is left, parts are alternatives, of which `paste` takes the best.
         """
-        packed = members(actions, fields["values"].shape[1])
-        weights, capacity = whole_weights(fields["weights"], fields["capacity"])
-        values = fields["values"].double()
+        owner = torch.arange(len(actions), device=actions.device).repeat_interleave(PARTS)
+        packed = members(actions, fields["values"].shape[1])[owner]
+        values, weights = (fields[x].double()[owner] for x in ("values", "weights"))
         b, n = weights.shape
-        ratio = values / weights.double().clamp_min(1e-7)
+        ratio = values / weights.clamp_min(1e-300)
         rank = ratio.argsort(1, descending=True).argsort(1)
         middle = packed.sum(1, keepdim=True)
         noise = torch.rand(b, n, generator=generator, device=weights.device)
-        far = (rank - middle).abs() * noise
+        # Packed items below that value per weight, and others above it, come first of all.
+        far = torch.where(packed, middle - rank, rank - middle) * noise
         free = far.argsort(1)[:, : min(size, n)]
         freed = torch.zeros_like(packed).scatter_(1, free, True)
-        left = capacity - (weights * (packed & ~freed)).sum(1)
-        state = self.substate(fields, free, left)
+        left = (fields["capacity"][owner] - (weights * (packed & ~freed)).sum(1)).clamp_min(0.0)
+        state = self.substate(fields, free, left, owner)
         cost = -(values * (packed & freed)).sum(1)
-        owner = torch.arange(b, device=weights.device)
         old = torch.where(packed.gather(1, free), free, -1)
         return Cut(state, owner, cost, free, old)
 

@@ -24,15 +24,8 @@ def ratio(instance: Knapsack, seed: int, budget: Budget) -> list[int]:
 
 
 def piece(instance: Knapsack, index: NDArray[np.int64], scalar: NDArray[np.float64]) -> Piece:
-    """Some items for what the others leave of the capacity, in the policy's units."""
-    import torch
-
-    from nco.bq.imitation import whole_weights
-
-    capacity = torch.tensor([instance.capacity])
-    weights, _ = whole_weights(torch.as_tensor(instance.weights.copy())[None], capacity)
-    changes = {"weights": weights[0].numpy().astype(np.int64)[index], "capacity": int(scalar[0])}
-    return Piece(some_nodes(instance, index, **changes), index)
+    """Some items for what the others leave of the capacity."""
+    return Piece(some_nodes(instance, index, capacity=scalar[1].item()), index)
 
 
 def graph(instance: Knapsack, k: int, stop: Callable[[], bool] | None = None) -> Graph:
@@ -66,5 +59,5 @@ def graph(instance: Knapsack, k: int, stop: Callable[[], bool] | None = None) ->
 
 
 DIVIDER = Divider(
-    "knapsack", {"greedy": ratio}, ratio_greedy, graph=graph, of_tour=packed, piece=piece
+    "knapsack", {"greedy": ratio}, ratio_greedy, size=40, graph=graph, of_tour=packed, piece=piece
 )
