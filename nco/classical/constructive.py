@@ -560,16 +560,20 @@ def _join_open(
         i, j, cost, near = i[free], j[free], cost[free], near[free]
         ways = np.minimum(out[i], out[other[i]]) + np.minimum(out[j], out[other[j]]) - near
         worth = ways - shape * cost + spread * np.abs(out[i] - out[j])
-        order = np.argsort(-worth, kind="stable")
-        order = order[ways[order] > cost[order]]
-        if not len(order):
+        saves = np.flatnonzero(ways > cost)
+        if not len(saves):
             break
-        place = np.arange(len(order))
-        a, b = (np.minimum(end, other[end])[order] for end in (i, j))
-        best = np.full(len(other), len(order))
+        a, b = (np.minimum(end, other[end])[saves] for end in (i, j))
+        most = np.full(len(other), -np.inf)
+        np.maximum.at(most, a, worth[saves])
+        np.maximum.at(most, b, worth[saves])
+        chosen = np.flatnonzero((most[a] == worth[saves]) & (most[b] == worth[saves]))
+        # Of equal ones, the first of both routes.
+        place, a, b = np.arange(len(chosen)), a[chosen], b[chosen]
+        best = np.full(len(other), len(chosen))
         np.minimum.at(best, a, place)
         np.minimum.at(best, b, place)
-        chosen = order[(best[a] == place) & (best[b] == place)]
+        chosen = saves[chosen[(best[a] == place) & (best[b] == place)]]
         a, b = i[chosen], j[chosen]
         for end, to in ((a, b), (b, a)):
             begun = first[end] >= 0
