@@ -68,6 +68,36 @@ def mixed_cvrp(seed: int, first: int, count: int, n: int) -> Arrays:
     return {"coords": coords, "demands": demands, "capacity": capacity}
 
 
+def route_parts(seed: int, first: int, count: int, n: int) -> Arrays:
+    """Instance i: what a few neighbouring routes of a large instance of `uniform_cvrp` serve.
+
+    Of 2 n to 20 n customers, log-uniform, the n nearest to one of them by a distance that
+    stretches or shrinks what points away from the depot, by up to a factor of 3. Routes have 6
+    to 50 customers on average, log-uniform, and leave 0 to 12 % of their capacity, mostly little.
+    """
+    coords = np.empty((count, n + 1, 2), dtype=np.float32)
+    demands = np.zeros((count, n + 1), dtype=np.int64)
+    capacity = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        rng = _rng(seed, first + i)
+        whole = round(n * 2.0 * 10.0 ** rng.random())
+        points = rng.random((whole + 1, 2), dtype=np.float32)
+        out = points[1:] - points[0]
+        away = np.linalg.norm(out, axis=1)
+        here = int(rng.integers(whole))
+        axis = out[here] / max(float(away[here]), 1e-9)
+        gap = out - out[here]
+        along = gap @ axis
+        across = gap @ np.array([-axis[1], axis[0]])
+        near = np.argsort(np.hypot(along * 3.0 ** rng.uniform(-1.0, 1.0), across))[:n]
+        coords[i] = points[np.r_[0, 1 + near]]
+        demands[i, 1:] = rng.integers(1, 10, n)
+        routes = max(1, round(n / math.exp(rng.uniform(math.log(6), math.log(50)))))
+        slack = 1.0 + 0.12 * rng.random() ** 2
+        capacity[i] = max(9, math.ceil(slack * demands[i].sum() / routes))
+    return {"coords": coords, "demands": demands, "capacity": capacity}
+
+
 def mixed_knapsack(seed: int, first: int, count: int, n: int) -> Arrays:
     """Instance i: Pisinger's classes in turn, numbers up to 999, capacity 5..75 % of the weight.
 
@@ -244,6 +274,7 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "knapsack-rest": ("knapsack", rest_knapsack),
     "op-mixed": ("op", mixed_op),
     "ovrp-mixed": ("ovrp", mixed_cvrp),
+    "ovrp-parts": ("ovrp", route_parts),
     "pctsp-mixed": ("pctsp", mixed_pctsp),
     "spctsp-mixed": ("spctsp", mixed_spctsp),
     "mtsp-mixed": ("mtsp", mixed_mtsp),

@@ -39,6 +39,21 @@ def test_an_instance_does_not_depend_on_the_others(recipe: str) -> None:
         assert (value[len(own) :] == -1).all()  # padding of lists of edges
 
 
+def test_parts_are_neighbours_for_a_few_nearly_full_routes() -> None:
+    """Closer to each other than to the depot, most of them."""
+    made = draw("ovrp-parts", 4, 0, 60, 40)
+    total, capacity = made["demands"].sum(1), made["capacity"]
+    routes = -(-total // capacity)
+    assert ((routes >= 1) & (routes <= 8)).all()
+    assert (total >= 0.88 / 1.12 * routes * capacity - 9 * routes).all()
+    customers = made["coords"][:, 1:]
+    centre = customers.mean(1)
+    spread = np.linalg.norm(customers - centre[:, None], axis=2).mean(1)
+    away = np.linalg.norm(centre - made["coords"][:, 0], axis=1)
+    assert np.median(spread / away) < 0.5
+    assert len(np.unique(made["coords"][7], axis=0)) == 41
+
+
 def test_labels_of_the_plane_are_labels_of_its_cost_matrix(tmp_path: Path) -> None:
     tours = np.stack([1 + np.random.default_rng(i).permutation(12) for i in range(3)])
     starts = np.tile(np.arange(12) % 2 == 0, (3, 1))
