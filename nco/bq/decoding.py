@@ -393,17 +393,18 @@ def seconds_to_decode(model: Model, state: State, most: float = math.inf) -> flo
     while True:
         rows = torch.arange(width, device=state.index.device).expand(state.batch, -1)
         took = []
-        # Of a new width, the first step takes longer: when decoding, every step is one. That a
-        # step takes too long is believed if two do.
+        # The first step of a width takes longer: partly for ever, partly as nothing is warm yet.
         for _ in range(2):
             begin = time.perf_counter()
             model.rates(state.rows(rows))[1].sum().item()  # which waits for the device
             took.append(time.perf_counter() - begin)
-        total += (width - done) * (before + took[0] if done else 2.0 * took[0]) / 2.0
+        now = sum(took) / len(took)
+        total += (width - done) * (before + now if done else 2.0 * now) / 2.0
+        # That all steps left take too long is believed if both do.
         rest = (state.width - width) * min(took)
         if not rest or total + rest > most:
             return total + rest
-        before, done, width = took[0], width, min(2 * width, state.width)
+        before, done, width = now, width, min(2 * width, state.width)
 
 
 def only(rates: Tensor, rank: int) -> Tensor:

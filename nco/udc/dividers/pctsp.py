@@ -57,5 +57,11 @@ def of_tour(instance: PCTSP, tour: Sequence[int]) -> list[int]:
 
 
 DIVIDER = Divider(
-    "pctsp", {"insertion": inserted}, everyone, graph=graph, of_tour=of_tour, piece=piece
+    "pctsp",
+    {"insertion": inserted},
+    everyone,
+    graph=graph,
+    of_tour=of_tour,
+    piece=piece,
+    decoded=True,
 )
