@@ -80,5 +80,5 @@ def of_tour(instance: MIS, tour: Sequence[int]) -> list[int]:
 
 
 DIVIDER = Divider(
-    "mis", {"greedy": degree}, nothing, size=200, graph=graph, of_tour=of_tour, piece=piece
+    "mis", {"greedy": degree}, nothing, size=300, graph=graph, of_tour=of_tour, piece=piece
 )
