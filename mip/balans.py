@@ -460,6 +460,7 @@ class Balans:
             {name: partial(engine, name, 1) for name in self.sub.split("+")},
             own,
             share,
+            memory,
         )
         outcome = search.run(hint)
         if outcome.status is Status.UNBOUNDED:
@@ -469,7 +470,8 @@ class Balans:
             offer_bound(tracker, form, view, outcome.bound, self.main)
         if self.memory:
             try:
-                save_memory(self.memory, memory, bandit.statistics)
+                known = {**bandit.statistics, "main": search.main}
+                save_memory(self.memory, memory, known)
             except OSError as error:
                 logger.warning("the memory of arms is not kept: %s", error)
         return outcome, search.statistics()
