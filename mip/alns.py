@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from nco.mip.backend import (
     offer_bound,
     polish,
 )
-from nco.mip.bandit import ArmStatistics, Bandit
+from nco.mip.bandit import Bandit
 from nco.mip.main_solve import MainSolve
 from nco.mip.neighborhoods import RELAXED, Incumbents, Operator, fill, free_only
 from nco.mip.relaxation import LinearProgram
@@ -90,8 +90,6 @@ FIRST_SUB, LEAST_SUB, MOST_SUB = 0.6, 0.3, 3.0
 #: The second engine of sub-solves joins when of so many trials half have run out of time,
 #: and the model has at most so many entries: writing large ones takes seconds.
 LATEST, MOST_ENTRIES = 4, 500_000
-#: Seconds that what is remembered of the exact solve and of the trials counts for.
-REMEMBERED_SECONDS = 5.0
 #: Points that violate a few rows, kept for repairs.
 NEAR = 3
 #: Trials after which the relaxation is solved anew.
@@ -163,16 +161,6 @@ class Plan:
     deterministic: bool = False
 
 
-def remembered_rates(memory: Mapping[str, ArmStatistics], arms: Sequence[str]) -> dict[str, float]:
-    """Remembered improvement per second of the exact solve and of the arms; none if not both."""
-    known = [memory[arm] for arm in arms if arm in memory]
-    seconds = sum(arm.seconds for arm in known)
-    main = memory.get("main", ArmStatistics())
-    if not (seconds > 0 and main.seconds > 0):
-        return {}
-    return {"main": main.gain / main.seconds, "trials": sum(arm.gain for arm in known) / seconds}
-
-
 class Search:
     """One worker's search.
 
@@ -195,9 +183,6 @@ class Search:
         Of all random choices.
     share
         The other workers, or None.
-    memory
-        Statistics of earlier runs, from `nco.mip.bandit.load_memory`: whether the exact solve
-        or the trials found more a second says how they begin to share the time.
     """
 
     def __init__(
@@ -211,7 +196,6 @@ class Search:
         sub: Mapping[str, Callable[[], Backend]],
         seed: int,
         share: Share | None = None,
-        memory: Mapping[str, ArmStatistics] | None = None,
     ):
         self.form, self.view, self.tracker, self.plan = form, view, tracker, plan
         self.bandit, self.share = bandit, share
@@ -221,9 +205,6 @@ class Search:
         self.iterations = 0
         #: Improvements by the exact solves, "main" and "rival", and by the trials.
         self.gains = {"main": 0.0, "rival": 0.0, "trials": 0.0}
-        #: What the main engine has brought since the trials began.
-        self.main = ArmStatistics()
-        self._remembered = remembered_rates(memory or {}, plan.arms)
         self.main_best = self._trivial = math.inf
         self.engine_seconds = 0.0
         self.suggested = self.heard = 0
@@ -517,11 +498,7 @@ class Search:
                 self._root_best = min(self._root_best, self.form.value(self.form.rounded(x)))
                 self._root_took = main.seconds
         if before is not None:
-            gain = before - self.pool[0].value
-            self.gains[role] += gain
-            if role == "main" and self._turns is not None:
-                self.main.gain += gain
-                self.main.wins += 1
+            self.gains[role] += before - self.pool[0].value
 
     def _suggest(self, role: str) -> Vector | None:
         with self._lock:
@@ -617,16 +594,12 @@ class Search:
             # What they found by themselves says nothing about what they find beside the trials.
             before = {role: solve.seconds for role, solve in solves.items()}
             self._turns = _Turns(self.tracker.budget.elapsed(), before)
-            self.gains = {
-                by: REMEMBERED_SECONDS * self._remembered.get(by, 0.0) for by in self.gains
-            }
+            self.gains = dict.fromkeys(self.gains, 0.0)
         elapsed = max(1e-9, self.tracker.budget.elapsed() - self._turns.begin)
         spent = {role: s.seconds - self._turns.before[role] for role, s in solves.items()}
-        known = REMEMBERED_SECONDS if self._remembered else 1e-3
-        rates = {role: self.gains[role] / (spent[role] + known) for role in solves}
+        rates = {role: self.gains[role] / max(spent[role], 1e-3) for role in solves}
         others = sum(spent.values()) + self._root_seconds
-        trials = self.gains["trials"] / (max(elapsed - others, 0.0) + known)
-        self.main.seconds = spent.get("main", self.main.seconds)
+        trials = self.gains["trials"] / max(elapsed - others, 1e-3)
         anew = self._roots_differ()
         total = sum(rates.values()) + trials
         quiet = self._vain >= QUIET or not total > 0

@@ -460,7 +460,6 @@ class Balans:
             {name: partial(engine, name, 1) for name in self.sub.split("+")},
             own,
             share,
-            memory,
         )
         outcome = search.run(hint)
         if outcome.status is Status.UNBOUNDED:
@@ -470,8 +469,7 @@ class Balans:
             offer_bound(tracker, form, view, outcome.bound, self.main)
         if self.memory:
             try:
-                known = {**bandit.statistics, "main": search.main}
-                save_memory(self.memory, memory, known)
+                save_memory(self.memory, memory, bandit.statistics)
             except OSError as error:
                 logger.warning("the memory of arms is not kept: %s", error)
         return outcome, search.statistics()

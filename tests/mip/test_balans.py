@@ -15,7 +15,7 @@ from nco.instances.tsp import TSP
 from nco.mip import alns
 from nco.mip.backend import Outcome, polish
 from nco.mip.balans import ARMS, PRESETS, Balans
-from nco.mip.bandit import ArmStatistics, load_memory
+from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
 from nco.mip.main_solve import MainSolve
 from nco.mip.neighborhoods import Incumbents
@@ -365,22 +365,6 @@ def test_memory(hard_mip, tmp_path):
     first = sum(arm.tries for arm in load_memory(path).values())
     solver.solve(hard_mip, Budget(60, iterations=5), seed=1)
     assert sum(arm.tries for arm in load_memory(path).values()) > first > 0
-
-
-def test_memory_of_the_exact_solve(hard_mip, tmp_path):
-    path = str(tmp_path / "arms.json")
-    Balans(memory=path).solve(hard_mip, Budget(3))
-    known = load_memory(path)
-    assert known["main"].seconds > 0
-    known |= {
-        "main": ArmStatistics(wins=2, seconds=4.0, gain=8.0),
-        "rins": ArmStatistics(tries=3, wins=1, seconds=1.0, gain=1.0),
-        "dins": ArmStatistics(tries=3, seconds=3.0),
-    }
-    assert alns.remembered_rates(known, ("rins", "dins")) == {"main": 2.0, "trials": 0.25}
-    assert alns.remembered_rates(known, ("mutation:0.9",)) == {}
-    del known["main"]
-    assert alns.remembered_rates(known, ("rins", "dins")) == {}
 
 
 @pytest.mark.parametrize(
