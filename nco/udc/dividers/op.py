@@ -50,12 +50,5 @@ def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
 
 
 DIVIDER = Divider(
-    "op",
-    {"insertion": inserted},
-    nothing,
-    size=50,
-    graph=graph,
-    of_tour=of_tour,
-    piece=piece,
-    decoded=True,
+    "op", {"insertion": inserted}, nothing, size=50, graph=graph, of_tour=of_tour, piece=piece
 )
