@@ -68,11 +68,16 @@ class SelectionPolicy:
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
     ) -> Tensor:
         """Solutions with the best selection in the place of what it sets free, if it is better."""
-        b, n = fields[self.worth].shape
         gain = cut.cost - self.part_cost(fields, cut, new)
         rank = gain.argsort().argsort().masked_fill(~better, -1)
-        best = rank.new_full((b,), -1).scatter_reduce(0, cut.owner, rank, "amax")
-        keep = better & (rank == best[cut.owner])
+        best = rank.new_full((len(actions),), -1).scatter_reduce(0, cut.owner, rank, "amax")
+        return self.exchange(fields, actions, cut, new, better & (rank == best[cut.owner]))
+
+    def exchange(
+        self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, keep: Tensor
+    ) -> Tensor:
+        """Solutions with some parts' new selections in the place of what they set free."""
+        n = fields[self.worth].shape[1]
         packed = torch.nn.functional.pad(members(actions, n), (0, 1))
         for items, value in ((cut.place, False), (new, True)):
             kept = items.masked_fill(~keep[:, None] | (items < 0), n)

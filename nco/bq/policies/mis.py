@@ -314,10 +314,7 @@ class MISPolicy(SelectionPolicy):
         u, v = Graph(fields["edges"], n).ends(torch.arange(b, device=actions.device))
         beside = extreme(highest(now), u, v, "amax", -1)
         keep = better & ~beaten(highest(was), was) & ~beaten(beside, now)
-        packed = pad(members(actions, n), (0, 1))
-        packed[owner, was.masked_fill(~keep[:, None], n)] = False
-        packed[owner, now.masked_fill(~keep[:, None], n)] = True
-        return listed(packed[:, :n])
+        return self.exchange(fields, actions, cut, new, keep)
 
 
 @dataclass(frozen=True)
