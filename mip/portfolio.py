@@ -6,6 +6,7 @@ Unlike there, a solution found by one worker is the others' incumbent a moment l
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import multiprocessing
@@ -20,6 +21,7 @@ import numpy as np
 
 from nco.instances.core import Budget, InputError, Instance, Result, Stop
 from nco.mip.backend import Vector
+from nco.parallel import deaf_children
 
 logger = logging.getLogger("nco")
 
@@ -42,18 +44,18 @@ class _Line:
     bound: float = -math.inf
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def tell(self, x: Vector, value: float) -> None:
+    def tell(self, x: Vector, value: float, by: str) -> None:
         with self._lock:
             if value < self.best:
                 self.best = value
-                self.up.put(("solution", self.number, np.asarray(x).tobytes(), value))
+                self.up.put(("solution", self.number, np.asarray(x).tobytes(), value, by))
 
     def tell_bound(self, bound: float) -> None:
         with self._lock:
             # Every small step would be a message.
             if bound > self.bound + 1e-6 * max(1.0, abs(bound)):
                 self.bound = bound
-                self.up.put(("bound", self.number, b"", bound))
+                self.up.put(("bound", self.number, b"", bound, ""))
 
     def hear(self) -> tuple[list[Vector], float]:
         found: list[Vector] = []
@@ -83,7 +85,7 @@ def _work(
     up: Any,
     down: Any,
 ) -> None:
-    """A worker: search, and send the result up."""
+    """Search as one of the workers, and send the result up."""
     from nco.mip.balans import Balans
 
     # The clock is the parent's, too: loading this process counts.
@@ -101,18 +103,24 @@ def _work(
     try:
         line = _Line(number, up, down)
         result = Balans(**params).search(instance, budget, seed=seed, start=start, share=line)
-        up.put(("result", number, result.to_json(), 0.0))
+        message = ("result", number, result.to_json(), 0.0, "")
     except KeyboardInterrupt:
-        up.put(("failure", number, "interrupted", 0.0))
+        message = ("failure", number, "interrupted", 0.0, "")
     except Exception as error:
-        up.put(("failure", number, f"{type(error).__name__}: {error}", 0.0))
+        message = ("failure", number, f"{type(error).__name__}: {error}", 0.0, "")
+    up.put(message)
 
 
 class _Processes:
-    """Workers in processes of this machine, and their lines."""
+    """Workers on this machine, and their lines: the first in a thread, others in processes.
+
+    A thread need not load what this process has, so that two workers begin no later than one.
+    """
 
     #: The machine's, alike in all processes.
     clock = staticmethod(time.monotonic)
+    #: Workers that cannot be ended, only asked to.
+    here = frozenset({0})
 
     def __init__(self, count: int):
         context = multiprocessing.get_context("spawn")
@@ -124,26 +132,35 @@ class _Processes:
         self._workers: list[Any] = []
 
     def start(self, tasks: Sequence[tuple[Any, ...]]) -> None:
-        for task in tasks:
-            worker = self._context.Process(target=_work, args=task, daemon=True)
-            worker.start()
-            self._workers.append(worker)
+        own, *others = tasks
+        self._workers.append(threading.Thread(target=_work, args=own, daemon=True))
+        self._workers += [
+            self._context.Process(target=_work, args=task, daemon=True) for task in others
+        ]
+        with deaf_children():
+            for worker in self._workers:
+                worker.start()
 
     def alive(self, number: int) -> bool:
-        return bool(self._workers[number].is_alive())
+        # The thread's last message, which always comes, may come after its end.
+        return number in self.here or bool(self._workers[number].is_alive())
 
     def halt(self) -> None:
         self.stop.value = 1
 
     def close(self) -> None:
-        for worker in self._workers:
+        own, *others = self._workers
+        for worker in (own, *others):
             worker.join(0.05)
+        for worker in others:
             if worker.is_alive():
                 worker.kill()
                 worker.join()
         for line in (self.up, *self.downs):
             line.cancel_join_thread()
-            line.close()
+            # A thread whose engine does not stop in time still speaks and listens, and ends later.
+            if not own.is_alive():
+                line.close()
 
 
 @dataclass
@@ -166,6 +183,7 @@ class _Ray:
 
     #: Of several machines; their clocks must agree.
     clock = staticmethod(time.time)
+    here: frozenset[int] = frozenset()
     #: Whether the cluster is ours: it may be ended to begin a larger one.
     own: ClassVar[bool] = False
 
@@ -267,7 +285,7 @@ def run_portfolio(
         Whether workers hear of each other's solutions and bounds.
     on_event
         ``on_event(kind, data, value, by)`` with kind "solution" (data: the column values'
-        bytes) or "bound"; value is minimised.
+        bytes) or "bound"; value is minimised; by is the worker and what found it.
     backend
         A key of `PLACES`: ``loky`` (this machine) or ``ray`` (a cluster).
     all_of_them
@@ -284,8 +302,10 @@ def run_portfolio(
     place = PLACES[backend](len(configurations))
     limits = {"iterations": budget.iterations, "target": budget.target, "gap": budget.gap}
     theirs = place.clock() + left - (time.monotonic() - begin)
+    # The first worker's thread fills in what an instance keeps while others are sent theirs.
+    copies = [copy.deepcopy(instance), *[instance] * (len(configurations) - 1)]
     tasks = [
-        (number, dict(params), instance, limits, theirs, place.clock, seed + number, start,
+        (number, dict(params), copies[number], limits, theirs, place.clock, seed + number, start,
          place.stop, place.up, place.downs[number])
         for number, params in enumerate(configurations)
     ]  # fmt: skip
@@ -293,6 +313,7 @@ def run_portfolio(
     waiting = set(range(len(tasks)))
     best, bound = math.inf, -math.inf
     halted = False
+    patience = math.inf
     try:
         place.start(tasks)
         while waiting and time.monotonic() < end + GRACE:
@@ -302,10 +323,16 @@ def run_portfolio(
                 place.halt()
                 halted = True
                 end = min(end, time.monotonic() + ANSWER)
+                patience = time.monotonic() + GRACE
+            # What others would say after a proof is not waited for, though they can be ended.
+            if halted and proved and time.monotonic() > patience and not waiting & place.here:
+                break
             try:
-                kind, number, data, value = place.up.get(timeout=CHECK)
+                kind, number, data, value, by = place.up.get(timeout=CHECK)
             except queue.Empty:
-                waiting -= {k for k in waiting if not place.alive(k) and place.up.empty()}
+                for lost in [k for k in waiting if not place.alive(k) and place.up.empty()]:
+                    waiting.discard(lost)
+                    logger.warning("worker %d ended without a result", lost)
                 continue
             if kind == "result":
                 results[number] = Result.from_json(data)
@@ -318,7 +345,7 @@ def run_portfolio(
                     best = value
                 else:
                     bound = value
-                on_event(kind, data, value, f"worker {number}")
+                on_event(kind, data, value, f"worker {number} {by}".rstrip())
                 if share:
                     for other, down in enumerate(place.downs):
                         if other != number:

@@ -221,7 +221,8 @@ def _run_batched(
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
+def deaf_children() -> Iterator[None]:
+    """Let processes that begin in here ignore Ctrl-C."""
     # Ctrl-C reaches the whole process group, but the parent alone decides what it means.
     # What is ignored here stays ignored in processes begun here, from their first moment;
     # blocking would not do, as multiprocessing unblocks. Other threads cannot set it.
@@ -278,7 +279,7 @@ def _parallel(
         config,
     ):
         pool = Parallel(n_jobs=jobs, return_as=returns, batch_size=1, max_nbytes=None)
-        with _deaf_children() if backend == "loky" else contextlib.nullcontext():
+        with deaf_children() if backend == "loky" else contextlib.nullcontext():
             outcomes = pool(delayed(_job)(task, stop) for task in tasks)
         yield from outcomes
 

@@ -1,5 +1,7 @@
 """Workers in processes and on a cluster: results, sharing, limits, failures."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -32,11 +34,11 @@ def test_a_line_passes_on_what_is_new():
 
     up, down = queue.Queue(), queue.Queue()
     line = _Line(0, up, down)
-    line.tell(np.array([1.0, 2.0]), 5.0)
-    line.tell(np.array([1.0, 3.0]), 6.0)
+    line.tell(np.array([1.0, 2.0]), 5.0, "rins")
+    line.tell(np.array([1.0, 3.0]), 6.0, "rens")
     line.tell_bound(1.0)
     line.tell_bound(1.0)
-    assert [m[0] for m in list(up.queue)] == ["solution", "bound"]
+    assert [(m[0], m[4]) for m in list(up.queue)] == [("solution", "rins"), ("bound", "")]
     down.put(("solution", np.array([0.0, 1.0]).tobytes(), 4.0))
     down.put(("solution", np.array([0.0, 9.0]).tobytes(), 4.5))
     down.put(("bound", b"", 2.0))
@@ -71,6 +73,31 @@ def test_counting_nodes_repeats_with_workers(hard_mip):
     ]
 
 
+def test_the_first_worker_waits_for_no_process(hard_mip, monkeypatch):
+    searches = []
+
+    def search(self, *args, original=Balans.search, **kwargs):
+        searches.append(os.getpid())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Balans, "search", search)
+    result = Balans(jobs=2).solve(hard_mip, Budget(100, target=1.0))
+    assert result.stopped is Stop.TARGET
+    assert searches == [os.getpid()]
+
+
+def test_a_worker_that_fails_costs_no_result(hard_mip, monkeypatch, caplog):
+    def search(self, *args, **kwargs):
+        raise RuntimeError("no luck")
+
+    # Of the first worker only: others import it anew.
+    monkeypatch.setattr(Balans, "search", search)
+    result = Balans(jobs=2).solve(hard_mip, Budget(100, target=1.0))
+    assert result.stopped is Stop.TARGET
+    assert {e.by[:8] for e in result.trajectory} == {"worker 1"}
+    assert "a worker failed: RuntimeError: no luck" in caplog.text
+
+
 def test_infeasible_in_parallel():
     mip = MIP(c=[1.0], A=[[2.0]], row_lower=[1], row_upper=[1], upper=[5], integrality=[1])
     assert Balans(jobs=2).solve(mip, Budget(60)).status is Status.INFEASIBLE
@@ -83,7 +110,9 @@ def test_what_workers_find_is_heard_at_once(hard_mip):
     result = Balans(jobs=2).solve(hard_mip, budget, start=start, on_event=events.append)
     assert result.stopped is Stop.TARGET
     assert result.objective >= 1
-    assert {e.by for e in events} & {"worker 0", "worker 1"}
+    assert {e.by[:8] for e in events} & {"worker 0", "worker 1"}
+    # Which of its arms, starters or engines it was, too.
+    assert any(len(e.by) > 8 for e in events)
     assert Form(hard_mip).feasible(hard_mip.vector(result.solution))
 
 
@@ -110,7 +139,7 @@ def test_workers_share_what_they_find(hard_mip, backend, share):
     result = solver.solve(hard_mip, Budget(40), on_event=events.append)
     assert result.feasible
     assert len(result.extra["workers"]) == 2
-    assert {e.by for e in events} >= {"worker 0", "worker 1"}
+    assert {e.by[:8] for e in events} >= {"worker 0", "worker 1"}
     heard = sum(worker["heard"] for worker in result.extra["workers"])
     assert heard > 0 if share else heard == 0
 
