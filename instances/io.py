@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -511,19 +512,24 @@ def _write_bytes(path: Path, data: bytes) -> None:
         file.write(gzip.compress(data, mtime=0) if packed else data)
 
 
+#: Of two threads that silence at once, the second would keep, and bring back, the silence.
+_SILENCING = threading.RLock()
+
+
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Send what C libraries print to nowhere for a while."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for handle in (*kept, nowhere):
-            os.close(handle)
+    """Send what C libraries print to nowhere for a while, one thread at a time."""
+    with _SILENCING:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            for handle in (*kept, nowhere):
+                os.close(handle)

@@ -29,6 +29,7 @@ from nco.mip.backend import (
     Limits,
     Neighborhood,
     Outcome,
+    OutOfTimeError,
     Vector,
     Watch,
     offer_bound,
@@ -74,7 +75,9 @@ QUIET = 8
 #: time for its own, its root is begun anew with another seed, and without a start, after trials
 #: in vain of as many seconds. These are so many times those that the main engine took.
 ROOT_GAP, ROOT_LIMIT, ROOT_LONGER = 0.01, 0.15, 1.25
-#: Seconds below which that is no use.
+#: What a root that is begun anew is called.
+ROOT = "root"
+#: Seconds below which asking the other engine is no use.
 RIVAL_SECONDS = 1.0
 #: Seconds that the main engine has for itself before the starters are loaded, which takes a
 #: core about as long: of easy models it has a good solution by then.
@@ -99,8 +102,8 @@ REFRESH = 6
 class Share(Protocol):
     """What workers of a portfolio tell each other."""
 
-    def tell(self, x: Vector, value: float) -> None:
-        """Announce a new best solution."""
+    def tell(self, x: Vector, value: float, by: str) -> None:
+        """Announce a new best solution and what found it."""
         ...
 
     def tell_bound(self, bound: float) -> None:
@@ -206,6 +209,11 @@ class Search:
         #: Improvements by the exact solves, "main" and "rival", and by the trials.
         self.gains = {"main": 0.0, "rival": 0.0, "trials": 0.0}
         self.main_best = self._trivial = math.inf
+        #: What each arm, engine or starter has improved the best solution by.
+        self._found: dict[str, float] = {}
+        #: Engines that could not be made, and failures that were told.
+        self._broken: set[str] = set()
+        self._told: set[str] = set()
         self.engine_seconds = 0.0
         self.suggested = self.heard = 0
         self.near: list[tuple[int, Vector]] = []
@@ -279,10 +287,12 @@ class Search:
             solution = self.view.decode(polished)
             if not self.tracker.instance.violations(solution):
                 self.tracker.offer(solution, by)
+            if math.isfinite(best):
+                self._found[by] = self._found.get(by, 0.0) + best - value
             self._news = dict.fromkeys(self._news, polished)
             self._vain, self._idle = 0, 0.0
         if self.share is not None and not shared:
-            self.share.tell(polished, value)
+            self.share.tell(polished, value, by)
         return True
 
     def offer_bound(self, bound: float, by: str) -> None:
@@ -560,8 +570,15 @@ class Search:
         if known is None or name is None or not self.pool or not self._wide() or bound is None:
             return
         begin = time.monotonic()
-        rival = self._exact("rival", self._make_sub[name]())
-        self.engine_seconds += time.monotonic() - begin
+        try:
+            rival = self._exact("rival", self._make_sub[name]())
+        except OutOfTimeError:
+            return
+        except Exception as error:
+            self._tell(f"the exact solve of {name}", error)
+            return
+        finally:
+            self.engine_seconds += time.monotonic() - begin
         rival.start(self._known(None))
         pays = False
         while not rival.finished and rival.seconds < RIVAL_SHARE * limit and not self._stop():
@@ -627,7 +644,7 @@ class Search:
         if limit is None or not self.pool or self._root_took > ROOT_LIMIT * limit:
             return False
         near = primal_gap(self.pool[0].value, self._root_best) <= ROOT_GAP
-        return near and self.form.A.nnz <= MOST_ENTRIES
+        return near and self.form.A.nnz <= MOST_ENTRIES and ROOT not in self._broken
 
     def _root_limit(self) -> float:
         """Seconds for a root begun anew."""
@@ -640,21 +657,19 @@ class Search:
             return
         begin = time.monotonic()
         self.roots += 1
-        name = "root"
-        self._subs[name] = self._make_main(self.roots)
         # A start would make it look less hard.
         limits = Limits(min(left, self._root_limit()), nodes=1)
-        outcome = self._solve(None, limits, None, name, name)
-        engine = self._subs.pop(name, None)
+        outcome = self._solve(None, limits, None, ROOT, ROOT)
+        engine = self._subs.pop(ROOT, None)
         if engine is not None:
             engine.close()
         seconds = time.monotonic() - begin
         self._root_seconds += seconds
         self._idle -= seconds
-        self.offer_bound(outcome.bound, name)
+        self.offer_bound(outcome.bound, ROOT)
         if outcome.x is not None:
             self._root_best = min(self._root_best, self.form.value(self.form.rounded(outcome.x)))
-            self.offer(outcome.x, name)
+            self.offer(outcome.x, ROOT)
 
     def _trials(self, between: Callable[[], None]) -> Stop | None:
         empty_in_a_row = 0
@@ -667,25 +682,27 @@ class Search:
                     continue
                 if self._settles(solve.outcome):
                     return None
-                if solve.error is not None:
-                    logger.warning("the exact solve of %s failed: %s", solve.engine, solve.error)
+                error = solve.error or (solve.outcome and solve.outcome.error)
+                if error:
+                    self._tell(f"the exact solve of {solve.engine}", error)
                 if solve is self._rival:
                     self._rival = None
-                elif solve.error is not None:
+                elif error:
                     self._main = None
             self._listen()
             between()
             if self.done() is not None:
                 continue
+            tried = True
             if self.current is None:
                 self._find()
-                continue
-            tried = self._trial()
-            empty_in_a_row = 0 if tried else empty_in_a_row + 1
-            if empty_in_a_row > 3 * len(self.plan.arms):
+            elif empty_in_a_row > 3 * len(self.plan.arms):
                 # Nothing can be freed any more: the whole model is left to solve.
                 self._whole()
-                empty_in_a_row = 0
+            else:
+                tried = self._trial()
+            empty_in_a_row = 0 if tried else empty_in_a_row + 1
+            self.iterations += 1
 
     def _which(self) -> str:
         """The engine of the next trial: the first one, or whichever has earned more."""
@@ -696,12 +713,20 @@ class Search:
             if not self._second:
                 return names[0]
         hurry = not self.plan.deterministic and not self._loaded.is_set()
-        return self.engines.choose(hurry=hurry)
+        name = self.engines.choose(hurry=hurry)
+        return names[0] if name in self._broken else name
 
     def _engine(self, name: str) -> Backend:
         if name not in self._subs:
-            self._subs[name] = self._make_sub[name]()
+            made = self._make_main(self.roots) if name == ROOT else self._make_sub[name]()
+            self._subs[name] = made
         return self._subs[name]
+
+    def _tell(self, what: str, error: object) -> None:
+        """Say that something failed, and why, once for each reason."""
+        level = logging.DEBUG if str(error) in self._told else logging.WARNING
+        self._told.add(str(error))
+        logger.log(level, "%s failed: %s", what, error)
 
     def _limits(self, factor: float = 1.0) -> Limits:
         left = self.tracker.budget.left()
@@ -720,15 +745,23 @@ class Search:
         """One sub-solve; an engine that fails is replaced, and the sub-solve lost."""
         begin = time.monotonic()
         name = name or self.engines.arms[0]
-        engine = self._engine(name)
+        engine: Backend | None = None
         watch = Watch(on_solution=lambda x: self.offer(x, by), stop=self._stop)
         try:
+            engine = self._engine(name)
             outcome = engine.solve(limits, neighborhood, start, watch)
+        except OutOfTimeError:
+            outcome = Outcome(stopped=Stop.TIME)
         except Exception as error:
-            logger.warning("a sub-solve of %s failed: %s", by, error)
+            if engine is None and name == self.engines.arms[0]:
+                raise
+            if engine is None:
+                self._broken.add(name)
             self._subs.pop(name, None)
             outcome = Outcome(stopped=Stop.ERROR, error=str(error))
-        if engine.lost:
+        if outcome.error:
+            self._tell(f"a sub-solve of {by}", outcome.error)
+        if engine is not None and engine.lost:
             self._subs.pop(name, None)
         self.engine_seconds += time.monotonic() - begin
         return outcome
@@ -752,7 +785,7 @@ class Search:
         bad = (activity < self.form.row_lower - slack) | (activity > self.form.row_upper + slack)
         touched = np.unique(self.form.A[np.flatnonzero(bad)].indices)
         free = touched[self.form.whole[touched]]
-        size = min(LARGEST_SIZE, FIRST_SIZE + 0.1 * self.iterations)
+        size = min(LARGEST_SIZE, FIRST_SIZE + 0.1 * (self.iterations + 1))
         known = Incumbents(self.form, x)
         total = len(self.form.integers)
         if len(free) < size * total:
@@ -761,16 +794,19 @@ class Search:
 
     def _find(self) -> None:
         """Look for a first solution with the engine of the sub-solves."""
-        self.iterations += 1
         # Every other time the whole model: what is near may not be near enough.
-        repair, x = self._repair() if self.iterations % 2 else (None, None)
-        limits = Limits(self._limits(3.0 if repair is None else 1.0).seconds, solutions=1)
+        repair, x = (None, None) if self.iterations % 2 else self._repair()
+        limits = self._limits(3.0 if repair is None else 1.0)
+        nodes = None
+        if self.plan.deterministic and limits.nodes is not None:
+            # Longer and longer, as nothing else can be done without one.
+            nodes = 10 * (self.iterations + 1) * limits.nodes
+        limits = Limits(limits.seconds, nodes=nodes, solutions=1)
         outcome = self._solve(repair, limits, x, "first" if repair is None else "repair")
         if outcome.x is not None:
             self.offer(outcome.x, "first")
 
     def _whole(self) -> None:
-        self.iterations += 1
         assert self.current is not None
         outcome = self._solve(None, self._limits(3.0), self.current.x, "whole")
         self.offer_bound(outcome.bound, "whole")
@@ -808,17 +844,24 @@ class Search:
         self.engine_seconds += time.monotonic() - begin
 
     def _context(self) -> list[float]:
+        """What contextual policies see, all in [0, 1].
+
+        The gap, trials since the last new best, whether the last trial paid, and shares of the
+        time: gone by, and since the last event; 0 where time must not count.
+        """
+        objective, bound = self.tracker.objective, self.tracker.bound
+        gap = 1.0 if objective is None or bound is None else min(1.0, primal_gap(objective, bound))
+        state = [gap, self._vain / (self._vain + QUIET), float(self._paid)]
         limit = self.tracker.budget.time_limit
+        if self.plan.deterministic or not limit:
+            return [*state, 0.0, 0.0]
         elapsed = self.tracker.budget.elapsed()
         last = self.tracker.trajectory[-1].seconds if self.tracker.trajectory else 0.0
-        if self.plan.deterministic or not limit:
-            return [0.0, 0.0]
-        return [elapsed / limit, (elapsed - last) / limit]
+        return [*state, elapsed / limit, (elapsed - last) / limit]
 
     def _trial(self) -> bool:
         """One arm's turn; False if it had no neighbourhood to offer."""
         assert self.current is not None
-        self.iterations += 1
         context = self._context()
         hurry = not self.plan.deterministic and not self._loaded.is_set()
         if hurry and not self.bandit.untried:
@@ -860,14 +903,15 @@ class Search:
                 neighborhood.objective,
                 current.value - step + (1e-6 if self.form.mip.integral else 0.0),
             )
-        best = self.pool[0].value
+        before = self._found.get(arm, 0.0)
         name = self._which()
         begin = time.monotonic()
         outcome = self._solve(neighborhood, self._limits(), current.x, arm, name)
         seconds = max(1e-3, time.monotonic() - begin)
         if outcome.x is not None:
             self._judge(outcome.x, arm)
-        gain = best - self.pool[0].value
+        # What others found meanwhile is not the arm's.
+        gain = self._found.get(arm, 0.0) - before
         self._paid = gain > 0
         self._vain += 1
         self._idle += seconds

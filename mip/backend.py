@@ -42,6 +42,8 @@ logger = logging.getLogger("nco")
 Vector = NDArray[np.float64]
 #: Seconds that an engine gets to answer an interruption.
 PATIENCE = 0.2
+#: Seconds for the rest of a solution that comes at the very end.
+POLISH = 0.2
 #: Seconds between two looks at a running engine; its end is noticed at once.
 POLL = 0.05
 #: Seconds that the MIP form of a problem may take per node or item, beyond the small sizes.
@@ -61,8 +63,10 @@ class Form:
         By how much engines may violate rows and whole numbers; by default as they come, 1e-6
         or so.
     left
-        Seconds left of all, where nothing shorter may end a linear program, so that what comes
-        of it does not depend on the machine; by default each has a limit of its own.
+        Seconds left of all, or None where there is no end.
+    counted
+        Whether nothing shorter than these may end a linear program, so that what comes of it
+        does not depend on the machine; by default each has a limit of its own.
     """
 
     def __init__(
@@ -70,10 +74,11 @@ class Form:
         mip: MIP,
         tolerance: float | None = None,
         left: Callable[[], float] | None = None,
+        counted: bool = False,
     ):
         self.mip = mip
         self.tolerance = tolerance
-        self.left = left
+        self.left, self.counted = left, counted
         self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
         self.c: Vector = self.sign * mip.c
         self.offset = self.sign * mip.offset
@@ -100,9 +105,11 @@ class Form:
         """The rows by column."""
         return sparse.csc_array(self.A)
 
-    def within(self, seconds: float) -> float:
-        """Seconds for a linear program: so many, or all that are left."""
-        return seconds if self.left is None else self.left()
+    def within(self, seconds: float, least: float = 0.0) -> float:
+        """Seconds for a linear program: so many, as far as they are left, or at least some."""
+        if self.left is None:
+            return seconds
+        return self.left() if self.counted else min(seconds, max(least, self.left()))
 
     def value(self, x: Vector) -> float:
         """Minimised objective of column values [n], the constant included."""
@@ -371,7 +378,8 @@ def polish(form: Form, x: Vector, seconds: float = 5.0) -> Vector | None:
 
     lower, upper = form.lower.copy(), form.upper.copy()
     lower[form.whole] = upper[form.whole] = x[form.whole]
-    outcome = solve_lp(form, form.within(seconds), lower=lower, upper=upper)
+    # What is found at the very end still counts.
+    outcome = solve_lp(form, form.within(seconds, POLISH), lower=lower, upper=upper)
     if outcome.x is None:
         return None
     y = form.rounded(outcome.x)

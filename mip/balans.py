@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import partial, wraps
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from nco.instances.core import (
     Budget,
+    InputError,
     Instance,
     Listener,
     Result,
@@ -48,6 +49,7 @@ from nco.mip.bandit import Bandit, check_memory, check_policy, load_memory, save
 from nco.parallel import check_jobs
 
 logger = logging.getLogger("nco")
+Made = TypeVar("Made")
 
 #: The default portfolio, tried first in this order: what is quick and needs no relaxation
 #: comes before what has to solve one. An operator without a size adapts it.
@@ -68,7 +70,8 @@ ARMS = (
 STRUCTURE_ARMS = ("structure",)
 
 #: Named configurations. The one of IJCAI 2025 is the paper's for MIPLIB: 16 operators,
-#: Thompson sampling, simulated annealing 20 -> 1, sub-solves of a minute, no main solve.
+#: Thompson sampling, simulated annealing 20 -> 1, sub-solves of SCIP of a minute, no main solve.
+#: Rewards, starters and local branching's seconds are ours.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "balans-ijcai25": {
@@ -80,7 +83,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         ),
         "policy": "thompson",
         "accept": "simulated-annealing",
-        "sub": "highs",
+        "sub": "scip",
         "cutoff": False,
         "sub_seconds": 60.0,
         "sub_nodes": None,
@@ -105,6 +108,21 @@ def _acceptance(name: str) -> Any:
     return getattr(accept, kind)(*arguments)
 
 
+def _remembering(cls: type[Made]) -> type[Made]:
+    """Keep which parameters are given: a default that is asked for by name is no default."""
+    whole = cls.__init__
+
+    @wraps(whole)
+    def init(self: Made, *args: Any, **given: Any) -> None:
+        names = [f.name for f in fields(self)][: len(args)]  # type: ignore[arg-type]
+        object.__setattr__(self, "_given", frozenset([*names, *given]))
+        whole(self, *args, **given)
+
+    cls.__init__ = init  # type: ignore[method-assign, assignment]
+    return cls
+
+
+@_remembering
 @dataclass(frozen=True)
 class Balans:
     """Adaptive large-neighbourhood search over MIP engines, chosen by a bandit.
@@ -112,7 +130,7 @@ class Balans:
     Parameters
     ----------
     preset
-        A key of `PRESETS`, whose values replace the defaults of the others.
+        A key of `PRESETS`, whose values stand for the parameters that are not given.
     arms
         Operators with a fixed size (``"rins:0.25"``) or an adaptive one (``"rins"``);
         None for the preset's. A string joins them by "+".
@@ -138,7 +156,8 @@ class Balans:
     jobs
         Workers beside each other, with different engines and policies.
     backend
-        Where workers run: "loky" (processes of this machine) or "ray" (a cluster, nco[ray]).
+        Where workers run: "loky" (this process and others of this machine) or "ray" (a
+        cluster, nco[ray]).
     share
         Whether workers hear of each other's solutions and bounds.
 
@@ -186,9 +205,9 @@ class Balans:
             raise ValueError(f"arms = {self.arms!r} not understood; give names of operators.")
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r} not understood; known: {', '.join(PRESETS)}.")
-        defaults = {f.name: f.default for f in fields(self)}
+        given: frozenset[str] = self._given  # type: ignore[attr-defined]
         for key, value in PRESETS[self.preset].items():
-            if getattr(self, key) == defaults[key]:
+            if key not in given:
                 object.__setattr__(self, key, value)
         if self.arms is not None:
             named = self.arms.split("+") if isinstance(self.arms, str) else self.arms
@@ -250,8 +269,15 @@ class Balans:
             When the instance has no MIP form.
         """
         if self.jobs > 1:
-            return self._portfolio(instance, budget, seed, start, on_event)
-        return self.search(instance, budget, seed=seed, start=start, on_event=on_event)
+            result = self._portfolio(instance, budget, seed, start, on_event)
+        else:
+            result = self.search(instance, budget, seed=seed, start=start, on_event=on_event)
+        if self.deterministic and result.stopped is Stop.TIME:
+            logger.warning(
+                "the time limit ended a deterministic search, so that it need not repeat; "
+                "limit its iterations, or give it more time."
+            )
+        return result
 
     def configurations(self) -> list[dict[str, Any]]:
         """Parameters of each worker; the first one has this solver's own."""
@@ -344,21 +370,12 @@ class Balans:
         stops = {r.stopped for r in results.values()}
         if self.deterministic and outcome.stopped is not Stop.PROVED and len(stops) == 1:
             outcome.stopped = stops.pop()
-        return self._repeats(
-            conclude(tracker, form, view, outcome, params=self._params(), v=versions, extra=extra)
+        return conclude(
+            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
         )
 
     def _form(self, view: MipView, budget: Budget) -> Form:
-        return Form(view.mip, left=budget.left if self.deterministic else None)
-
-    def _repeats(self, result: Result) -> Result:
-        """The result; a word if it need not repeat though it should."""
-        if self.deterministic and result.stopped is Stop.TIME:
-            logger.warning(
-                "the time limit ended a deterministic search, so that it need not repeat; "
-                "limit its iterations, or give it more time."
-            )
-        return result
+        return Form(view.mip, left=budget.left, counted=self.deterministic)
 
     def search(
         self,
@@ -395,8 +412,8 @@ class Balans:
                 outcome, extra = self._run(form, view, tracker, hint, seed, share)
             except OutOfTimeError:
                 outcome, extra = Outcome(stopped=tracker.done() or Stop.TIME), {}
-        return self._repeats(
-            conclude(tracker, form, view, outcome, params=self._params(), v=versions, extra=extra)
+        return conclude(
+            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
         )
 
     def _params(self) -> Mapping[str, Any]:
@@ -469,8 +486,8 @@ class Balans:
             offer_bound(tracker, form, view, outcome.bound, self.main)
         if self.memory:
             try:
-                save_memory(self.memory, memory, bandit.statistics)
-            except OSError as error:
+                save_memory(self.memory, bandit.statistics)
+            except (OSError, InputError) as error:
                 logger.warning("the memory of arms is not kept: %s", error)
         return outcome, search.statistics()
 

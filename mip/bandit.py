@@ -294,11 +294,17 @@ def check_memory(path: str | os.PathLike[str]) -> None:
 
 def save_memory(
     path: str | os.PathLike[str],
-    memory: Mapping[str, ArmStatistics],
     statistics: Mapping[str, ArmStatistics],
 ) -> None:
-    """Write what was remembered together with what this run has learnt. Atomic."""
-    merged = {arm: ArmStatistics(**asdict(known)) for arm, known in memory.items()}
+    """Add what this run has learnt to what is remembered by now. Atomic.
+
+    Raises
+    ------
+    InputError
+        When the file has become something else, or cannot be written.
+    """
+    # Others may have added to it since this run began.
+    merged = load_memory(path)
     for arm, known in statistics.items():
         total = merged.setdefault(arm, ArmStatistics())
         for key, value in asdict(known).items():

@@ -202,6 +202,9 @@ class ScipEngine:
     def _hear(self, solution: bool) -> None:
         watch = self._events.watch
         if watch is None:
+            # Left behind, it is still to end.
+            if self.lost:
+                self._interrupt()
             return
         if solution:
             self._events.best = self._values(self._model.getBestSol())

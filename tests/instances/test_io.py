@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -312,3 +314,25 @@ def test_metric_override(tmp_path):
     assert "no coordinates" in refused(
         put(tmp_path, "1 2\n1 2\n", "x.kp"), metric="exact"
     ).what  # fmt: skip
+
+
+def test_two_threads_that_silence_at_once_bring_the_output_back(capfd):
+    inside = threading.Event()
+
+    def first():
+        with io.silenced():
+            inside.set()
+            time.sleep(0.05)
+
+    def second():
+        inside.wait()
+        with io.silenced():
+            time.sleep(0.1)
+
+    workers = [threading.Thread(target=work) for work in (first, second)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    os.write(1, b"heard")
+    assert capfd.readouterr().out == "heard"

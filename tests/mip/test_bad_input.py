@@ -145,10 +145,13 @@ def wide():
     return mip, Incumbents(Form(mip), pool[0], pool, relaxed, relaxed, groups, program)
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in operators])
+@pytest.mark.parametrize("name", [*[entry.name for entry in operators], "structure of single"])
 def test_sixty_thousand_columns_cost_no_loop(wide, name, monkeypatch):
     # The reference needed 18 s for one step of these; a neighbourhood here is one of arrays.
     _, known = wide
+    name, *single = name.split(" of ")
+    if single:
+        known = replace(known, groups=list(np.arange(known.form.n)[:, None]))
     operator, calls = operators.load(name), 0
     monkeypatch.setattr("nco.mip.neighborhoods.lb_relax.SECONDS", 60.0)
 
@@ -283,9 +286,10 @@ def test_a_memory_that_cannot_be_kept_is_refused_at_once(tmp_path, hard_mip, cap
         assert error.count("\n") == 1
 
 
-def test_a_memory_lost_at_the_end_costs_no_result(tmp_path, hard_mip, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [OSError("disk full"), InputError("x", None, "disk full")])
+def test_a_memory_lost_at_the_end_costs_no_result(tmp_path, hard_mip, monkeypatch, caplog, error):
     def fail(*arguments):
-        raise OSError("disk full")
+        raise error
 
     monkeypatch.setattr("nco.mip.balans.save_memory", fail)
     solver = Balans(memory=str(tmp_path / "arms.json"), deterministic=True, sub_nodes=5)

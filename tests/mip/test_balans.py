@@ -1,5 +1,7 @@
 """The meta-solver: statuses, limits, repetition, arms, faults of one engine call."""
 
+import copy
+import dataclasses
 import math
 import threading
 import time
@@ -10,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nco.instances.core import Budget, InputError, Sense, Status, Stop
+from nco.instances.cvrp import CVRP
 from nco.instances.mip import MIP
 from nco.instances.tsp import TSP
 from nco.mip import alns
-from nco.mip.backend import Outcome, polish
+from nco.mip.backend import Form, Outcome, OutOfTimeError, polish
 from nco.mip.balans import ARMS, PRESETS, Balans
 from nco.mip.bandit import load_memory
 from nco.mip.highs import HiGHS, HighsEngine
@@ -114,14 +117,65 @@ def test_the_papers_preset():
     )  # fmt: skip
 
 
+def test_what_is_given_counts_more_than_the_preset():
+    solver = Balans(preset="balans-ijcai25", policy="softmax")
+    for same in (solver, copy.deepcopy(solver), dataclasses.replace(solver, jobs=2)):
+        assert (same.policy, same.accept) == ("softmax", "simulated-annealing")
+    second = Balans(**dataclasses.replace(solver, jobs=2).configurations()[1])
+    assert (second.policy, second.sub) == ("softmax", "highs")
+
+
+def test_linear_programs_end_with_the_rest(hard_mip):
+    ends = Form(hard_mip, left=lambda: 0.5)
+    assert (ends.within(5.0), ends.within(0.1), ends.within(5.0, least=1.0)) == (0.5, 0.1, 1.0)
+    assert ends.within(0.0, least=1.0) == 0.0
+    assert Form(hard_mip, left=lambda: 9.0, counted=True).within(5.0) == 9.0
+    assert Form(hard_mip).within(5.0) == 5.0
+
+
+def test_the_last_iteration_is_a_whole_one(hard_mip, monkeypatch):
+    whole, asked = HighsEngine.solve, []
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if neighborhood is not None:
+            asked.append(watch.stop())
+        return whole(self, limits, neighborhood, start, watch)
+
+    monkeypatch.setattr(HighsEngine, "solve", solve)
+    solver = Balans(deterministic=True, sub_nodes=5, arms="mutation")
+    result = solver.solve(hard_mip, Budget(60, iterations=1))
+    assert asked == [False]
+    assert result.extra["arms"]["mutation"]["tries"] == 1
+
+
+@pytest.mark.parametrize("error", [OutOfTimeError(), RuntimeError("no such library")])
+def test_an_engine_that_cannot_be_made_costs_its_sub_solves(hard_mip, monkeypatch, caplog, error):
+    def make(self, *arguments, **options):
+        raise error
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if neighborhood is None:
+            return whole(self, limits, neighborhood, start, watch)
+        return Outcome(stopped=Stop.TIME)
+
+    whole = HighsEngine.solve
+    monkeypatch.setattr(HighsEngine, "solve", solve)
+    monkeypatch.setattr(ScipEngine, "__init__", make)
+    solver = Balans(deterministic=True, sub_nodes=5, arms="mutation", sub="highs+scip")
+    result = solver.solve(hard_mip, Budget(60, iterations=12))
+    assert result.feasible
+    assert result.extra["arms"]["mutation"]["tries"] == 12
+    assert caplog.text.count("no such library") == isinstance(error, RuntimeError)
+
+
 @pytest.mark.parametrize("accept", ["hill-climbing", "simulated-annealing", "record-to-record"])
 def test_acceptance(hard_mip, accept):
     solver = Balans(accept=accept, cutoff=False, deterministic=True, sub_nodes=5, main_share=0.1)
     assert solver.solve(hard_mip, Budget(60, iterations=5)).feasible
 
 
-def test_a_tour_has_structure():
-    instance = TSP.generate(25, seed=1)
+@pytest.mark.parametrize("instance", [TSP.generate(25, seed=1), CVRP.generate(12, seed=1)])
+def test_tours_and_routes_have_structure(instance):
     result = Balans(deterministic=True, sub_nodes=5).solve(instance, Budget(60, iterations=3))
     assert result.feasible
     assert "structure" in result.extra["arms"]

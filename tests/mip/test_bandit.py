@@ -77,14 +77,16 @@ def test_memory_is_kept_and_used(tmp_path):
     path = tmp_path / "arms.json"
     assert load_memory(path) == {}
     bandit, _ = play("softmax")
-    save_memory(path, {}, bandit.statistics)
+    save_memory(path, bandit.statistics)
     memory = load_memory(path)
     assert memory["good"] == bandit.statistics["good"]
     warm = Bandit(["poor", "good"], "softmax", 0.02, memory=memory)
     chosen = [warm.choose() for _ in range(10)]
     assert chosen.count("good") == 10
-    save_memory(path, memory, bandit.statistics)
-    assert load_memory(path)["good"].tries == 2 * memory["good"].tries
+    # Also where another run has added to it meanwhile.
+    for _ in range(2):
+        save_memory(path, bandit.statistics)
+    assert load_memory(path)["good"].tries == 3 * memory["good"].tries
 
 
 @pytest.mark.parametrize(
