@@ -246,7 +246,8 @@ def _collect(
 def insertion(instance: Instance[Any], budget: Budget | None = None) -> Any:
     """A solution by greedy insertion, or None where none was found in time."""
     if isinstance(instance, SPCTSP):
-        return follow(instance, insertion(instance.public(), budget))
+        plan = insertion(instance.public(), budget)
+        return None if plan is None else follow(instance, plan)
     view: RoutingView = instance.to_routing()  # type: ignore[attr-defined]
     routes = insert_routes(view, budget=budget)
     if routes is None:

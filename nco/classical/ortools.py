@@ -9,6 +9,7 @@ import numpy as np
 
 from nco.classical.insertion import first_solution
 from nco.classical.routing import integer_loads, tracked, version
+from nco.classical.sequential import expected, solve_plan
 from nco.classical.views import (
     Tables,
     cannot_route,
@@ -17,6 +18,7 @@ from nco.classical.views import (
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
+from nco.instances.spctsp import SPCTSP
 
 #: Above this many nodes its n^2 tables and first solution outlast usual time limits.
 LARGEST_NODES = 5000
@@ -49,7 +51,7 @@ class ORTools:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Tours and routes of up to 5,000 nodes."""
-        return cannot_route(instance, LARGEST_NODES, lambda view: None)
+        return cannot_route(expected(instance), LARGEST_NODES, lambda view: None)
 
     def solve(
         self,
@@ -61,6 +63,8 @@ class ORTools:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
+        if isinstance(instance, SPCTSP):
+            return solve_plan(self, instance, budget, seed=seed, start=start, on_event=on_event)
         view = routing_view(instance)
         tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if view.infeasible:

@@ -10,9 +10,11 @@ from nco.classical.annealing import anneal
 from nco.classical.compiling import compile_in_time
 from nco.classical.insertion import insert_routes, insertion
 from nco.classical.routing import tracked
+from nco.classical.sequential import expected, solve_plan
 from nco.classical.views import cannot_route, in_time, routing_view
 from nco.instances.core import Budget, Instance, Listener, Result, Stop, Tracker
 from nco.instances.routing import RoutingView
+from nco.instances.spctsp import SPCTSP
 
 if TYPE_CHECKING:
     from nco.classical.prize_search import Search
@@ -62,7 +64,7 @@ class PrizeTour:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """One tour of customers that may be left out, of up to 5,000 nodes, symmetric."""
-        return cannot_route(instance, LARGEST_NODES, _compatible)
+        return cannot_route(expected(instance), LARGEST_NODES, _compatible)
 
     def solve(
         self,
@@ -78,6 +80,8 @@ class PrizeTour:
         Compilation, once per machine, counts against the time limit; if it would take
         longer, a solution by insertion is returned.
         """
+        if isinstance(instance, SPCTSP):
+            return solve_plan(self, instance, budget, seed=seed, start=start, on_event=on_event)
         view = routing_view(instance)
         tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if start is None:

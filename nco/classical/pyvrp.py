@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nco.classical.insertion import first_solution
 from nco.classical.routing import integer_loads, tracked, version
+from nco.classical.sequential import expected, solve_plan
 from nco.classical.views import (
     Tables,
     cannot_route,
@@ -24,6 +25,7 @@ from nco.classical.views import (
 )
 from nco.instances.core import Budget, Instance, Listener, Result, Status, Stop, Tracker
 from nco.instances.routing import RoutingView
+from nco.instances.spctsp import SPCTSP
 
 #: Its matrices of more nodes take too much memory.
 LARGEST_NODES = 10_000
@@ -66,7 +68,7 @@ class PyVRP:
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Tours and routes of up to 10,000 nodes, except where the longest counts."""
-        return cannot_route(instance, LARGEST_NODES, _compatible)
+        return cannot_route(expected(instance), LARGEST_NODES, _compatible)
 
     def solve(
         self,
@@ -78,6 +80,8 @@ class PyVRP:
         on_event: Listener | None = None,
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit."""
+        if isinstance(instance, SPCTSP):
+            return solve_plan(self, instance, budget, seed=seed, start=start, on_event=on_event)
         view = routing_view(instance)
         tracker = tracked(self.name, instance, budget, seed, start, on_event)
         if view.infeasible:

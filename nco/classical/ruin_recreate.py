@@ -16,10 +16,9 @@ from nco.classical.compiling import compile_in_time
 from nco.classical.constructive import initial_solution
 from nco.classical.insertion import insert_routes
 from nco.classical.routing import tracked
-from nco.classical.sequential import expected, follow
-from nco.classical.views import cannot_route, in_time
+from nco.classical.sequential import expected, solve_plan
+from nco.classical.views import cannot_route, in_time, routing_view
 from nco.instances.core import Budget, Instance, Listener, Result, Sense, Status, Stop
-from nco.instances.routing import RoutingView
 from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
 
@@ -72,41 +71,35 @@ class RuinRecreate:
     ) -> Result:
         """Search until the budget is used up; 10 s without a limit.
 
-        With prizes that show at a visit, it searches a plan for the expected ones, which
-        is executed once. Compilation, once per machine, counts against the time limit; if
-        it would take longer, the constructive solution is returned.
+        Compilation, once per machine, counts against the time limit; if it would take
+        longer, the constructive solution is returned.
         """
+        if isinstance(instance, SPCTSP):
+            return solve_plan(self, instance, budget, seed=seed, start=start, on_event=on_event)
         tracker = tracked(self.name, instance, budget, seed, start, on_event)
-        view = _view(instance)
+        view = routing_view(instance)
         if view.infeasible:
             return tracker.result(Stop.PROVED, status=Status.INFEASIBLE)
-        stochastic = isinstance(instance, SPCTSP)
-        plans = expected(instance)
-        plan: Any = None
 
         def offer(routes: list[list[int]]) -> None:
-            nonlocal plan
             found = view.decode(routes)
-            if not plans.violations(found):
-                plan = found
-                if not stochastic:
-                    tracker.offer(found)
+            if not instance.violations(found):
+                tracker.offer(found)
 
-        known = None if stochastic else tracker.solution
-        if known is None:
+        if tracker.solution is None:
             # Insertion looks at all legs: it must leave time for what is quicker.
             starts = [insert_routes(view, budget=budget.share(0.3))]
-            first = initial_solution(plans, budget)
+            first = initial_solution(instance, budget)
             starts.append(None if first is None else view.encode(first))
             decoded = [(view.decode(r), r) for r in starts if r is not None]
-            fit = [(plans.objective(s), r) for s, r in decoded if not plans.violations(s)]
-            fit.sort(key=lambda pair: pair[0], reverse=plans.sense is Sense.MAXIMIZE)
+            fit = [(instance.objective(s), r) for s, r in decoded if not instance.violations(s)]
+            fit.sort(key=lambda pair: pair[0], reverse=instance.sense is Sense.MAXIMIZE)
             routes = fit[0][1] if fit else None
-            if routes is None and decoded and isinstance(plans, TSP):
+            if routes is None and decoded and isinstance(instance, TSP):
                 # A dead end; to the search missing edges are only dear.
                 routes = decoded[0][1]
         else:
-            routes = view.encode(known)
+            routes = view.encode(tracker.solution)
         stopped = Stop.FINISHED
         if routes is not None:
             offer(routes)
@@ -127,14 +120,12 @@ class RuinRecreate:
                 search.run,
                 lambda: offer(search.routes(search.best)),
                 budget,
-                budget.done if stochastic else tracker.done,
+                tracker.done,
                 hot=HOT,
                 cold=COLD,
                 chunk=CHUNK,
                 iterations=budget.iterations,
             )
-        if isinstance(instance, SPCTSP) and plan is not None:
-            tracker.offer(follow(instance, plan))
         return tracker.result(stopped, params={"neighbors": self.neighbors})
 
 
@@ -142,8 +133,3 @@ def _compile() -> None:
     from nco.classical import ruin_search
 
     ruin_search.compile_kernels()
-
-
-def _view(instance: Any) -> RoutingView:
-    view: RoutingView = expected(instance).to_routing()  # type: ignore[attr-defined]
-    return view

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from nco.instances.core import Instance
+from nco.classical.routing import tracked
+from nco.instances.core import Budget, Instance, Listener, Result, Status
 from nco.instances.pctsp import PCTSP
 from nco.instances.spctsp import SPCTSP
 
@@ -90,3 +91,50 @@ def follow(instance: SPCTSP, plan: Sequence[int]) -> list[int]:
             ahead.remove(k)
         visited.append(k)
         revealed += instance.reveal([k])
+
+
+class Planner(Protocol):
+    """A solver of the problem of expected prizes."""
+
+    name: ClassVar[str]
+
+    def solve(self, instance: Instance[Any], budget: Budget, *, seed: int = 0) -> Result:
+        """Solve one instance."""
+        ...
+
+
+def solve_plan(
+    planner: Planner,
+    instance: SPCTSP,
+    budget: Budget,
+    *,
+    seed: int,
+    start: Any,
+    on_event: Listener | None,
+) -> Result:
+    """Solve for the expected prizes, and execute that plan once.
+
+    Returns
+    -------
+    The outcome, or the start where that is better; ``extra["expected"]`` is what the plan
+    would cost if all prizes were as expected.
+
+    Raises
+    ------
+    ValueError
+        When the start is infeasible.
+    """
+    tracker = tracked(planner.name, instance, budget, seed, start, on_event)
+    # A target is for what comes of a plan, not for what the plan expects.
+    plan = planner.solve(
+        instance.public(), budget.child(budget.left(), budget.iterations), seed=seed
+    )
+    if plan.solution is not None:
+        tracker.offer(follow(instance, plan.solution), by="plan")
+    return tracker.result(
+        tracker.done() or plan.stopped,
+        status=plan.status if plan.status is Status.INFEASIBLE else None,
+        params=plan.params,
+        versions=plan.versions,
+        extra={**plan.extra, "expected": plan.objective},
+    )

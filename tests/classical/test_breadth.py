@@ -85,6 +85,18 @@ def test_tiny_sizes(name, problem, n):
     assert make(name).solve(instance, Budget(0.3)).feasible
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_plans_for_expected_prizes(name, optimum):
+    """What shows at a visit is planned for as expected, and the plan followed once."""
+    instance = problems.load("spctsp").generate(6, seed=2)
+    found = make(name).solve(instance, Budget(0.7), seed=1)
+    assert found.extra["expected"] == pytest.approx(optimum(instance.public()), rel=0.02)
+    assert [event.by for event in found.trajectory] == ["plan"]
+    start = make("insertion").solve(instance, Budget(1.0)).solution
+    again = make(name).solve(instance, Budget(0.3), start=start)
+    assert again.objective == min(found.objective, instance.objective(start))
+
+
 @pytest.mark.parametrize(("name", "problem"), pairs(NAMES))
 def test_equal_points(name, problem):
     """All nodes at one place: no division by lengths of zero."""
@@ -108,8 +120,7 @@ def test_a_start_is_a_floor(name, problem):
     ("name", "problem"),
     [
         *(("ruin-recreate", p) for p in [*TINY, "spctsp"]),
-        ("prize-tour", "op"),
-        ("prize-tour", "pctsp"),
+        *(("prize-tour", p) for p in ("op", "pctsp", "spctsp")),
     ],
 )
 def test_own_searches_repeat_and_stop(name, problem):
@@ -125,8 +136,7 @@ def test_own_searches_repeat_and_stop(name, problem):
     ("name", "problem"),
     [
         *(("ruin-recreate", p) for p in [*TINY, "spctsp"]),
-        ("prize-tour", "op"),
-        ("prize-tour", "pctsp"),
+        *(("prize-tour", p) for p in ("op", "pctsp", "spctsp")),
     ],
 )
 def test_own_searches_improve_on_insertion(name, problem):
