@@ -100,6 +100,30 @@ class Chunks:
         return half
 
 
+class Failures:
+    """Whether a network gave what is no number where it decides; the log says so once.
+
+    It is asked after decoding, so that no step waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Tensor | None = None
+        self._told = False
+
+    def look(self, logits: Tensor, mask: Tensor) -> None:
+        """Look at one step's logits and which of them are allowed, both [b, actions]."""
+        if not self._told:
+            wrong = (mask & ~logits.isfinite()).any()
+            self._seen = wrong if self._seen is None else self._seen | wrong
+
+    def tell(self) -> None:
+        """Say what was seen."""
+        if self._seen is not None and bool(self._seen):
+            log.warning("the network gave infinite or no numbers; what it decided is arbitrary")
+            self._told = True
+        self._seen = None
+
+
 @dataclass(frozen=True)
 class Model:
     """A policy with its network.
@@ -128,6 +152,7 @@ class Model:
     k: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
     chunks: Chunks = field(default_factory=Chunks, compare=False, repr=False)
+    failures: Failures = field(default_factory=Failures, compare=False, repr=False)
     compiled: Callable[..., Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -169,7 +194,7 @@ class Model:
         if compiled:
             mode = "reduce-overhead" if network.embed.weight.is_cuda else "default"
             run = torch.compile(network, dynamic=False, mode=mode)
-        return replace(self, network=network, chunks=Chunks(), compiled=run)
+        return replace(self, network=network, chunks=Chunks(), failures=Failures(), compiled=run)
 
     def rates(self, state: State) -> tuple[Tensor | None, Tensor]:
         """Log-probabilities of the actions.
@@ -193,10 +218,12 @@ class Model:
             network = network if self.compiled is None else self.compiled
         filled = None if view.dense else view.index >= 0
         logits = network(self.policy.features(view), filled, self.policy.edges(view))
+        mask = self.policy.mask(view)
         if not torch.is_grad_enabled():
             # Where a network fails, any decision is as good; none that is not allowed is taken.
+            self.failures.look(logits, mask)
             logits = logits.nan_to_num(-1e9, 1e9, -1e9)
-        rates = logits.masked_fill(~self.policy.mask(view), -torch.inf)
+        rates = logits.masked_fill(~mask, -torch.inf)
         if not view.dense:
             finished = torch.isneginf(rates).all(1)
             rates[:, 0].masked_fill_(finished, 0.0)
@@ -363,6 +390,7 @@ def decode(
         state, price = state.take(which), price.gather(1, keep)
         parents.append(parent.gather(1, keep))
         records.append(record.view_as(parent).gather(1, keep))
+    model.failures.tell()
     if not records:
         return state.index[:, :0]
     if beam == 1:

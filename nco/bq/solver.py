@@ -117,7 +117,11 @@ def by_size(
         kinds.setdefault((policy_of(instance), instance.n), []).append(number)
     left = len(instances)
     for (policy, _), numbers in kinds.items():
-        share = budget if len(numbers) == left else budget.share(len(numbers) / left)
+        share = (
+            budget
+            if len(numbers) == left
+            else budget.share(len(numbers) / left, iterations=budget.iterations)
+        )
         yield policy, numbers, share
         left -= len(numbers)
 

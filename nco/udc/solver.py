@@ -278,15 +278,19 @@ class UDC(BatchSolver):
             "n = %d is within one part: solved by %s alone", instances[0].n, self.conquer
         )
         if self.conquer == "bq":
+            if self.stages:
+                rounds = min(self.stages, budget.iterations or self.stages)
+                budget = budget.share(1.0, iterations=rounds)
             results = self._bq.solve_batch(
                 instances, budget, seed=seed, start=starts, on_event=on_event
             )
         else:
-            other = solvers.load(self.conquer)()
-            results = [
-                other.solve(i, budget, seed=seed, start=s, on_event=on_event)
-                for i, s in zip(instances, starts, strict=True)
-            ]
+            other, results = solvers.load(self.conquer)(), []
+            for i, (instance, given) in enumerate(zip(instances, starts, strict=True)):
+                share = budget.share(1.0 / (len(instances) - i), iterations=budget.iterations)
+                results.append(
+                    other.solve(instance, share, seed=seed, start=given, on_event=on_event)
+                )
         params = self.changed()
         return [
             dataclasses.replace(r, solver=self.name, params=params, extra={"by": self.conquer})
@@ -366,21 +370,39 @@ class UDC(BatchSolver):
         from nco.udc.within import WithinRoutes
 
         conqueror_of = self._conqueror(divider, policy, instances, budget)
-        # Copies of an instance are neighbours in the batch.
-        copies = [len(s) for s in solutions]
-        owner = np.repeat(np.arange(len(instances)), copies)
-        owners: list[int] = owner.tolist()
-        conqueror = conqueror_of(owners)
+
+        def copied() -> tuple[Any, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+            # Copies of an instance are neighbours in the batch.
+            conqueror = conqueror_of(owners)
+            side = conqueror.policy
+            names = [name for name in side.fields if name != "owner"]
+            fields = stack_fields(names, [instances[i] for i in owners])
+            fields["owner"] = torch.as_tensor(owner)
+            everything = [solution for own in solutions for solution in own]
+            rows = [side.actions(one(fields, i), s) for i, s in enumerate(everything)]
+            actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+            return conqueror, fields, actions, side.cost(fields, actions)
+
+        told = False
+        while True:
+            owner = np.repeat(np.arange(len(instances)), [len(own) for own in solutions])
+            owners: list[int] = owner.tolist()
+            try:
+                conqueror, fields, latest, best = copied()
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            if len(owners) == len(instances):
+                logger.warning("out of memory: what there is by now is kept")
+                return results(Stop.FINISHED)
+            if not told:
+                logger.warning("out of memory: going on with fewer samples")
+                told = True
+            solutions = [own[: -(-len(own) // 2)] for own in solutions]
         model = conqueror.routes if isinstance(conqueror, WithinRoutes) else conqueror
         versions = model_versions(model) if isinstance(model, Model) else {}
         side = conqueror.policy
-        names = [name for name in side.fields if name != "owner"]
-        fields = stack_fields(names, [instances[i] for i in owners])
-        fields["owner"] = torch.as_tensor(owner)
-        everything = [solution for own in solutions for solution in own]
-        rows = [side.actions(one(fields, i), s) for i, s in enumerate(everything)]
-        actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-        best, latest = side.cost(fields, actions), actions
         turn = done = 0
 
         def on_stage(number: int, now: torch.Tensor) -> None:
@@ -396,7 +418,6 @@ class UDC(BatchSolver):
             best = torch.minimum(cost, best)
 
         rounds = min((r for r in (stages, budget.iterations) if r), default=None)
-        told = False
         while budget.iterations != 0 and (rounds is None or done < rounds):
             try:
                 improve(
@@ -514,7 +535,8 @@ class UDC(BatchSolver):
         state = model.policy.start({k: v.to(model.device) for k, v in fields.items()})
         chunks = -(-len(instances) // size)
         seconds = chunks * seconds_to_decode(model, state, budget.left() / chunks)
-        views = min(self.samples, int(budget.left() / seconds))
+        # Steps are a little more than what is timed.
+        views = min(self.samples, int(0.95 * budget.left() / seconds))
         if not views:
             text = f"{budget.left():.1f} s are too few to decode the whole: the start stays"
             if self.divide == DECODED:
@@ -556,9 +578,8 @@ class UDC(BatchSolver):
                 f"{next(iter(divider.starts))}"
             )
             return []
-        import torch
 
-        from nco.bq.decoding import Stopped
+        from nco.bq.decoding import Stopped, out_of_memory
         from nco.udc.divide import draw_tours
 
         device = self._bq.torch_device()
@@ -580,10 +601,13 @@ class UDC(BatchSolver):
             except Stopped:
                 self._tell("time was up before a start was drawn from heat: another one instead")
                 return []
-            except torch.OutOfMemoryError:
-                if samples == 1:
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
                     raise
-                samples //= 2
-                logger.warning("out of memory: going on with %d samples", samples)
+            if samples == 1:
+                self._tell("out of memory: no start is drawn from heat, but another one")
+                return []
+            samples //= 2
+            logger.warning("out of memory: going on with %d samples", samples)
         found = (divider.of_tour(instance, tour) for tour in tours.tolist())
         return [solution for solution in found if solution is not None]

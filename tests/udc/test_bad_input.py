@@ -22,7 +22,7 @@ from nco.instances.tsp import TSP
 from nco.udc import divide
 from nco.udc.conquer import OrOptConqueror, SolverConqueror
 from nco.udc.dividers import load_divider, tsp
-from nco.udc.solver import UDC
+from nco.udc.solver import UDC, stack_fields
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,24 @@ def test_without_memory_fewer_samples_then_what_there_is(
     assert kept.trajectory[-1].by == "insertion"
 
 
+@pytest.mark.parametrize("most", [2, 0])
+def test_without_memory_for_copies_there_are_fewer(
+    most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def small_memory(names: Any, instances: Any) -> Any:
+        if len(instances) > most:
+            raise MemoryError
+        return stack_fields(names, instances)
+
+    monkeypatch.setattr("nco.udc.solver.stack_fields", small_memory)
+    solver = UDC(conquer="or-opt", size=12, samples=8, stages=2)
+    result = solver.solve(TSP.generate(60, seed=0), Budget())
+    assert result.stopped is Stop.FINISHED
+    assert result.trajectory[-1].by == ("reunion" if most else "insertion")
+    assert "out of memory: going on with fewer samples" in caplog.text
+    assert ("what there is by now is kept" in caplog.text) == (not most)
+
+
 def test_with_fewer_samples_parts_are_still_of_their_instances(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,12 +174,15 @@ def test_with_fewer_samples_parts_are_still_of_their_instances(
 @pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "pctsp", "mtsp", "mis"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_parts_of_a_network_that_fails_are_feasible_and_kept_if_not_worse(
-    problem: str, value: float, monkeypatch: pytest.MonkeyPatch
+    problem: str, value: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     forward = Network.forward
     monkeypatch.setattr(Network, "forward", lambda *a: torch.full_like(forward(*a), value))
     made = nco.generate(problem, 40, seed=0)
     result = UDC(size=12, stages=3, regions=0.0).solve(made, Budget())
+    assert {record.getMessage() for record in caplog.records} == {
+        "the network gave infinite or no numbers; what it decided is arbitrary"
+    }
     assert result.stopped in (Stop.FINISHED, Stop.PROVED)
     first = result.trajectory[0].objective
     assert first is not None

@@ -385,8 +385,17 @@ def test_without_memory_fewer_tours_are_drawn(
 
     monkeypatch.setattr(module, "sample_tours", small_memory)
     solver = UDC(divide="uniform", conquer="or-opt", size=12, samples=8, stages=1)
-    assert solver.solve(TSP.generate(40, seed=0), Budget()).feasible
+    made = TSP.generate(40, seed=0)
+    assert solver.solve(made, Budget()).trajectory[0].by == "uniform"
     assert "out of memory: going on with 2 samples" in caplog.text
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "sample_tours", no_memory)
+    other = UDC(divide="uniform", conquer="or-opt", size=12, stages=1)
+    assert other.solve(made, Budget()).trajectory[0].by == "insertion"
+    assert "no start is drawn from heat" in caplog.text
 
 
 def test_items_of_one_priority_are_drawn_in_any_order() -> None:

@@ -32,7 +32,9 @@ def costs(trainer: SelfTrainer) -> torch.Tensor:
     return cost
 
 
-@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "pctsp", "mtsp", "knapsack"])
+@pytest.mark.parametrize(
+    "problem", ["tsp", "atsp", "cvrp", "ovrp", "op", "pctsp", "mtsp", "knapsack", "mis"]
+)
 def test_solutions_only_get_better_and_are_what_is_learned(
     problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

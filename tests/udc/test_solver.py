@@ -108,6 +108,18 @@ def test_below_one_part_the_conqueror_solves_alone_and_says_so(
     assert sorted(tiny.solution) == [0, 1, 2]
 
 
+def test_stages_limit_the_conqueror_of_small_instances_too(weights: str) -> None:
+    result = UDC(weights=weights, stages=1).solve(instance(30), Budget(60))
+    assert result.stopped is Stop.ITERATIONS
+
+
+def test_iterations_limit_every_size_of_a_batch() -> None:
+    batch = [instance(n, 3) for n in (40, 60)]
+    solver = UDC(conquer="or-opt", size=12)
+    for one, result in zip(batch, solver.solve_batch(batch, Budget(iterations=1)), strict=True):
+        assert result.objective == solver.solve(one, Budget(iterations=1)).objective
+
+
 def test_a_batch_of_several_sizes_is_solved_in_order(weights: str) -> None:
     batch = [instance(n, seed) for seed, n in enumerate([40, 9, 30, 40, 9])]
     for solver in both(weights):
