@@ -55,7 +55,7 @@ class Recipe:
 
 #: Sizes and definitions: BQ-NCO (NeurIPS 2023) and UDC (NeurIPS 2024).
 RECIPES = {
-    "tsp2000": Recipe("tsp", 2000, 16, ("fast-tsp", "lkh")),
+    "tsp2000": Recipe("tsp", 2000, 32, ("fast-tsp", "lkh")),
     **{
         f"tsp{n}-{kind}": Recipe("tsp", n, count, ("fast-tsp",), {"distribution": kind})
         for kind in ("clustered", "explosion", "rotation")
@@ -63,15 +63,18 @@ RECIPES = {
     },
     "tsp100000": Recipe("tsp", 100_000, 1, ("fast-tsp",)),
     "cvrp5000": Recipe("cvrp", 5000, 16, ("hgs", "pyvrp"), {"preset": "udc"}),
-    **{f"atsp{n}": Recipe("atsp", n, 16, ("lkh",)) for n in (200, 250, 500, 1000)},
-    **{f"op{n}": Recipe("op", n, 16, ("prize-tour",)) for n in (200, 500, 1000, 2000)},
+    **{f"atsp{n}": Recipe("atsp", n, 32, ("lkh",)) for n in (200, 250, 500, 1000)},
+    **{f"op{n}": Recipe("op", n, 32, ("prize-tour",)) for n in (200, 500, 1000, 2000)},
     **{
-        f"pctsp{n}": Recipe("pctsp", n, 16, ("ruin-recreate", "prize-tour"))
+        f"pctsp{n}": Recipe("pctsp", n, 32, ("ruin-recreate", "prize-tour"))
         for n in (500, 1000, 2000)
     },
-    **{f"spctsp{n}": Recipe("spctsp", n, 16, ("ruin-recreate",)) for n in (500, 1000, 2000)},
     **{
-        f"{problem}{n}": Recipe(problem, n, 16, names, {"preset": "udc"})
+        f"spctsp{n}": Recipe("spctsp", n, 32, ("prize-tour", "ruin-recreate"))
+        for n in (500, 1000, 2000)
+    },
+    **{
+        f"{problem}{n}": Recipe(problem, n, 32 if n <= 2000 else 16, names, {"preset": "udc"})
         for problem, sizes, names in (
             ("cvrp", (500, 1000, 2000), ("hgs", "pyvrp")),
             ("ovrp", (500, 1000, 2000), ("pyvrp", "ruin-recreate")),
@@ -80,13 +83,13 @@ RECIPES = {
         for n in sizes
     },
     **{
-        f"mtsp{n}-m{m}": Recipe("mtsp", n, 16, ("ortools", "ruin-recreate"), {"salesmen": m})
+        f"mtsp{n}-m{m}": Recipe("mtsp", n, 32, ("ortools", "ruin-recreate"), {"salesmen": m})
         for n, m in ((500, 30), (500, 50), (1000, 50))
     },
-    "mis-er": Recipe("mis", (700, 800), 16, ("mis-tabu", "kamis"), {"p": 0.15}),
+    "mis-er": Recipe("mis", (700, 800), 32, ("mis-tabu", "kamis"), {"p": 0.15}),
     # Of two equal sizes: the graphs differ in edges, and each has a file of its own.
     **{
-        f"mis-er{n}-p{p:.2f}": Recipe("mis", (n, n), 16, ("mis-tabu", "kamis"), {"p": p})
+        f"mis-er{n}-p{p:.2f}": Recipe("mis", (n, n), 32, ("mis-tabu", "kamis"), {"p": p})
         for n, p in ((720, 0.05), (720, 0.25), (2000, 0.05))
     },
 }
