@@ -457,7 +457,7 @@ class UDC(BatchSolver):
         """Starts of one instance; one that takes no time when time is up."""
         budget, instance = tracker.budget, tracker.instance
         # What is decoded has a start to fall back on.
-        first = next(iter(divider.starts))
+        first = divider.first(instance.n)
         name = first if self.divide in ("auto", DECODED) else self.divide
         made = [] if given is None else [given]
         if name in HEATS and len(made) < self.samples and not tracker.done():
@@ -575,7 +575,7 @@ class UDC(BatchSolver):
         if not loads("torch_geometric" if self.divide == "network" else "torch", budget):
             self._tell(
                 f"heat is not loaded within {budget.left():.1f} s: the start is "
-                f"{next(iter(divider.starts))}"
+                f"{divider.first(instance.n)}"
             )
             return []
 

@@ -33,7 +33,7 @@ from nco.udc.divide import (
     sample_tours,
     tour_rates,
 )
-from nco.udc.dividers import Divider, load_divider
+from nco.udc.dividers import LARGE, Divider, load_divider
 from nco.udc.solver import LOADING, UDC
 
 from .largest import Largest
@@ -405,3 +405,15 @@ def test_items_of_one_priority_are_drawn_in_any_order() -> None:
     g = load_divider("mis").graph(instance, 8)
     drawn = sample(plain_heat(g, "distance"), g, 8, 1, torch.Generator().manual_seed(0))
     assert len({tuple(order) for order in drawn.tolist()}) == 8
+
+
+@pytest.mark.parametrize("problem", ["op", "pctsp"])
+@given(n=st.integers(1, 30), seed=st.integers(0, 10**6))
+def test_stretches_of_tours_are_starts(problem: str, n: int, seed: int) -> None:
+    divider = load_divider(problem)
+    assert divider is not None
+    made = nco.generate(problem, n, seed=seed)
+    start = divider.starts["tour"](made, seed, Budget())
+    assert made.violations(start) == []
+    assert start == divider.starts["tour"](made, seed, Budget())
+    assert (divider.first(LARGE), divider.first(LARGE + 1)) == ("insertion", "tour")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.op import OP
-from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share
+from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share, toured
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -50,5 +50,11 @@ def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
 
 
 DIVIDER = Divider(
-    "op", {"insertion": inserted}, nothing, size=50, graph=graph, of_tour=of_tour, piece=piece
+    "op",
+    {"insertion": inserted, "tour": toured(of_tour)},
+    nothing,
+    size=50,
+    graph=graph,
+    of_tour=of_tour,
+    piece=piece,
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order
 from nco.instances.pctsp import PCTSP
-from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share
+from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share, toured
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def of_tour(instance: PCTSP, tour: Sequence[int]) -> list[int]:
 
 DIVIDER = Divider(
     "pctsp",
-    {"insertion": inserted},
+    {"insertion": inserted, "tour": toured(of_tour)},
     everyone,
     graph=graph,
     of_tour=of_tour,
