@@ -68,6 +68,8 @@ WIDE, ROOT_PATIENCE = 0.1, 5.0
 #: at least a share of the time, and a larger one while nothing pays.
 RIVAL_SHARE, RIVAL_CLOSES, RIVAL_MORE = 0.1, 0.25, 1.0
 LEAST_RIVAL, QUIET_RIVAL = 0.1, 0.4
+#: The main engine's share while nothing pays, where it has found more than the trials.
+AHEAD_MAIN = 0.8
 #: Trials without a new best solution from anywhere after which nothing pays.
 QUIET = 8
 #: What an engine finds at its root depends much on its seed. Where the best solution is within
@@ -206,8 +208,10 @@ class Search:
         self.pool: list[_State] = []
         self.current: _State | None = None
         self.iterations = 0
-        #: Improvements by the exact solves, "main" and "rival", and by the trials.
+        #: Improvements by the exact solves, "main" and "rival", and by the trials: lately, and
+        #: all since the first trial.
         self.gains = {"main": 0.0, "rival": 0.0, "trials": 0.0}
+        self.gained = dict(self.gains)
         self.main_best = self._trivial = math.inf
         #: What each arm, engine or starter has improved the best solution by.
         self._found: dict[str, float] = {}
@@ -508,7 +512,11 @@ class Search:
                 self._root_best = min(self._root_best, self.form.value(self.form.rounded(x)))
                 self._root_took = main.seconds
         if before is not None:
-            self.gains[role] += before - self.pool[0].value
+            self._gain(role, before - self.pool[0].value)
+
+    def _gain(self, by: str, gain: float) -> None:
+        self.gains[by] += gain
+        self.gained[by] += gain
 
     def _suggest(self, role: str) -> Vector | None:
         with self._lock:
@@ -612,6 +620,7 @@ class Search:
             before = {role: solve.seconds for role, solve in solves.items()}
             self._turns = _Turns(self.tracker.budget.elapsed(), before)
             self.gains = dict.fromkeys(self.gains, 0.0)
+            self.gained = dict(self.gains)
         elapsed = max(1e-9, self.tracker.budget.elapsed() - self._turns.begin)
         spent = {role: s.seconds - self._turns.before[role] for role, s in solves.items()}
         rates = {role: self.gains[role] / max(spent[role], 1e-3) for role in solves}
@@ -627,6 +636,9 @@ class Search:
         for role, solve in solves.items():
             if quiet:
                 equal = self.plan.main_share / (len(solves) + anew)
+                # What has found more so far is the likelier one to find more.
+                if self.gained["main"] > self.gained["trials"]:
+                    equal = max(equal, AHEAD_MAIN)
                 share = max(least[role], QUIET_RIVAL if role == "rival" else equal)
             else:
                 share = least[role] + rest * rates[role] / total
@@ -915,7 +927,7 @@ class Search:
         self._paid = gain > 0
         self._vain += 1
         self._idle += seconds
-        self.gains["trials"] += gain
+        self._gain("trials", gain)
         seconds = 0.0 if self.plan.deterministic else seconds
         reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
         learn = partial(

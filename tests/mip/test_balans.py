@@ -318,6 +318,34 @@ def test_the_other_engine_is_asked_where_a_wide_gap_is_left(hard_mip, monkeypatc
     assert ("scip" in [event.by for event in result.trajectory]) == (finds and wide)
 
 
+def test_the_main_engine_has_more_time_where_it_has_found_more(hard_mip, monkeypatch):
+    def seconds(finds):
+        tried = []
+
+        def solve(self, limits, neighborhood=None, start=None, watch=None):
+            if neighborhood is not None:
+                tried.append(time.sleep(0.02))
+                return Outcome(Status.INFEASIBLE, stopped=Stop.PROVED)
+            watch.on_solution(np.zeros(hard_mip.n))
+            watch.on_bound(-1e9)
+            watch.nodes = 1
+            better = np.eye(1, hard_mip.n)[0] if finds else None
+            while not watch.stop():
+                watch.pause()
+                time.sleep(0.005)
+                if tried and better is not None:
+                    watch.on_solution(better)
+                    better = None
+            return Outcome(stopped=Stop.TIME)
+
+        monkeypatch.setattr(HighsEngine, "solve", solve)
+        solver = Balans(arms="mutation", sub="highs")
+        return solver.solve(hard_mip, Budget(4.0)).extra["main_seconds"]
+
+    monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
+    assert seconds(finds=True) > 1.2 * seconds(finds=False)
+
+
 def test_another_engine_left_behind_is_told_again_at_the_end(hard_mip, monkeypatch):
     stops = []
 
