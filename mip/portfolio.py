@@ -6,7 +6,6 @@ Unlike there, a solution found by one worker is the others' incumbent a moment l
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import multiprocessing
@@ -75,18 +74,21 @@ class _Line:
 def _work(
     number: int,
     params: Mapping[str, Any],
-    instance: Instance[Any],
     limits: Mapping[str, Any],
     end: float,
     clock: Callable[[], float],
     seed: int,
-    start: Any,
     stop: Any,
     up: Any,
     down: Any,
 ) -> None:
-    """Search as one of the workers, and send the result up."""
+    """Search as one of the workers, and send the result up.
+
+    The first that comes down is an instance and a start.
+    """
     from nco.mip.balans import Balans
+
+    instance, start = down.get()
 
     # The clock is the parent's, too: loading this process counts.
     left = None if math.isinf(end) else max(0.0, end - clock())
@@ -302,13 +304,14 @@ def run_portfolio(
     place = PLACES[backend](len(configurations))
     limits = {"iterations": budget.iterations, "target": budget.target, "gap": budget.gap}
     theirs = place.clock() + left - (time.monotonic() - begin)
-    # The first worker's thread fills in what an instance keeps while others are sent theirs.
-    copies = [copy.deepcopy(instance), *[instance] * (len(configurations) - 1)]
     tasks = [
-        (number, dict(params), copies[number], limits, theirs, place.clock, seed + number, start,
-         place.stop, place.up, place.downs[number])
+        (number, dict(params), limits, theirs, place.clock, seed + number, place.stop, place.up,
+         place.downs[number])
         for number, params in enumerate(configurations)
     ]  # fmt: skip
+    for down in place.downs:
+        # Not with the task: beginning a process waits until it has read that.
+        down.put((instance, start))
     results: dict[int, Result] = {}
     waiting = set(range(len(tasks)))
     best, bound = math.inf, -math.inf
