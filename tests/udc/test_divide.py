@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nco
+from nco import weights as cards
 from nco.bq.decoding import Stopped
 from nco.classical.constructive import savings_routes
 from nco.instances.core import Budget
@@ -24,11 +26,13 @@ from nco.udc.divide import (
     DividerConfig,
     FixedHeat,
     Graph,
+    Heat,
     HeatNetwork,
     NetworkHeat,
     near_graph,
     order_rates,
     plain_heat,
+    read_divider,
     sample,
     sample_tours,
     tour_rates,
@@ -417,3 +421,49 @@ def test_stretches_of_tours_are_starts(problem: str, n: int, seed: int) -> None:
     assert made.violations(start) == []
     assert start == divider.starts["tour"](made, seed, Budget())
     assert (divider.first(LARGE), divider.first(LARGE + 1)) == ("insertion", "tour")
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_shipped_divider_draws_better_starts_than_uniform_heat(problem: str) -> None:
+    instance, side, _ = made_graph(problem, 80, 2, seed=7)
+    net, k = read_divider("", instance.problem)
+    g = side.graph(instance, k)
+    heat = network_heat(net, g)
+    n = g.near.shape[1]
+    left = torch.ones(n, n, dtype=torch.bool)
+    if g.priority is None:
+        heat.revisit(torch.zeros(n, dtype=torch.int64), torch.arange(n), left)
+        logits = heat.row(torch.arange(n))
+    else:
+        logits = heat.items(left[:1])
+    assert logits.std(1).mean() > 0.1
+
+    def mean(one: Heat) -> float:
+        drawn = sample(one, g, 32, 2, torch.Generator().manual_seed(0)).tolist()
+        solutions = [side.of_tour(instance, tour) for tour in drawn]
+        assert all(instance.violations(solution) == [] for solution in solutions)
+        return float(np.mean([instance.objective(solution) for solution in solutions]))
+
+    sign = -1.0 if instance.sense == "maximize" else 1.0
+    assert sign * mean(heat) < sign * mean(plain_heat(g, "uniform"))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_shipped_divider_needs_no_run(
+    problem: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found: list[str] = []
+
+    def default(name: str) -> Path:
+        found.append(name)
+        return cards.default_divider(name)
+
+    monkeypatch.setattr("nco.udc.divide.default_divider", default)
+    made = nco.generate(problem, 40, seed=2)
+    with caplog.at_level(logging.WARNING, "nco"):
+        result = UDC(divide="network", size=16, stages=1).solve(made, Budget(), seed=0)
+    assert result.feasible
+    assert not caplog.records
+    # Plans are those of another problem, and so is the divider.
+    assert found == ["pctsp" if problem == "spctsp" else problem]
+    assert result.trajectory[0].by == ("plan" if problem == "spctsp" else "network")
