@@ -66,7 +66,7 @@ WIDE, ROOT_PATIENCE = 0.1, 5.0
 #: Where the gap is wide the other engine is asked once about the whole model. It has this share
 #: of the time to close that share of the gap, and seconds more once it has. If so it goes on, with
 #: at least a share of the time, and a larger one while nothing pays.
-RIVAL_SHARE, RIVAL_CLOSES, RIVAL_MORE = 0.1, 0.25, 1.0
+RIVAL_SHARE, RIVAL_CLOSES, RIVAL_MORE = 0.125, 0.25, 1.0
 LEAST_RIVAL, QUIET_RIVAL = 0.1, 0.4
 #: The main engine's share while nothing pays, where it has found more than the trials.
 AHEAD_MAIN = 0.8
