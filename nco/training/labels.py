@@ -314,7 +314,14 @@ def instances_of(kind: Callable[..., Any], arrays: Arrays) -> list[Any]:
     """
     fields = {k: v for k, v in arrays.items() if k not in SOLUTIONS}
     count = max(len(v) for v in fields.values() if np.ndim(v))
-    return [kind(**{k: v[i] if np.ndim(v) else v for k, v in fields.items()}) for i in range(count)]
+    made = []
+    for i in range(count):
+        own = {k: v[i] if np.ndim(v) else v for k, v in fields.items()}
+        if "edges" in own:
+            # Filled up with -1 to the most edges of all.
+            own["edges"] = own["edges"][own["edges"][:, 0] >= 0]
+        made.append(kind(**own))
+    return made
 
 
 @dataclass(frozen=True)

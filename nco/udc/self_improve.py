@@ -114,14 +114,7 @@ class SelfTrainer(Trainer):
         recipe = config.recipe or expert_for(config.problem)[1].recipe
         count = config.pool + config.held_out
         arrays = draw(recipe, config.seed, 0, count, config.n)
-        # One by one, as graphs of several are filled up with edges that are none.
-        made = [
-            instance
-            for i in range(count)
-            for instance in instances_of(
-                problems.load(config.problem), draw(recipe, config.seed, i, 1, config.n)
-            )
-        ]
+        made = instances_of(problems.load(config.problem), arrays)
         start = next(iter(side.starts.values()))
         fields = stack_fields(self.policy.fields, made)
         rows = []

@@ -279,8 +279,8 @@ class UDC(BatchSolver):
         )
         if self.conquer == "bq":
             if self.stages:
-                rounds = min(self.stages, budget.iterations or self.stages)
-                budget = budget.share(1.0, iterations=rounds)
+                limits = [r for r in (self.stages, budget.iterations) if r is not None]
+                budget = budget.share(1.0, iterations=min(limits))
             results = self._bq.solve_batch(
                 instances, budget, seed=seed, start=starts, on_event=on_event
             )

@@ -355,9 +355,7 @@ class UDCTrainer(Trainer):
         """Instances ``first..first+count-1`` of the recipe, or what is known of them."""
         kind = RECIPES[self.recipe][0]
         seed, n = self.config.seed, self.config.n
-        # One by one, as graphs of several would be filled up with edges that are none.
-        arrays = (draw(self.recipe, seed, first + i, 1, n) for i in range(count))
-        made = [instance for one in arrays for instance in instances_of(problems.load(kind), one)]
+        made = instances_of(problems.load(kind), draw(self.recipe, seed, first, count, n))
         side = load_divider(kind)
         return made if side is None or side.plan is None else [side.plan(i) for i in made]
 

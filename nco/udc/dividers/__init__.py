@@ -104,7 +104,7 @@ def inserted(instance: Any, seed: int, budget: Budget) -> Any:
     return insertion(instance, budget)
 
 
-def toured(of_tour: Callable[[Any, Sequence[int]], Any]) -> Callable[[Any, int, Budget], Any]:
+def toured(of_tour: Callable[[Any, Sequence[int]], Any]) -> Start:
     """A start: what a tour of random insertion through all customers stands for.
 
     Its time grows hardly faster than n, that of greedy insertion, which takes its place where
