@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nco.classical.compiling import compiled_before
 from nco.instances.core import Status, Stop, Tracker, close, primal_gap
 from nco.instances.mip import MipView
 from nco.instances.registry import operators
@@ -47,6 +48,9 @@ logger = logging.getLogger("nco")
 POOL = 10
 #: Sizes that adapt start here and stay inside these limits.
 FIRST_SIZE, LEAST_SIZE, LARGEST_SIZE = 0.2, 0.02, 0.9
+#: Sizes of these are gains that they ask for: a larger one is harder, not a larger search.
+DEMANDING = {"proximity": 0.01}
+LEAST_DEMAND = 1e-4
 #: Reward of a real try that took no time and brought nothing, and seconds that halve it;
 #: an arm without a neighbourhood gets 0.
 VAIN, VAIN_SECONDS = 0.15, 0.3
@@ -92,6 +96,11 @@ START_SHARE, START_MORE = 0.03, 0.3
 LEAST_MAIN, FADE = 0.15, 0.93
 #: Seconds of a sub-solve: at first, at least and at most; they adapt.
 FIRST_SUB, LEAST_SUB, MOST_SUB = 0.6, 0.3, 3.0
+#: A trial may go on without an improvement for so many times the nodes that those which paid
+#: lately have needed at most for their last one, and for `Plan.sub_stall` nodes at least.
+STALLED = 3
+#: An engine whose trials fail so often in a row gets no more.
+FAILURES = 3
 #: The second engine of sub-solves joins when of so many trials half have run out of time,
 #: and the model has at most so many entries: writing large ones takes seconds.
 LATEST, MOST_ENTRIES = 4, 500_000
@@ -150,6 +159,9 @@ class Plan:
         Whether sub-solves must improve on the current solution.
     sub_seconds, sub_nodes
         Limits of a sub-solve; None for no limit.
+    sub_stall
+        Nodes of a trial without an improvement, more where later ones have paid; None for no
+        limit.
     main_share
         Share of the time for the exact solves while nothing pays; more at their roots, and
         where another engine has paid beside the main one. 0 for none at all.
@@ -162,6 +174,7 @@ class Plan:
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
+    sub_stall: int | None = 500
     main_share: float = 0.5
     deterministic: bool = False
 
@@ -215,8 +228,10 @@ class Search:
         self.main_best = self._trivial = math.inf
         #: What each arm, engine or starter has improved the best solution by.
         self._found: dict[str, float] = {}
-        #: Engines that could not be made, and failures that were told.
+        #: Engines of sub-solves that cannot be used, how often in a row each has failed, and
+        #: failures that were told.
         self._broken: set[str] = set()
+        self._failures = dict.fromkeys(sub, 0)
         self._told: set[str] = set()
         self.engine_seconds = 0.0
         self.suggested = self.heard = 0
@@ -231,6 +246,8 @@ class Search:
         self._rival: MainSolve | None = None
         #: All exact solves that were begun, also those that have failed or did not pay.
         self._exacts: dict[str, MainSolve] = {}
+        #: The latest sub-solve of the whole model.
+        self._whole_outcome: Outcome | None = None
         self._asked = self._paid = False
         self._vain = QUIET
         #: Times the root was begun anew, their seconds, the best that a root has found, and how
@@ -253,7 +270,7 @@ class Search:
         for arm in plan.arms:
             name, _, size = arm.partition(":")
             self._operators[arm] = operators.load(name)
-            self._sizes[arm] = float(size) if size else FIRST_SIZE
+            self._sizes[arm] = float(size) if size else DEMANDING.get(name, FIRST_SIZE)
             if not size:
                 self._adaptive.add(arm)
         self._program: LinearProgram | None = None
@@ -263,6 +280,8 @@ class Search:
         #: Whether the last one was solved in time; else the next ones would not be, either.
         self._refreshes = True
         self._rate = 0.0
+        #: Of each engine, the most nodes of a trial before an improvement, fading.
+        self._needed = dict.fromkeys(sub, 0.0)
         limit = tracker.budget.time_limit
         self._most_sub = MOST_SUB if limit is None else min(MOST_SUB, max(LEAST_SUB, 0.05 * limit))
         first = min(FIRST_SUB, self._most_sub)
@@ -384,10 +403,10 @@ class Search:
                 begin = time.monotonic()
                 while not alone and time.monotonic() < begin + lead and not over():
                     time.sleep(0.01)
-                if over():
+                # Loading and compiling is not the starters' own time; a search that ends does not
+                # wait for it.
+                if over() or not compiled_before(load_starters, over):
                     return
-                # Loading and compiling is not the starters' own time.
-                load_starters()
                 deadline = time.monotonic() + max(0.3, START_SHARE * limit)
 
                 def keep(x: Vector, by: str) -> None:
@@ -428,7 +447,8 @@ class Search:
         if self._settles(outcome):
             return outcome
         self.offer_bound(outcome.bound, engine.name)
-        return self._finish(self._trials(lambda: None), outcome)
+        reason = self._trials(lambda: None)
+        return self._settled() or self._finish(reason, outcome)
 
     def _run_timed(self, hint: Vector | None) -> Outcome:
         hint = self._start_up(hint)
@@ -445,8 +465,9 @@ class Search:
         return self._finish(reason, self._main.outcome if self._main is not None else None)
 
     def _settled(self) -> Outcome | None:
-        """What an exact solve has proved, or None."""
+        """What a solve of the whole model has proved, or None."""
         outcomes = [solve.outcome for solve in (self._main, self._rival) if solve is not None]
+        outcomes.append(self._whole_outcome)
         return next((outcome for outcome in outcomes if self._settles(outcome)), None)
 
     def _exact(self, role: str, engine: Backend) -> MainSolve:
@@ -689,6 +710,8 @@ class Search:
             reason = self.done()
             if reason is not None:
                 return reason
+            if self._settles(self._whole_outcome):
+                return None
             for solve in (self._main, self._rival):
                 if solve is None or not solve.finished:
                     continue
@@ -705,6 +728,14 @@ class Search:
             between()
             if self.done() is not None:
                 continue
+            if self._broken >= set(self.engines.arms):
+                # Without sub-solves the exact ones have all the time.
+                alive = [s for s in (self._main, self._rival) if s is not None and s.idle]
+                if not alive:
+                    return Stop.ERROR
+                for solve in alive:
+                    self.engine_seconds += solve.run(0.5, self._stop)
+                continue
             tried = True
             if self.current is None:
                 self._find()
@@ -718,15 +749,16 @@ class Search:
 
     def _which(self) -> str:
         """The engine of the next trial: the first one, or whichever has earned more."""
-        names = self.engines.arms
+        names = [name for name in self.engines.arms if name not in self._broken]
+        if len(names) < len(self.engines.arms):
+            return names[0]
         if not self._second:
             ripe = len(self._slow) == LATEST and 2 * sum(self._slow) >= LATEST
             self._second = ripe and len(names) > 1 and self.form.A.nnz <= MOST_ENTRIES
             if not self._second:
                 return names[0]
         hurry = not self.plan.deterministic and not self._loaded.is_set()
-        name = self.engines.choose(hurry=hurry)
-        return names[0] if name in self._broken else name
+        return self.engines.choose(hurry=hurry)
 
     def _engine(self, name: str) -> Backend:
         if name not in self._subs:
@@ -740,11 +772,15 @@ class Search:
         self._told.add(str(error))
         logger.log(level, "%s failed: %s", what, error)
 
-    def _limits(self, factor: float = 1.0) -> Limits:
+    def _limits(self, factor: float = 1.0, trial_of: str | None = None) -> Limits:
+        """Limits of a sub-solve; of a trial, by the engine named, it may not stall."""
         left = self.tracker.budget.left()
+        stall = self.plan.sub_stall if trial_of is not None else None
+        if stall is not None and trial_of is not None:
+            stall = max(stall, round(STALLED * self._needed[trial_of]))
         if self.plan.deterministic:
-            return Limits(left, nodes=self.plan.sub_nodes or 500)
-        return Limits(min(left, factor * self._sub_seconds), nodes=self.plan.sub_nodes)
+            return Limits(left, self.plan.sub_nodes or 500, stall)
+        return Limits(min(left, factor * self._sub_seconds), self.plan.sub_nodes, stall)
 
     def _solve(
         self,
@@ -756,17 +792,22 @@ class Search:
     ) -> Outcome:
         """One sub-solve; an engine that fails is replaced, and the sub-solve lost."""
         begin = time.monotonic()
-        name = name or self.engines.arms[0]
+        name = name or self._which()
         engine: Backend | None = None
-        watch = Watch(on_solution=lambda x: self.offer(x, by), stop=self._stop)
+        watch = Watch(stop=self._stop)
+        self._improved = 0
+
+        def hear(x: Vector) -> None:
+            if self.offer(x, by):
+                self._improved = watch.nodes
+
+        watch.on_solution = hear
         try:
             engine = self._engine(name)
             outcome = engine.solve(limits, neighborhood, start, watch)
         except OutOfTimeError:
             outcome = Outcome(stopped=Stop.TIME)
         except Exception as error:
-            if engine is None and name == self.engines.arms[0]:
-                raise
             if engine is None:
                 self._broken.add(name)
             self._subs.pop(name, None)
@@ -796,7 +837,7 @@ class Search:
         slack = 1e-6 * np.maximum(1.0, np.abs(activity))
         bad = (activity < self.form.row_lower - slack) | (activity > self.form.row_upper + slack)
         touched = np.unique(self.form.A[np.flatnonzero(bad)].indices)
-        free = touched[self.form.whole[touched]]
+        free = touched[self.form.movable[touched]]
         size = min(LARGEST_SIZE, FIRST_SIZE + 0.1 * (self.iterations + 1))
         known = Incumbents(self.form, x)
         total = len(self.form.integers)
@@ -817,6 +858,8 @@ class Search:
         outcome = self._solve(repair, limits, x, "first" if repair is None else "repair")
         if outcome.x is not None:
             self.offer(outcome.x, "first")
+        if repair is None:
+            self._whole_outcome = outcome
 
     def _whole(self) -> None:
         assert self.current is not None
@@ -824,6 +867,7 @@ class Search:
         self.offer_bound(outcome.bound, "whole")
         if outcome.x is not None:
             self.offer(outcome.x, "whole")
+        self._whole_outcome = outcome
 
     def _refresh(self) -> None:
         """Solve the relaxation anew, with some whole columns at the current solution."""
@@ -898,6 +942,7 @@ class Search:
             self._relaxation,
             self.view.groups,
             self._program,
+            filled=arm in self._adaptive,
         )
         relaxing = 0.0 if self._program is None else self._program.seconds
         neighborhood = self._operators[arm](known, self._sizes[arm], self.rng)
@@ -907,7 +952,8 @@ class Search:
             self.bandit.nothing(arm)
             return False
         if self.plan.cutoff and neighborhood.cutoff is None:
-            step = 1.0 if self.form.mip.integral else max(1e-7, 1e-5 * abs(current.value))
+            scale = abs(current.value - self.form.offset)
+            step = 1.0 if self.form.mip.integral else max(1e-7, 1e-5 * scale)
             neighborhood = Neighborhood(
                 neighborhood.fix,
                 neighborhood.bounds,
@@ -918,7 +964,9 @@ class Search:
         before = self._found.get(arm, 0.0)
         name = self._which()
         begin = time.monotonic()
-        outcome = self._solve(neighborhood, self._limits(), current.x, arm, name)
+        base = current.x if neighborhood.start is None else neighborhood.start
+        limits = self._limits(trial_of=name)
+        outcome = self._solve(neighborhood, limits, base, arm, name)
         seconds = max(1e-3, time.monotonic() - begin)
         if outcome.x is not None:
             self._judge(outcome.x, arm)
@@ -929,19 +977,28 @@ class Search:
         self._idle += seconds
         self._gain("trials", gain)
         seconds = 0.0 if self.plan.deterministic else seconds
-        reward = self._reward(gain, outcome.nodes + 1 if self.plan.deterministic else seconds)
+        failed = outcome.stopped is Stop.ERROR
+        effort = outcome.nodes + 1 if self.plan.deterministic else seconds
+        reward = 0.0 if failed and gain <= 0 else self._reward(gain, effort)
+        needed = self._improved if gain > 0 else 0
+        self._needed[name] = max(FADE * self._needed[name], needed)
         learn = partial(
             Bandit.learn, reward=reward, gain=max(0.0, gain), win=reward >= 0.5, seconds=seconds
         )
         learn(self.bandit, arm, context=context)
         learn(self.engines, name)
-        self._adapt(arm, gain, outcome)
+        self._failures[name] = self._failures[name] + 1 if failed else 0
+        if self._failures[name] >= FAILURES:
+            self._broken.add(name)
+        if not failed:
+            self._adapt(arm, gain, outcome)
         return True
 
     def _begin_size(self, arm: str, new: set[str]) -> None:
         """A size for an arm's first turn: those of the others have adapted to the model."""
-        sizes = [self._sizes[other] for other in sorted(self._adaptive - new)]
-        if sizes:
+        alike = self._adaptive - new - DEMANDING.keys()
+        sizes = [self._sizes[other] for other in sorted(alike)]
+        if sizes and arm not in DEMANDING:
             self._sizes[arm] = float(np.median(sizes))
 
     def _judge(self, x: Vector, arm: str) -> None:
@@ -989,8 +1046,10 @@ class Search:
             self._sub_seconds = min(self._most_sub, max(LEAST_SUB, factor * self._sub_seconds))
         if arm not in self._adaptive:
             return
-        size = self._sizes[arm] * (1.4 if searched else 0.6)
-        self._sizes[arm] = min(LARGEST_SIZE, max(LEAST_SIZE, size))
+        demands = arm in DEMANDING
+        size = self._sizes[arm] * (1.4 if searched != demands else 0.6)
+        least = LEAST_DEMAND if demands else LEAST_SIZE
+        self._sizes[arm] = min(LARGEST_SIZE, max(least, size))
 
     def statistics(self) -> Mapping[str, Any]:
         """Tries, wins, seconds and size of each arm, shares of time, and what was exchanged.

@@ -91,9 +91,14 @@ class Form:
         self.upper = np.where(self.whole, np.floor(mip.upper + 1e-9), mip.upper)
 
     @cached_property
+    def movable(self) -> NDArray[np.bool_]:
+        """Whole columns [n] that bounds do not fix."""
+        return self.whole & (self.lower < self.upper)
+
+    @cached_property
     def integers(self) -> NDArray[np.intp]:
-        """Indices of the whole columns."""
-        return np.flatnonzero(self.whole)
+        """Indices of the whole columns that bounds do not fix."""
+        return np.flatnonzero(self.movable)
 
     @cached_property
     def binaries(self) -> NDArray[np.intp]:
@@ -166,6 +171,8 @@ class Neighborhood:
         Minimised coefficients [n] instead of the model's, without a constant.
     cutoff
         Only solutions whose minimised objective is at most this are wanted.
+    start
+        A solution [n] within the restriction, where the current one is not, or None.
     """
 
     fix: tuple[NDArray[np.intp], Vector] | None = None
@@ -173,6 +180,7 @@ class Neighborhood:
     rows: tuple[Any, Vector, Vector] | None = None
     objective: Vector | None = None
     cutoff: float | None = None
+    start: Vector | None = None
 
     def column_bounds(self, form: Form) -> tuple[NDArray[np.intp], Vector, Vector] | None:
         """The restricted columns with their new bounds; None if there are none."""

@@ -87,6 +87,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "cutoff": False,
         "sub_seconds": 60.0,
         "sub_nodes": None,
+        "sub_stall": None,
         "main_share": 0.0,
     },
 }  # fmt: skip
@@ -142,9 +143,13 @@ class Balans:
         Engines of the main solve and of the sub-solves. Of two for the sub-solves, joined by
         "+", the second joins where the first is slow, and the better one gets more of them.
     cutoff
-        Whether sub-solves must improve on the current solution.
+        Whether sub-solves must improve on the current solution; not by default where another
+        criterion than hill climbing is asked for.
     sub_seconds, sub_nodes
-        Limits of a sub-solve.
+        Limits of a sub-solve; by default the seconds adapt, from 0.3 to 3.
+    sub_stall
+        Nodes of a sub-solve of a neighbourhood without an improvement, more where later ones have
+        paid; None for no limit.
     main_share
         Share of the time for the exact solves while nothing pays; more at their roots, and
         where another engine has paid beside the main one.
@@ -184,6 +189,7 @@ class Balans:
     cutoff: bool = True
     sub_seconds: float | None = None
     sub_nodes: int | None = 2000
+    sub_stall: int | None = 500
     main_share: float = 0.5
     deterministic: bool = False
     memory: str | None = None
@@ -209,6 +215,9 @@ class Balans:
         for key, value in PRESETS[self.preset].items():
             if key not in given:
                 object.__setattr__(self, key, value)
+        if "accept" in given and "cutoff" not in given and self.accept != "hill-climbing":
+            # Where sub-solves must improve there is nothing worse to be accepted.
+            object.__setattr__(self, "cutoff", False)
         if self.arms is not None:
             named = self.arms.split("+") if isinstance(self.arms, str) else self.arms
             object.__setattr__(self, "arms", tuple(named))
@@ -243,8 +252,10 @@ class Balans:
         check_jobs(self.jobs, self.backend)
         if self.sub_seconds is not None and not self.sub_seconds > 0:
             raise ValueError(f"sub_seconds = {self.sub_seconds} not understood.")
-        if self.sub_nodes is not None and self.sub_nodes < 1:
-            raise ValueError(f"sub_nodes = {self.sub_nodes} < 1 not understood.")
+        for name in ("sub_nodes", "sub_stall"):
+            nodes = getattr(self, name)
+            if nodes is not None and nodes < 1:
+                raise ValueError(f"{name} = {nodes} < 1 not understood.")
         if self.memory:
             check_memory(self.memory)
 
@@ -463,6 +474,7 @@ class Balans:
             cutoff=self.cutoff,
             sub_seconds=self.sub_seconds,
             sub_nodes=self.sub_nodes,
+            sub_stall=self.sub_stall,
             main_share=self.main_share,
             deterministic=self.deterministic,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -285,11 +286,14 @@ def check_memory(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        When the file is something else, or its folder does not exist.
+        When the file is something else, or its folder does not exist or cannot be written to.
     """
     load_memory(path)
-    if not Path(path).absolute().parent.is_dir():
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
         raise InputError(path, None, "no such folder", "make it, or name another one")
+    if not os.access(folder, os.W_OK):
+        raise InputError(path, None, "its folder cannot be written to", "name another one")
 
 
 def save_memory(
@@ -303,12 +307,17 @@ def save_memory(
     InputError
         When the file has become something else, or cannot be written.
     """
-    # Others may have added to it since this run began.
-    merged = load_memory(path)
-    for arm, known in statistics.items():
-        total = merged.setdefault(arm, ArmStatistics())
-        for key, value in asdict(known).items():
-            setattr(total, key, getattr(total, key) + value)
-    with atomic_write(path) as file:
-        json.dump({arm: asdict(known) for arm, known in merged.items()}, file, indent=1)
-        file.write("\n")
+    # Others may have added to it since this run began; they wait for each other.
+    folder = os.open(Path(path).absolute().parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        merged = load_memory(path)
+        for arm, known in statistics.items():
+            total = merged.setdefault(arm, ArmStatistics())
+            for key, value in asdict(known).items():
+                setattr(total, key, getattr(total, key) + value)
+        with atomic_write(path) as file:
+            json.dump({arm: asdict(known) for arm, known in merged.items()}, file, indent=1)
+            file.write("\n")
+    finally:
+        os.close(folder)

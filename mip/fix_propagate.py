@@ -8,7 +8,6 @@ programming, Mathematical Programming Computation (2025), without the repair, wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numba
@@ -169,7 +168,8 @@ def _propagate(
                 else:
                     new_high = min(new_high, (low[row] - others) / a)
             if whole[j]:
-                new_low, new_high = math.ceil(new_low - 1e-6), math.floor(new_high + 1e-6)
+                # NumPy's keep infinite bounds; numba makes whole numbers of those of `math`.
+                new_low, new_high = np.ceil(new_low - 1e-6), np.floor(new_high + 1e-6)
             if new_low <= lower[j] + 1e-7 and new_high >= upper[j] - 1e-7:
                 continue
             if new_low > new_high + 1e-6 or depth >= len(trail):
@@ -257,10 +257,10 @@ def _fix(
                 middle = 0.5 * (lower[j] + upper[j])
                 if value > middle and lower[j] > -np.inf:
                     value = lower[j]
-                elif upper[j] < np.inf:
+                elif value < upper[j] < np.inf:
                     value = upper[j]
                 else:
-                    value = value + 1.0
+                    value = value + 1.0 if value < upper[j] else value - 1.0
             before_lower, before_upper = lower[j], upper[j]
             _set(j, value, value, column_start, column_index, column_value,
                  lower, upper, least, most, least_free, most_free)  # fmt: skip

@@ -200,7 +200,6 @@ class HighsEngine:
         unlimited = highspy.kHighsIInf
         for name, value in (
             ("mip_max_nodes", limits.nodes),
-            ("mip_max_stall_nodes", limits.stall_nodes),
             ("mip_max_improving_sols", limits.solutions),
         ):
             highs.setOptionValue(name, unlimited if value is None else min(value, unlimited))
@@ -214,19 +213,21 @@ class HighsEngine:
             solution.col_value = form.rounded(start)
             solution.value_valid = True
             highs.setSolution(solution)
-        state = {"interrupt": False, "bound": -math.inf}
+        state = {"interrupt": False, "bound": -math.inf, "improved": 0, "stalled": False}
         best: list[Vector] = []
+        stall = limits.stall_nodes
         kinds = cb.HighsCallbackType
 
         def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
             if self.lost:
                 into.user_interrupt = True
                 return
+            watch.nodes = max(watch.nodes, int(out.mip_node_count))
             if kind == kinds.kCallbackMipImprovingSolution:
                 best[:] = [np.array(out.mip_solution)]
+                state["improved"] = watch.nodes
                 if watch.on_solution is not None:
                     watch.on_solution(best[0])
-            watch.nodes = max(watch.nodes, int(out.mip_node_count))
             if out.mip_dual_bound > state["bound"]:
                 state["bound"] = out.mip_dual_bound
                 if watch.on_bound is not None:
@@ -238,7 +239,9 @@ class HighsEngine:
                 return
             if watch.pause is not None:
                 watch.pause()
-            into.user_interrupt = bool(state["interrupt"]) or watch.stop()
+            # HiGHS' own limit counts only nodes whose estimates promise no improvement.
+            state["stalled"] = stall is not None and watch.nodes - state["improved"] >= stall
+            into.user_interrupt = bool(state["interrupt"] or state["stalled"]) or watch.stop()
 
         def interrupt() -> None:
             state["interrupt"] = True
@@ -278,7 +281,10 @@ class HighsEngine:
             return left_behind(form, best[0] if best else None, cutoff, state["bound"])
         if failures:
             raise failures[0]
-        return self._outcome(best[0] if best else None, cutoff)
+        outcome = self._outcome(best[0] if best else None, cutoff)
+        if state["stalled"] and outcome.stopped is Stop.INTERRUPTED:
+            outcome.stopped = Stop.ITERATIONS
+        return outcome
 
     def _outcome(self, last: Vector | None, cutoff: float | None) -> Outcome:
         from highspy import HighsModelStatus as Code

@@ -80,7 +80,7 @@ def _steps(
                 target = x[j] + (high[row] - activity[row]) / a
                 up = a < 0
             if whole[j]:
-                target = math.ceil(target - 1e-9) if up else math.floor(target + 1e-9)
+                target = np.ceil(target - 1e-9) if up else np.floor(target + 1e-9)
             target = min(max(target, lower[j]), upper[j])
             move = target - x[j]
             if abs(move) < 1e-9:

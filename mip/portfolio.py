@@ -13,7 +13,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,6 +115,35 @@ def _work(
     up.put(message)
 
 
+class _Sender:
+    """A process' own line up: should it die in the middle of a message, no other is silenced."""
+
+    def __init__(self, connection: Any):
+        self.connection = connection
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Sender, (self.connection,)
+
+    def put(self, message: tuple[Any, ...]) -> None:
+        with self._lock:
+            self.connection.send(message)
+
+
+class _Caller:
+    """The line up of the worker in this process; a byte wakes whoever waits for the others'."""
+
+    def __init__(self, bell: Any):
+        self.messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._bell = bell
+
+    def put(self, message: tuple[Any, ...]) -> None:
+        self.messages.put(message)
+        # Left behind, its worker speaks to nobody.
+        with suppress(OSError):
+            self._bell.send_bytes(b"!")
+
+
 class _Processes:
     """Workers on this machine, and their lines: the first in a thread, others in processes.
 
@@ -126,7 +157,12 @@ class _Processes:
 
     def __init__(self, count: int):
         context = multiprocessing.get_context("spawn")
-        self.up = context.Queue()
+        self._heard, bell = context.Pipe(duplex=False)
+        self._own = _Caller(bell)
+        pipes = [context.Pipe(duplex=False) for _ in range(count - 1)]
+        #: Lines up of the processes that have not ended, by the worker's number.
+        self._lines = {1 + k: ends[0] for k, ends in enumerate(pipes)}
+        self.ups: list[Any] = [self._own, *(_Sender(ends[1]) for ends in pipes)]
         self.downs = [context.Queue() for _ in range(count)]
         # A plain byte: an Event waits for its sleepers, and a killed worker never answers.
         self.stop = context.RawValue("b", 0)
@@ -142,10 +178,29 @@ class _Processes:
         with deaf_children():
             for worker in self._workers:
                 worker.start()
+        # Only theirs are left, so that their ends are heard.
+        for sender in self.ups[1:]:
+            sender.connection.close()
+
+    def get(self, timeout: float) -> tuple[Any, ...]:
+        """The next message of any worker."""
+        lines: list[Any] = wait([self._heard, *self._lines.values()], timeout)
+        for line in lines:
+            if line is self._heard:
+                line.recv_bytes()
+                return self._own.messages.get()
+            try:
+                message: tuple[Any, ...] = line.recv()
+            except (EOFError, OSError):
+                number = next(k for k, own in self._lines.items() if own is line)
+                self._lines.pop(number).close()
+                continue
+            return message
+        raise queue.Empty
 
     def alive(self, number: int) -> bool:
-        # The thread's last message, which always comes, may come after its end.
-        return number in self.here or bool(self._workers[number].is_alive())
+        """Whether a worker may still say something."""
+        return number in self.here or number in self._lines
 
     def halt(self) -> None:
         self.stop.value = 1
@@ -158,9 +213,11 @@ class _Processes:
             if worker.is_alive():
                 worker.kill()
                 worker.join()
-        for line in (self.up, *self.downs):
+        for connection in self._lines.values():
+            connection.close()
+        for line in self.downs:
             line.cancel_join_thread()
-            # A thread whose engine does not stop in time still speaks and listens, and ends later.
+            # A thread whose engine does not stop in time still listens, and ends later.
             if not own.is_alive():
                 line.close()
 
@@ -210,9 +267,10 @@ class _Ray:
                 "ask for fewer jobs, or start a larger cluster",
             )  # fmt: skip
         # Lines hardly work; they must not take the workers' places.
-        self.up, self._halt, *self.downs = (
+        self._up, self._halt, *self.downs = (
             Queue(actor_options={"num_cpus": 0}) for _ in range(count + 2)
         )
+        self.ups = [self._up] * count
         self.stop = _Flag(self._halt)
         self._over = threading.Event()
 
@@ -235,15 +293,19 @@ class _Ray:
 
         threading.Thread(target=work, name="nco-ray", daemon=True).start()
 
+    def get(self, timeout: float) -> tuple[Any, ...]:
+        message: tuple[Any, ...] = self._up.get(timeout=timeout)
+        return message
+
     def alive(self, number: int) -> bool:
-        return not self._over.is_set()
+        return not self._over.is_set() or not self._up.empty()
 
     def halt(self) -> None:
         self._halt.put(1)
 
     def close(self) -> None:
         self._over.wait(GRACE)
-        for line in (self.up, self._halt, *self.downs):
+        for line in (self._up, self._halt, *self.downs):
             line.shutdown(force=True)
 
     @staticmethod
@@ -305,8 +367,8 @@ def run_portfolio(
     limits = {"iterations": budget.iterations, "target": budget.target, "gap": budget.gap}
     theirs = place.clock() + left - (time.monotonic() - begin)
     tasks = [
-        (number, dict(params), limits, theirs, place.clock, seed + number, place.stop, place.up,
-         place.downs[number])
+        (number, dict(params), limits, theirs, place.clock, seed + number, place.stop,
+         place.ups[number], place.downs[number])
         for number, params in enumerate(configurations)
     ]  # fmt: skip
     for down in place.downs:
@@ -331,9 +393,9 @@ def run_portfolio(
             if halted and proved and time.monotonic() > patience and not waiting & place.here:
                 break
             try:
-                kind, number, data, value, by = place.up.get(timeout=CHECK)
+                kind, number, data, value, by = place.get(CHECK)
             except queue.Empty:
-                for lost in [k for k in waiting if not place.alive(k) and place.up.empty()]:
+                for lost in [k for k in waiting if not place.alive(k)]:
                     waiting.discard(lost)
                     logger.warning("worker %d ended without a result", lost)
                 continue

@@ -206,12 +206,12 @@ class ScipEngine:
             if self.lost:
                 self._interrupt()
             return
+        # The root is done when there is a second node.
+        watch.nodes = max(watch.nodes, int(self._model.getNTotalNodes()) - 1)
         if solution:
             self._events.best = self._values(self._model.getBestSol())
             if watch.on_solution is not None:
                 watch.on_solution(self._events.best)
-        # The root is done when there is a second node.
-        watch.nodes = max(watch.nodes, int(self._model.getNTotalNodes()) - 1)
         bound = self._model.getDualbound()
         if bound > self._events.bound and abs(bound) < INFINITY:
             self._events.bound = bound

@@ -43,6 +43,9 @@ class Incumbents:
         Columns of each customer, item or edge of the original problem.
     program
         The relaxation, for operators that solve it with rows of their own; None: they make one.
+    filled
+        Whether sizes are shares of all whole columns, where fewer than that disagree with
+        others at random; else they are shares of those that disagree, as the papers have it.
     """
 
     form: Form
@@ -52,6 +55,7 @@ class Incumbents:
     relaxation: Vector | None = None
     groups: Sequence[Index] = field(default=())
     program: LinearProgram | None = None
+    filled: bool = True
 
     @property
     def best(self) -> Vector:
@@ -63,17 +67,24 @@ Operator = Callable[[Incumbents, float, np.random.Generator], Neighborhood | Non
 
 
 def free_only(
-    incumbents: Incumbents, free: Index, base: Vector | None = None
+    incumbents: Incumbents,
+    free: Index,
+    base: Vector | None = None,
+    bounds: tuple[Vector, Vector] | None = None,
 ) -> Neighborhood | None:
-    """Fix every whole column but ``free`` at ``base`` (default: the current solution)."""
+    """Fix every whole column but ``free`` at ``base`` (default: the current solution).
+
+    Those that are free may have narrower bounds; else all of them are the whole model.
+    """
     form = incumbents.form
-    fixed = form.whole.copy()
+    fixed = form.movable.copy()
     fixed[free] = False
     columns = np.flatnonzero(fixed)
-    if not len(columns) or len(columns) == len(form.integers):
+    if len(columns) == len(form.integers) or not (len(columns) or bounds):
         return None
     values = incumbents.current if base is None else base
-    return Neighborhood(fix=(columns, np.rint(values[columns])))
+    fix = (columns, np.rint(values[columns])) if len(columns) else None
+    return Neighborhood(fix=fix, bounds=None if bounds is None else (free, *bounds), start=base)
 
 
 def count(incumbents: Incumbents, size: float) -> int:
@@ -84,11 +95,11 @@ def count(incumbents: Incumbents, size: float) -> int:
 
 def fill(incumbents: Incumbents, first: Index, size: float, rng: np.random.Generator) -> Index:
     """``first``, cut or filled up at random to the number of columns of ``size``."""
+    if not incumbents.filled:
+        return rng.choice(first, min(len(first), max(2, round(size * len(first)))), replace=False)
     wanted = count(incumbents, size)
     if len(first) >= wanted:
         return rng.choice(first, wanted, replace=False)
-    left = incumbents.form.whole.copy()
-    left[first] = False
-    rest = np.flatnonzero(left)
+    rest = np.setdiff1d(incumbents.form.integers, first)
     more = rng.choice(rest, min(len(rest), wanted - len(first)), replace=False)
     return np.concatenate([first, more])

@@ -18,13 +18,15 @@ def constraint_patch(
         return None
     activity = form.A @ incumbents.current
     slack = np.minimum(activity - form.row_lower, form.row_upper - activity)
-    tight = np.flatnonzero(slack <= 1e-6)
-    rows = tight if len(tight) else np.arange(form.m)
+    # Rows of continuous columns alone have nothing to free.
+    mixed = (form.A != 0) @ form.movable.astype(float) > 0
+    rows = np.flatnonzero(mixed & (slack <= 1e-6))
+    rows = rows if len(rows) else np.flatnonzero(mixed)
+    if not len(rows):
+        return None
     row = int(rng.choice(rows))
     entries = form.A.indices[form.A.indptr[row] : form.A.indptr[row + 1]]
-    seeds = entries[form.whole[entries]].astype(np.intp)
-    if not len(seeds):
-        return None
+    seeds = entries[form.movable[entries]].astype(np.intp)
     wanted = count(incumbents, size)
     if len(seeds) > wanted:
         seeds = rng.choice(seeds, wanted, replace=False)

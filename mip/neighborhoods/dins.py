@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nco.mip.backend import Neighborhood
-from nco.mip.neighborhoods import Incumbents, fill
+from nco.mip.neighborhoods import Incumbents, fill, free_only
 
 
 def dins(incumbents: Incumbents, size: float, rng: np.random.Generator) -> Neighborhood | None:
@@ -16,18 +16,13 @@ def dins(incumbents: Incumbents, size: float, rng: np.random.Generator) -> Neigh
     lp = incumbents.relaxation
     if lp is None:
         return None
-    form, columns = incumbents.form, incumbents.form.integers
+    columns = incumbents.form.integers
     x, y = np.rint(incumbents.current[columns]), lp[columns]
     moved = np.abs(x - y) >= 0.5
     if not moved.any():
         return None
     free = fill(incumbents, columns[moved], size, rng)
-    fixed = form.whole.copy()
-    fixed[free] = False
-    where = np.flatnonzero(fixed)
-    if not len(where):
-        return None
     radius = np.maximum(1.0, np.abs(incumbents.current[free] - lp[free]))
     low = np.minimum(np.ceil(lp[free] - radius), np.rint(incumbents.current[free]))
     high = np.maximum(np.floor(lp[free] + radius), np.rint(incumbents.current[free]))
-    return Neighborhood(fix=(where, np.rint(incumbents.current[where])), bounds=(free, low, high))
+    return free_only(incumbents, free, bounds=(low, high))

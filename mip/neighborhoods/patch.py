@@ -22,7 +22,7 @@ def grow(incumbents: Incumbents, seeds: Index, wanted: int, rng: np.random.Gener
     inside = np.zeros(form.n, dtype=bool)
     front = np.zeros(form.n, dtype=bool)
     front[seeds] = inside[seeds] = True
-    found: list[NDArray[np.intp]] = [seeds[form.whole[seeds]]]
+    found: list[NDArray[np.intp]] = [seeds[form.movable[seeds]]]
     total = len(found[0])
     fresh = np.ones(form.m, dtype=bool)
     columns = form.columns
@@ -39,7 +39,7 @@ def grow(incumbents: Incumbents, seeds: Index, wanted: int, rng: np.random.Gener
         inside[near] = True
         front[:] = False
         front[near] = True
-        whole = near[form.whole[near]]
+        whole = near[form.movable[near]]
         if total + len(whole) > wanted:
             whole = rng.choice(whole, wanted - total, replace=False)
         found.append(whole)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nco.mip.backend import Neighborhood
-from nco.mip.neighborhoods import Incumbents, fill
+from nco.mip.neighborhoods import Incumbents, fill, free_only
 
 
 def rens(incumbents: Incumbents, size: float, rng: np.random.Generator) -> Neighborhood | None:
@@ -17,18 +19,15 @@ def rens(incumbents: Incumbents, size: float, rng: np.random.Generator) -> Neigh
     lp = incumbents.relaxation
     if lp is None:
         return None
-    form, columns = incumbents.form, incumbents.form.integers
+    columns = incumbents.form.integers
     fractional = columns[np.abs(lp[columns] - np.rint(lp[columns])) > 1e-6]
     if not len(fractional):
         return None
-    free = fill(incumbents, fractional, size, rng)
-    fixed = form.whole.copy()
-    fixed[free] = False
-    where = np.flatnonzero(fixed)
-    if not len(where):
-        return None
+    # No others: rounded either way, whole ones have nowhere to go.
+    size = min(1.0, size * len(columns) / len(fractional)) if incumbents.filled else size
+    free = fill(replace(incumbents, filled=False), fractional, size, rng)
     # The current value stays allowed, so that the start is not lost.
     current = np.rint(incumbents.current[free])
     low = np.minimum(np.floor(lp[free] + 1e-6), current)
     high = np.maximum(np.ceil(lp[free] - 1e-6), current)
-    return Neighborhood(fix=(where, np.rint(incumbents.current[where])), bounds=(free, low, high))
+    return free_only(incumbents, free, bounds=(low, high))

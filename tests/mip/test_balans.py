@@ -5,6 +5,7 @@ import dataclasses
 import math
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -76,6 +77,28 @@ def test_counting_nodes_repeats_everything(hard_mip):
     assert [e.objective for e in runs[0].trajectory] == [e.objective for e in runs[1].trajectory]
     assert runs[0].stopped is Stop.ITERATIONS
     assert runs[0].extra["iterations"] == 12
+
+
+@pytest.mark.parametrize("kind", [HighsEngine, ScipEngine])
+def test_sub_solves_end_where_they_stall(hard_mip, monkeypatch, kind):
+    given, solve = [], kind.solve
+
+    def spy(self, limits, neighborhood=None, *rest):
+        outcome = solve(self, limits, neighborhood, *rest)
+        if neighborhood is not None:
+            given.append((limits.stall_nodes, outcome.nodes))
+        return outcome
+
+    monkeypatch.setattr(kind, "solve", spy)
+    most = {}
+    for stall in (1, None):
+        given.clear()
+        solver = Balans(deterministic=True, sub_nodes=60, sub_stall=stall, arms="mutation:0.6",
+                        main_share=0.0, sub=kind.name)  # fmt: skip
+        solver.solve(hard_mip, Budget(iterations=3))
+        assert {limit for limit, _ in given} == {stall}
+        most[stall] = max(nodes for _, nodes in given)
+    assert most[1] < most[None]
 
 
 def test_a_deterministic_search_says_where_the_clock_ended_it(hard_mip, caplog):
@@ -455,13 +478,69 @@ def test_memory(hard_mip, tmp_path):
         {"preset": "best"}, {"arms": ()}, {"arms": ("rins:2",)}, {"arms": ("rins:x",)},
         {"policy": "none"}, {"accept": "never"}, {"main_share": 2.0}, {"sub_seconds": 0.0},
         {"sub": 3}, {"accept": ["always"]}, {"memory": 3}, {"arms": 3}, {"arms": [3]},
-        {"sub_nodes": 0}, {"sub": "highs+highs"}, {"arms": "rins+rins"},
+        {"sub_nodes": 0}, {"sub_stall": 0}, {"sub": "highs+highs"}, {"arms": "rins+rins"},
         {"policy": "ucb1", "policy_parameter": -1.0},
     ],
 )  # fmt: skip
 def test_bad_parameters(bad):
     with pytest.raises(ValueError, match=r"not understood|outside|twice"):
         Balans(**bad)
+
+
+def test_what_is_accepted_needs_no_cutoff():
+    assert Balans(accept="always").cutoff is False
+    assert Balans(accept="always", cutoff=True).cutoff
+    assert Balans(accept="hill-climbing").cutoff
+    assert Balans().cutoff
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_whole_model_is_settled_without_a_main_solve(share):
+    none = MIP(c=[1.0], A=[[2.0]], row_lower=[1], row_upper=[1], upper=[5], integrality=[1])
+    assert Balans(main_share=share).solve(none, Budget(60)).status is Status.INFEASIBLE
+    assert Balans(preset="balans-ijcai25").solve(none, Budget(60)).status is Status.INFEASIBLE
+    open_ended = MIP(c=[-1.0, 0], A=[[1.0, -1]], row_upper=[0], integrality=[1, 1])
+    assert Balans(main_share=share).solve(open_ended, Budget(60)).status is Status.UNBOUNDED
+
+
+def test_trials_that_fail_are_worth_nothing(hard_mip, monkeypatch):
+    solve = HighsEngine.solve
+
+    def fail(self, limits, neighborhood=None, *rest):
+        if neighborhood is not None:
+            raise RuntimeError("broken")
+        return solve(self, limits, neighborhood, *rest)
+
+    monkeypatch.setattr(HighsEngine, "solve", fail)
+    solver = Balans(deterministic=True, sub_nodes=5, sub="highs", arms="mutation+crossover")
+    result = solver.solve(hard_mip, Budget(iterations=10))
+    assert result.feasible
+    # After a few failures the engine is given up, and with it the trials.
+    assert sum(arm["tries"] for arm in result.extra["arms"].values()) == alns.FAILURES
+    assert all(arm["reward"] == 0 for arm in result.extra["arms"].values())
+
+
+def test_without_sub_solves_the_exact_one_goes_on(monkeypatch):
+    def broken(self, *args, **kwargs):
+        raise ValueError("no such engine")
+
+    monkeypatch.setattr(ScipEngine, "__init__", broken)
+    mip = MIP(c=[5, 4, 3], A=[[2, 3, 1], [4, 1, 2]], row_upper=[5, 11], upper=[3, 3, 3],
+              integrality=[1, 1, 1], sense="maximize")  # fmt: skip
+    result = Balans(sub="scip").solve(mip, Budget(60))
+    assert result.status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize(("searched", "larger"), [(True, False), (False, True)])
+def test_demands_fall_where_they_cannot_be_met(hard_mip, searched, larger):
+    form = Form(hard_mip)
+    search = alns.Search.__new__(alns.Search)
+    search.plan = alns.Plan(("proximity",), lambda: None, deterministic=True)
+    search.form, search._slow, search._adaptive = form, deque(maxlen=4), {"proximity"}
+    search._sizes = {"proximity": alns.DEMANDING["proximity"]}
+    status = Status.INFEASIBLE if searched else Status.UNKNOWN
+    search._adapt("proximity", 0.0, Outcome(status, stopped=Stop.ITERATIONS))
+    assert (search._sizes["proximity"] > alns.DEMANDING["proximity"]) is larger
 
 
 def test_unknown_names():

@@ -1,5 +1,7 @@
 """Laws of all operators: pure, sized, and never without the current solution."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,39 @@ def test_sizes(name, incumbents):
         found = operators.load(name)(incumbents, size, np.random.default_rng(1))
         free = len(form.integers) - len(found.fix[0])
         assert free == count(incumbents, size)
+
+
+@pytest.mark.parametrize("name", ["rins", "rens", "dins", "crossover"])
+def test_sizes_of_papers_are_shares_of_what_disagrees(name, incumbents):
+    plain = dataclasses.replace(incumbents, filled=False)
+    form = incumbents.form
+    free = {}
+    for size in (0.5, 1.0):
+        found = operators.load(name)(plain, size, np.random.default_rng(1))
+        free[size] = len(form.integers) - len(found.fix[0])
+    assert 2 <= free[0.5] < free[1.0] < len(form.integers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_columns_that_bounds_fix_are_not_counted(name):
+    mip = mixed(3)
+    lower = np.where(np.arange(24) < 10, mip.upper, mip.lower)
+    fixed = dataclasses.replace(mip, lower=lower)
+    incumbents = known(fixed, [np.arange(k, k + 2) for k in range(0, 24, 2)])
+    form = incumbents.form
+    assert form.integers.tolist() == list(range(10, 20))
+    for seed in range(5):
+        found = operators.load(name)(incumbents, 0.4, np.random.default_rng(seed))
+        if found is not None and found.fix is not None:
+            assert form.movable[found.fix[0]].all()
+
+
+def test_crossover_begins_where_it_fixes(incumbents):
+    for seed in range(5):
+        found = operators.load("crossover")(incumbents, 0.4, np.random.default_rng(seed))
+        if found is not None:
+            assert found.start is not None
+            assert np.array_equal(found.start[found.fix[0]], found.fix[1])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,7 @@
 """Workers in processes and on a cluster: results, sharing, limits, failures."""
 
 import os
+import queue
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nco.instances.core import Budget, InputError, Status, Stop
 from nco.instances.mip import MIP
 from nco.mip.backend import Form
 from nco.mip.balans import Balans
-from nco.mip.portfolio import _Line, _Ray
+from nco.mip.portfolio import _Line, _Processes, _Ray
 
 
 def test_configurations_differ():
@@ -30,8 +31,6 @@ def test_configurations_differ():
 
 
 def test_a_line_passes_on_what_is_new():
-    import queue
-
     up, down = queue.Queue(), queue.Queue()
     line = _Line(0, up, down)
     line.tell(np.array([1.0, 2.0]), 5.0, "rins")
@@ -96,6 +95,19 @@ def test_a_worker_that_fails_costs_no_result(hard_mip, monkeypatch, caplog):
     assert result.stopped is Stop.TARGET
     assert {e.by[:8] for e in result.trajectory} == {"worker 1"}
     assert "a worker failed: RuntimeError: no luck" in caplog.text
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_message_silences_no_other():
+    place = _Processes(3)
+    dying, other = (sender.connection for sender in place.ups[1:])
+    os.write(dying.fileno(), (1000).to_bytes(4, "big") + b"some")
+    dying.close()
+    other.send(("bound", 2, b"", 1.0, ""))
+    place.ups[0].put(("bound", 0, b"", 2.0, ""))
+    assert {place.get(1.0)[1] for _ in range(2)} == {0, 2}
+    with pytest.raises(queue.Empty):
+        place.get(0.0)
+    assert [place.alive(number) for number in range(3)] == [True, False, True]
 
 
 def test_infeasible_in_parallel():

@@ -136,6 +136,20 @@ def test_propagation_with_infinite_bounds():
         assert Form(mip).feasible(x)
 
 
+def test_propagation_with_whole_columns_without_an_upper_bound():
+    mip = MIP(c=[1.0, 1], A=[[1.0, 1]], row_lower=[5], integrality=[1, 1])
+    for seed in range(5):
+        x, failures = fix_propagate(Form(mip), np.zeros(2), np.random.default_rng(seed))
+        assert failures == 0
+        assert sorted(x) == [0, 5]
+    # One that no bound holds below is tried a step lower.
+    mip = MIP(c=[-1.0, 0], A=[[1.0, 1]], row_upper=[4], row_lower=[4], lower=[-np.inf, 1],
+              upper=[4, 1], integrality=[1, 1])  # fmt: skip
+    x, failures = fix_propagate(Form(mip), np.array([4.0, 1]), np.random.default_rng(0))
+    assert failures == 0
+    assert x.tolist() == [3, 1]
+
+
 def test_propagation_meets_an_equation():
     mip = MIP(c=np.ones(4), A=np.ones((1, 4)), row_lower=[3], row_upper=[3], upper=np.ones(4),
               integrality=np.ones(4))  # fmt: skip
