@@ -1190,8 +1190,8 @@ class Result:
 
 
 def close(a: float, b: float, tolerance: float) -> bool:
-    """Whether two objectives agree within a relative tolerance."""
-    return abs(a - b) <= tolerance * max(1.0, abs(a), abs(b))
+    """Whether two objectives agree within a relative tolerance; infinite ones with themselves."""
+    return a == b or abs(a - b) <= tolerance * max(1.0, abs(a), abs(b)) < math.inf
 
 
 def plain(value: Any) -> Any:

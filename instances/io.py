@@ -251,7 +251,7 @@ def with_metric(instance: Instance[Any] | Batch[Any], metric: str) -> Instance[A
     Raises
     ------
     ValueError
-        When there are no coordinates to measure, or the metric is unknown.
+        When there are no coordinates to measure, or the metric is unknown or unfit for them.
     """
     data = instance.arrays if isinstance(instance, Batch) else instance.data()
     if "coords" not in data or "matrix" in data:
@@ -260,7 +260,9 @@ def with_metric(instance: Instance[Any] | Batch[Any], metric: str) -> Instance[A
     if isinstance(instance, Batch):
         if metric not in METRICS:
             raise ValueError(f"metric {metric!r} not understood; known: {', '.join(METRICS)}.")
-        return Batch(instance.cls, {**data, "metric": metric}, name=instance.name)
+        batch = Batch(instance.cls, {**data, "metric": metric}, name=instance.name)
+        _ = batch[0]  # instances validate themselves, when they are taken out
+        return batch
     return instance.replace(metric=metric, ref_cost=None, ref_solution=None, ref_method="")
 
 
@@ -429,6 +431,11 @@ def parse_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(
             path, error.lineno, f"not valid JSON: {error.msg}", "is it truncated?"
         ) from None
+    except InputError:
+        raise
+    except ValueError:
+        # Python converts whole numbers of so many digits only.
+        raise InputError(path, None, "a whole number has too many digits", "mend it") from None
     except RecursionError:
         raise InputError(path, None, "not valid JSON: nested too deeply", "mend it") from None
 
@@ -512,24 +519,30 @@ def _write_bytes(path: Path, data: bytes) -> None:
         file.write(gzip.compress(data, mtime=0) if packed else data)
 
 
-#: Of two threads that silence at once, the second would keep, and bring back, the silence.
-_SILENCING = threading.RLock()
+#: Of two threads that redirect at once, the second would keep, and bring back, the first's.
+_REDIRECTING = threading.RLock()
+
+
+@contextlib.contextmanager
+def redirected(sink: int) -> Iterator[None]:
+    """Send what C libraries print to a file handle for a while, one thread at a time."""
+    with _REDIRECTING:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        try:
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            yield
+        finally:
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            for handle in kept:
+                os.close(handle)
 
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Send what C libraries print to nowhere for a while, one thread at a time."""
-    with _SILENCING:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        kept = os.dup(1), os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 1)
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            for handle in (*kept, nowhere):
-                os.close(handle)
+    with open(os.devnull, "wb") as nowhere, redirected(nowhere.fileno()):
+        yield

@@ -225,7 +225,8 @@ class MIP(Instance[dict[str, float]]):
         fraction = np.abs(x - np.rint(x)) * self.integrality
         for k in np.flatnonzero(fraction > INTEGRALITY_TOLERANCE)[:3]:
             problems.append(f"column {self.columns[k]}: {x[k]} is not whole")
-        activity = self.A @ x
+        # What is returned in the end has them rounded.
+        activity = self.A @ np.where(self.integrality, np.rint(x), x)
         for what, bound, excess in (
             (">=", self.row_lower, self.row_lower - activity),
             ("<=", self.row_upper, activity - self.row_upper),

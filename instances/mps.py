@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from nco.instances.core import InputError, Sense
-from nco.instances.io import Format, read_text
+from nco.instances.io import Format, read_text, redirected
 from nco.instances.mip import MIP
 from nco.instances.mps_reader import parse_mps
 
@@ -40,7 +38,7 @@ def _check_lp(path: Path, text: str) -> None:
                     path, number, "does not start with Minimize or Maximize", "mend it"
                 )
         for pattern, what in (
-            (r"^\s*(sos|sos1|sos2|s1\s*::|s2\s*::)\b", "special ordered sets"),
+            (r"^\s*sos[12]?\s*$|\bs[12]\s*::", "special ordered sets"),
             (r"->", "indicator constraints"),
             (r"^\s*(semi-continuous|semi|semis)\s*$", "semi-continuous columns"),
             (r"(^|[^\w.\]])\[", "quadratic terms"),
@@ -112,20 +110,12 @@ def _with_ranges(mip: MIP, left: dict[str, tuple[str, float]]) -> MIP:
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
     """Keep what C libraries print for a while; the list holds the text afterwards."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
     text: list[str] = []
     with tempfile.TemporaryFile() as sink:
         try:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-            yield text
+            with redirected(sink.fileno()):
+                yield text
         finally:
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            for handle in kept:
-                os.close(handle)
             sink.seek(0)
             text.append(sink.read().decode("utf-8", "replace"))
 
@@ -519,14 +509,15 @@ def read_columns(path: Path, instance: MIP) -> dict[str, float]:
     """
     solution: dict[str, float] = {}
     for number, line in enumerate(read_text(path).split("\n"), 1):
-        words = line.split()
-        if not words or _HEADER.match(line.strip()):
-            continue
+        # A name may have blanks, as in fixed MPS; SCIP writes the cost behind the value.
+        words = re.sub(r"\s*\(obj:[^()]*\)\s*$", "", line.strip()).rsplit(None, 1)
+        if len(words) < 2 or words[0] not in instance.index:
+            words = line.split()
+            # Names of columns may look like a comment.
+            if not words or _HEADER.match(line.strip()):
+                continue
         if len(words) < 2:
             raise InputError(path, number, f"no value for {words[0][:40]!r}", "write 'name value'")
-        # A name may have blanks, as in fixed MPS; SCIP writes the cost behind the value.
-        whole = re.sub(r"\s*\(obj:[^()]*\)\s*$", "", line.strip()).rsplit(None, 1)
-        words = whole if whole[0] in instance.index else words
         if words[0] not in instance.index:
             raise InputError(path, number, f"column {words[0][:40]!r} does not exist", "mend it")
         if words[0] in solution:
@@ -539,6 +530,21 @@ def read_columns(path: Path, instance: MIP) -> dict[str, float]:
             raise InputError(path, number, f"{words[1][:40]!r} is not a number", "mend it")
         solution[words[0]] = value
     return solution
+
+
+_STATED = re.compile(
+    r"^[ \t]*(?:#?[ \t]*objective value[ \t]*[:=]|=obj=)[ \t]*([-+.0-9e]+)[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def stated_cost(path: Path) -> float | None:
+    """The objective that a solution file claims, as SCIP, Gurobi or MIPLIB write it, or None."""
+    match = _STATED.search(read_text(path))
+    try:
+        return float(match[1]) if match else None
+    except ValueError:
+        return None
 
 
 def write_columns(instance: MIP, solution: dict[str, float], file: TextIO) -> None:
@@ -556,6 +562,7 @@ MPS = Format(
     read_solution=read_columns,
     write_solution=write_columns,
     solution_suffixes=(".sol",),
+    stated_cost=stated_cost,
 )
 LP = Format(
     problem="mip",
@@ -568,4 +575,5 @@ LP = Format(
     read_solution=read_columns,
     write_solution=write_columns,
     solution_suffixes=(".sol",),
+    stated_cost=stated_cost,
 )

@@ -1,12 +1,14 @@
 """A reader of MPS, free and fixed, that knows the line of whatever is wrong.
 
-Conventions follow the solvers': rows of type N after the first are dropped, whole
-columns without bounds are binary, a negative upper bound opens a lower bound of 0, and
-numbers beyond 1e20 are infinite limits.
+Conventions follow the solvers': rows of type N after the first are dropped, of several sets
+of right hand sides, ranges or bounds the first counts, whole columns without bounds are
+binary, a negative upper bound opens a lower bound of 0, and numbers beyond 1e20 are infinite
+limits.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from scipy import sparse
 
 from nco.instances.core import InputError, Sense
 from nco.instances.mip import MIP
+
+logger = logging.getLogger("nco")
 
 _UNSUPPORTED = {
     "SOS": "special ordered sets", "SETS": "special ordered sets", "SOS1": "special ordered sets",
@@ -69,6 +73,8 @@ class _Reader:
         self.low: dict[int, float] = {}
         self.high: dict[int, float] = {}
         self.bounded: set[int] = set()
+        #: Section -> the names of its sets; the first counts.
+        self.sets: dict[str, list[str]] = {"RHS": [], "RANGES": [], "BOUNDS": []}
         self.offset = 0.0
         self.integer = False
 
@@ -123,8 +129,8 @@ class _Reader:
                         f"unknown section {words[0][:20]!r}", "known: " + " ".join(sections)
                     )
                 seen.add(current)
-                if current in ("OBJSENSE", "OBJSENS") and len(words) > 1:
-                    self.read_sense(words[1])
+                if current in ("OBJSENSE", "OBJSENS", "OBJNAME") and len(words) > 1:
+                    sections[current](words[1])
                 if current == "ENDATA":
                     break
                 continue
@@ -140,6 +146,10 @@ class _Reader:
                 raise _Mistake(0, f"no section {section}", "is this an MPS file?")
         if not self.columns:
             raise _Mistake(0, "has no columns", "is the file truncated?")
+        if self.objective is not None and self.objective not in self.free:
+            raise _Mistake(
+                0, f"objective {self.objective[:40]!r} is no row of type N", "mend OBJNAME"
+            )
 
     def read_sense(self, line: str) -> None:
         word = line.split()[0].upper()
@@ -148,6 +158,8 @@ class _Reader:
         self.maximize = word.startswith("MAX")
 
     def read_objective(self, line: str) -> None:
+        if self.columns:
+            raise self.fail("OBJNAME behind COLUMNS", "move it to the front")
         self.objective = line.split()[0]
 
     def read_row(self, line: str) -> None:
@@ -203,23 +215,31 @@ class _Reader:
                 self.column_of.append(column)
                 self.value_of.append(value)
 
-    def values(self, line: str) -> Iterator[tuple[str, str]]:
+    def counts(self, section: str, name: str) -> bool:
+        """Whether a line of that set counts; those without a name belong to the first."""
+        known = self.sets[section]
+        if name and name not in known:
+            known.append(name)
+        return not name or name == known[0]
+
+    def values(self, section: str, line: str) -> list[tuple[str, str]]:
         fields = self.split(line)
-        if len(fields) % 2:
-            fields = fields[1:]
+        name = fields.pop(0) if len(fields) % 2 else ""
         if len(fields) not in (2, 4):
             raise self.fail("expected rows and values")
-        return self.pairs(fields)
+        # Also what does not count must be understood: it may be a name with blanks.
+        values = list(self.pairs(fields))
+        return values if self.counts(section, name) else []
 
     def read_right(self, line: str) -> None:
-        for row, text in self.values(line):
+        for row, text in self.values("RHS", line):
             if row == self.objective:
                 self.offset = -self.finite(text)
             elif row not in self.free:
                 self.right[self.rows[row]] = self.limit(text)
 
     def read_range(self, line: str) -> None:
-        for row, text in self.values(line):
+        for row, text in self.values("RANGES", line):
             if row in self.free:
                 raise self.fail(f"row {row[:40]!r} has no limit to range", "remove the range")
             self.range_of[self.rows[row]] = self.limit(text)
@@ -234,13 +254,16 @@ class _Reader:
             raise self.fail(f"bound type {kind[:20]!r} not understood", "known: " + " ".join(needs))
         fields = fields[1:]
         # The set name is optional; a number may follow where none is needed.
+        name = ""
         if len(fields) > needs[kind] + 1 and (needs[kind] or fields[1] in self.columns):
-            fields = fields[1:]
+            name, *fields = fields
         if len(fields) < needs[kind] + 1 or len(fields) > 2:
             raise self.fail("expected a bound: type, set, column, value")
         column = self.columns.get(fields[0])
         if column is None:
             raise self.fail(f"column {fields[0][:40]!r} does not exist", "list it in COLUMNS")
+        if not self.counts("BOUNDS", name):
+            return
         self.bounded.add(column)
         value = self.limit(fields[1]) if needs[kind] else 0.0
         if kind in ("UI", "LI", "BV"):
@@ -326,4 +349,7 @@ def parse_mps(path: Path, text: str) -> MIP:
         except _Mistake:
             line, what, hint = mistake.arguments
             raise InputError(path, line or None, what, hint) from None
+    for section, names in reader.sets.items():
+        for name in names[1:]:
+            logger.warning("%s: %s of the set %s are left out", path, section, name[:40])
     return reader.mip(path.name.split(".")[0])

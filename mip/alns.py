@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from nco.instances.core import Status, Stop, Tracker, close, primal_gap
 from nco.instances.mip import MipView
 from nco.instances.registry import operators
 from nco.mip.backend import (
+    EXACT,
     Backend,
     Form,
     Limits,
@@ -35,6 +37,7 @@ from nco.mip.backend import (
     Watch,
     offer_bound,
     polish,
+    refuted,
 )
 from nco.mip.bandit import Bandit
 from nco.mip.main_solve import MainSolve
@@ -233,6 +236,8 @@ class Search:
         self._broken: set[str] = set()
         self._failures = dict.fromkeys(sub, 0)
         self._told: set[str] = set()
+        #: Whose proofs do not hold although engines keep rows as closely as they can.
+        self._refuted: set[str] = set()
         self.engine_seconds = 0.0
         self.suggested = self.heard = 0
         self.near: list[tuple[int, Vector]] = []
@@ -291,7 +296,7 @@ class Search:
 
     def offer(self, x: Vector, by: str, *, shared: bool = False) -> bool:
         """Check and keep column values; True if they are a new best."""
-        polished = polish(self.form, x)
+        polished = self._checked(x)
         if polished is None:
             return False
         value = self.form.value(polished)
@@ -307,9 +312,7 @@ class Search:
                 return False
             if self.current is None or value < self.current.value:
                 self.current = _State(polished, value)
-            solution = self.view.decode(polished)
-            if not self.tracker.instance.violations(solution):
-                self.tracker.offer(solution, by)
+            self.tracker.offer(self.view.decode(polished), by)
             if math.isfinite(best):
                 self._found[by] = self._found.get(by, 0.0) + best - value
             self._news = dict.fromkeys(self._news, polished)
@@ -317,6 +320,13 @@ class Search:
         if self.share is not None and not shared:
             self.share.tell(polished, value, by)
         return True
+
+    def _checked(self, x: Vector) -> Vector | None:
+        """Column values [n] that model and instance admit, mended if need be; or None."""
+        polished = polish(self.form, x)
+        if polished is None or self.tracker.instance.violations(self.view.decode(polished)):
+            return None
+        return polished
 
     def offer_bound(self, bound: float, by: str) -> None:
         """Keep a lower bound of the whole model."""
@@ -444,7 +454,7 @@ class Search:
         )
         outcome = engine.solve(Limits(self.tracker.budget.left(), nodes=100), None, hint, watch)
         engine.close()
-        if self._settles(outcome):
+        if self._settles(outcome, engine.name):
             return outcome
         self.offer_bound(outcome.bound, engine.name)
         reason = self._trials(lambda: None)
@@ -454,8 +464,7 @@ class Search:
         hint = self._start_up(hint)
         reason: Stop | None = None
         if self.plan.main_share > 0:
-            self._main = self._exact("main", self._make_main(0))
-            self._main.start(self._known(hint))
+            self._main = self._begin(self._known(hint))
             self._first_slices()
         if self._settled() is None:
             reason = self._trials(self._main_turn)
@@ -466,9 +475,12 @@ class Search:
 
     def _settled(self) -> Outcome | None:
         """What a solve of the whole model has proved, or None."""
-        outcomes = [solve.outcome for solve in (self._main, self._rival) if solve is not None]
-        outcomes.append(self._whole_outcome)
-        return next((outcome for outcome in outcomes if self._settles(outcome)), None)
+        solves = [solve for solve in (self._main, self._rival) if solve is not None]
+        outcomes = [(solve.outcome, solve.engine) for solve in solves]
+        for outcome, by in (*outcomes, (self._whole_outcome, "whole")):
+            if self._settles(outcome, by):
+                return outcome
+        return None
 
     def _exact(self, role: str, engine: Backend) -> MainSolve:
         """An exact solve of the whole model that goes on in slices."""
@@ -480,6 +492,13 @@ class Search:
         )
         self._exacts[role] = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
         return self._exacts[role]
+
+    def _begin(self, x: Vector | None) -> MainSolve:
+        """The main engine on the whole model, from column values [n] if there are any."""
+        engine = self._make_main(0)
+        solve = self._exact("main", engine)
+        solve.start(x)
+        return solve
 
     def _load(self) -> None:
         """Load MABWiser, which takes seconds, beside the engines."""
@@ -502,12 +521,41 @@ class Search:
         # A daemon: it runs no engine, and nobody needs to wait for it.
         threading.Thread(target=work, name="nco-loading", daemon=True).start()
 
-    def _settles(self, outcome: Outcome | None) -> bool:
-        return outcome is not None and outcome.status in (
-            Status.OPTIMAL,
-            Status.INFEASIBLE,
-            Status.UNBOUNDED,
-        )
+    def _settles(self, outcome: Outcome | None, by: str) -> bool:
+        """Whether a solve of the whole model has proved something that what was kept bears out.
+
+        If it does not, the outcome proves nothing any more, and engines keep rows more closely.
+        """
+        proofs = (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
+        if outcome is None or outcome.status not in proofs:
+            return False
+        if outcome.x is not None:
+            self.offer(outcome.x, by)
+        if not refuted(self.tracker, self.form, self.view, outcome):
+            return True
+        outcome.error = f"it says {outcome.status}, which the checked solutions do not bear out"
+        outcome.status, outcome.stopped = Status.UNKNOWN, Stop.ERROR
+        self._tell(f"the exact solve of {by}", outcome.error)
+        if self.form.tolerance is not None:
+            self._refuted.add(by)
+        elif self.done() is None:
+            self._tighten()
+        return False
+
+    def _tighten(self) -> None:
+        """Have engines keep rows more closely, and begin those that there are anew."""
+        self.form.tolerance = EXACT
+        for engine in self._subs.values():
+            engine.close()
+        self._subs.clear()
+        self._whole_outcome = None
+        if self._main is None:
+            return
+        before, self._main = self._main, None
+        before.stop()
+        with suppress(OutOfTimeError):
+            self._main = self._begin(self._known(None))
+            self._main.seconds += before.seconds
 
     def _finish(self, reason: Stop | None, main: Outcome | None) -> Outcome:
         best = self.pool[0] if self.pool else None
@@ -710,19 +758,22 @@ class Search:
             reason = self.done()
             if reason is not None:
                 return reason
-            if self._settles(self._whole_outcome):
+            if self._settles(self._whole_outcome, "whole"):
                 return None
+            if "whole" in self._refuted and (self._main is None or self._main.finished):
+                # Nothing is left to try.
+                return Stop.ERROR
             for solve in (self._main, self._rival):
                 if solve is None or not solve.finished:
                     continue
-                if self._settles(solve.outcome):
+                if self._settles(solve.outcome, solve.engine):
                     return None
                 error = solve.error or (solve.outcome and solve.outcome.error)
                 if error:
                     self._tell(f"the exact solve of {solve.engine}", error)
                 if solve is self._rival:
                     self._rival = None
-                elif error:
+                elif error and solve is self._main:
                     self._main = None
             self._listen()
             between()
@@ -1003,7 +1054,7 @@ class Search:
 
     def _judge(self, x: Vector, arm: str) -> None:
         """Keep a sub-solve's solution; the acceptance criterion may move to it."""
-        polished = polish(self.form, x)
+        polished = self._checked(x)
         if polished is None or self.current is None:
             return
         self.offer(polished, arm)

@@ -31,7 +31,7 @@ from nco.instances.core import (
     Stop,
     Tracker,
     UnsupportedError,
-    close,
+    better,
     spawn_seed,
 )
 from nco.instances.mip import MIP, MipView
@@ -50,6 +50,15 @@ POLL = 0.05
 MODEL_SECONDS, SMALL = 1e-4, 500
 #: Beyond this, engines take a number for infinity.
 INFINITY = 1e20
+#: Relative to their size, two values of the same thing may come out of engines so far apart.
+AGREE = 1e-6
+#: The closest that engines keep rows and whole numbers.
+EXACT = 1e-9
+
+
+def _limits(values: Vector) -> Vector:
+    """Limits, infinite where engines take them for it."""
+    return np.where(np.abs(values) >= INFINITY, np.copysign(math.inf, values), values)
 
 
 class Form:
@@ -67,6 +76,8 @@ class Form:
     counted
         Whether nothing shorter than these may end a linear program, so that what comes of it
         does not depend on the machine; by default each has a limit of its own.
+    stop
+        Asked in linear programs; True ends them.
     """
 
     def __init__(
@@ -75,20 +86,24 @@ class Form:
         tolerance: float | None = None,
         left: Callable[[], float] | None = None,
         counted: bool = False,
+        stop: Callable[[], bool] | None = None,
     ):
         self.mip = mip
         self.tolerance = tolerance
-        self.left, self.counted = left, counted
+        self.left = left or (lambda: math.inf)
+        self.counted = counted
+        self.stop = stop or (lambda: False)
         self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
         self.c: Vector = self.sign * mip.c
         self.offset = self.sign * mip.offset
         self.A = mip.A
         self.n, self.m = mip.n, mip.m
-        self.row_lower, self.row_upper = mip.row_lower, mip.row_upper
+        self.row_lower, self.row_upper = _limits(mip.row_lower), _limits(mip.row_upper)
         self.whole: NDArray[np.bool_] = mip.integrality
+        lower, upper = _limits(mip.lower), _limits(mip.upper)
         # Whole columns have whole bounds; engines differ in how they round others.
-        self.lower = np.where(self.whole, np.ceil(mip.lower - 1e-9), mip.lower)
-        self.upper = np.where(self.whole, np.floor(mip.upper + 1e-9), mip.upper)
+        self.lower = np.where(self.whole, np.ceil(lower - 1e-9), lower)
+        self.upper = np.where(self.whole, np.floor(upper + 1e-9), upper)
 
     @cached_property
     def movable(self) -> NDArray[np.bool_]:
@@ -112,8 +127,8 @@ class Form:
 
     def within(self, seconds: float, least: float = 0.0) -> float:
         """Seconds for a linear program: so many, as far as they are left, or at least some."""
-        if self.left is None:
-            return seconds
+        if self.stop():
+            return min(seconds, least)
         return self.left() if self.counted else min(seconds, max(least, self.left()))
 
     def value(self, x: Vector) -> float:
@@ -129,10 +144,22 @@ class Form:
         x = np.where(self.whole, np.rint(x), x)
         return np.clip(x, self.lower, self.upper)
 
+    def _slack(self, value: float) -> float:
+        # A constant is known exactly, but for the rounding of a sum with it.
+        varying = min(abs(value), abs(value - self.offset))
+        slack = AGREE * max(1.0, varying) + 4 * math.ulp(value)
+        # Whole values are one or they are not.
+        return min(0.5, slack) if self.mip.integral else slack
+
+    def agree(self, a: float, b: float) -> bool:
+        """Whether two minimised values are the same, as far as engines can tell."""
+        apart = abs(a - b)
+        return math.isfinite(apart) and apart <= max(self._slack(a), self._slack(b))
+
     def safe_bound(self, bound: float) -> float:
         """A lower bound, rounded up where the objective must be whole."""
         if self.mip.integral and math.isfinite(bound):
-            return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
+            return math.ceil(bound - self._slack(bound))
         return bound
 
     def original(self, value: float) -> float:
@@ -195,6 +222,16 @@ class Neighborhood:
         changed = np.flatnonzero((lower != form.lower) | (upper != form.upper))
         return (changed, lower[changed], upper[changed]) if len(changed) else None
 
+    def value(self, form: Form, x: Vector) -> float:
+        """The minimised objective of column values [n]: its own, or the model's."""
+        return form.value(x) if self.objective is None else float(self.objective @ x)
+
+    def beyond(self, form: Form, x: Vector) -> bool:
+        """Whether column values [n], as a start may, miss the cutoff."""
+        if self.cutoff is None:
+            return False
+        return form.value(x) > self.cutoff + AGREE * max(1.0, abs(self.cutoff))
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -228,7 +265,7 @@ class Outcome:
     status
         OPTIMAL, FEASIBLE, INFEASIBLE, UNBOUNDED or UNKNOWN, of the restricted model.
     x
-        Best column values [n], rounded and checked against the rows, or None.
+        Best column values [n] as the engine has them, neither rounded nor checked, or None.
     objective
         The objective of x under the restricted model's objective.
     bound
@@ -364,12 +401,11 @@ def run_interruptible(
     return True
 
 
-def left_behind(form: Form, x: Vector | None, cutoff: float | None, bound: float) -> Outcome:
+def left_behind(form: Form, x: Vector | None, restriction: Neighborhood, bound: float) -> Outcome:
     """The outcome of an engine that did not stop when asked: what it had said until then."""
-    value = math.inf if x is None else form.value(x)
-    if x is None or (cutoff is not None and value > cutoff + 1e-6 * max(1.0, abs(cutoff))):
+    if x is None or restriction.beyond(form, x):
         return Outcome(bound=bound, stopped=Stop.TIME)
-    return Outcome(Status.FEASIBLE, x, value, bound, Stop.TIME)
+    return Outcome(Status.FEASIBLE, x, restriction.value(form, x), bound, Stop.TIME)
 
 
 def polish(form: Form, x: Vector, seconds: float = 5.0) -> Vector | None:
@@ -443,6 +479,67 @@ def construct(instance: Instance[Any], budget: Budget) -> Any:
     return None
 
 
+def out_of_time(tracker: Tracker[Any]) -> Stop | None:
+    """Why the model is not written any more: the budget is over or too short for it; or None."""
+    instance = tracker.instance
+    reason = tracker.done()
+    if reason is None and not isinstance(instance, MIP):
+        # Writing a model cannot be interrupted; small ones take no time worth asking for.
+        short = tracker.budget.left() < MODEL_SECONDS * max(0, instance.n - SMALL)
+        reason = Stop.TIME if short else None
+    return None if instance.n == 0 else reason
+
+
+def prepare(
+    tracker: Tracker[Any], start: Any, counted: bool = False
+) -> tuple[Form, MipView, Vector | None] | Stop:
+    """The model of the tracker's instance, and column values [n] to start from.
+
+    A start, or what a constructive heuristic finds without one, is offered to the tracker.
+
+    Parameters
+    ----------
+    tracker
+        The instance, the budget, and what keeps solutions.
+    start
+        A solution, feasible or not, or None.
+    counted
+        As in `Form`.
+
+    Returns
+    -------
+    The form, the view, and a start, feasible or not, or None. Where there is no time to write
+    the model, the reason alone.
+
+    Raises
+    ------
+    UnsupportedError
+        When the instance has no MIP form.
+    InputError
+        When the start names columns that do not exist.
+    """
+    instance, budget = tracker.instance, tracker.budget
+    reason = reason_without_mip(instance)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    hint: Vector | None = None
+    if start is not None and not checked_start(instance, start):
+        tracker.offer(instance.canonical(start))
+    elif start is not None and isinstance(instance, MIP):
+        hint = instance.vector(start)
+    if tracker.solution is None and not isinstance(instance, MIP):
+        quick = construct(instance, budget)
+        if quick is not None:
+            tracker.offer(quick, by="constructive")
+    over = out_of_time(tracker)
+    if over is not None:
+        return over
+    view = view_of(instance, tracker.solution)
+    if tracker.solution is not None:
+        hint = view.encode(tracker.solution)
+    return Form(view.mip, None, budget.left, counted, budget.interrupted), view, hint
+
+
 def root_rounds(engine: Backend, view: MipView, budget: Budget, rounds: int = 30) -> None:
     """Add the view's valid rows while they cut off LP solutions.
 
@@ -511,24 +608,14 @@ class EngineSolver:
             When the instance has no MIP form.
         """
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        hint = None
-        if start is not None and not checked_start(instance, start):
-            tracker.offer(start)
-        elif start is not None and isinstance(instance, MIP):
-            hint = instance.vector(start)
-        if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance, budget)
-            if quick is not None:
-                tracker.offer(quick, by="constructive")
-        if (result := without_time(tracker, self._params(), self._versions())) is not None:
-            return result
-        view = view_of(instance, tracker.solution)
-        form = Form(view.mip)
-        if tracker.solution is not None:
-            hint = view.encode(tracker.solution)
+        about: Mapping[str, Any] = {"params": self._params(), "versions": self._versions()}
+        prepared = prepare(tracker, start)
+        if isinstance(prepared, Stop):
+            return tracker.result(prepared, **about)
+        form, view, hint = prepared
         with budget.catch_interrupt():
             outcome = self._run(form, view, tracker, hint, seed)
-        return conclude(tracker, form, view, outcome, params=self._params(), v=self._versions())
+        return conclude(tracker, form, view, outcome, **about)
 
     def _params(self) -> Mapping[str, Any]:
         return {"threads": self.threads}
@@ -536,7 +623,6 @@ class EngineSolver:
     def _run(
         self, form: Form, view: MipView, tracker: Tracker[Any], hint: Vector | None, seed: int
     ) -> Outcome:
-        budget = tracker.budget
         settled = settle(form)
         if settled is not None:
             if settled.x is not None:
@@ -544,6 +630,18 @@ class EngineSolver:
             return settled
         if (reason := tracker.done()) is not None:
             return Outcome(stopped=reason)
+        outcome = self._solve(form, view, tracker, hint, seed)
+        if refuted(tracker, form, view, outcome) and tracker.done() is None:
+            # Most likely its solution violates rows by what engines may and instances may not.
+            form.tolerance = EXACT
+            known = hint if tracker.solution is None else view.encode(tracker.solution)
+            outcome = self._solve(form, view, tracker, known, seed)
+        return outcome
+
+    def _solve(
+        self, form: Form, view: MipView, tracker: Tracker[Any], hint: Vector | None, seed: int
+    ) -> Outcome:
+        budget = tracker.budget
         try:
             engine = self._engine(
                 form,
@@ -572,21 +670,6 @@ class EngineSolver:
             offer(tracker, form, view, outcome.x)
         offer_bound(tracker, form, view, outcome.bound)
         return outcome
-
-
-def without_time(
-    tracker: Tracker[Any], params: Mapping[str, Any], v: Mapping[str, str]
-) -> Result | None:
-    """What is known, where the budget is too short to write the model; else None."""
-    instance, budget = tracker.instance, tracker.budget
-    reason = tracker.done()
-    if reason is None and not isinstance(instance, MIP):
-        # Writing a model cannot be interrupted; small ones take no time worth asking for.
-        short = budget.left() < MODEL_SECONDS * max(0, instance.n - SMALL)
-        reason = Stop.TIME if short else None
-    if reason is None or instance.n == 0:
-        return None
-    return tracker.result(reason, params=params, versions=v)
 
 
 def confirm_unbounded(engine: Backend, budget: Budget, watch: Watch) -> Outcome:
@@ -635,10 +718,21 @@ def offer_bound(
     if not view.exact or not math.isfinite(bound) or abs(bound) >= INFINITY:
         return
     value = form.original(form.safe_bound(bound))
+    known = tracker.objective
     # Bounds are valid up to the engines' tolerances; a hair beyond the incumbent is it.
-    if tracker.objective is not None and close(value, tracker.objective, 1e-6):
-        value = tracker.objective
+    if known is not None and better(known, value, tracker.instance.sense):
+        value = known if form.agree(form.sign * known, form.sign * value) else value
     tracker.offer_bound(value, by)
+
+
+def refuted(tracker: Tracker[Any], form: Form, view: MipView, outcome: Outcome) -> bool:
+    """Whether what was kept contradicts what an engine claims to have proved of the model."""
+    known = tracker.objective
+    if not view.exact:
+        return False
+    if outcome.status is Status.OPTIMAL:
+        return known is None or not form.agree(form.sign * known, outcome.objective)
+    return outcome.status is Status.INFEASIBLE and known is not None
 
 
 def conclude(
@@ -648,30 +742,41 @@ def conclude(
     outcome: Outcome,
     *,
     params: Mapping[str, Any],
-    v: Mapping[str, str],
+    versions: Mapping[str, str],
     extra: Mapping[str, Any] | None = None,
 ) -> Result:
     """The result: the engine's claim, believed only where what was kept agrees."""
     status, stopped = outcome.status, outcome.stopped
-    known = tracker.objective
-    if status is Status.OPTIMAL:
-        agrees = known is not None and close(known, form.original(outcome.objective), 1e-6)
-        if not (agrees and view.exact):
-            status = Status.UNKNOWN
-            stopped = Stop.FINISHED if not view.exact and known is not None else stopped
-            stopped = Stop.ERROR if view.exact and not agrees else stopped
-    elif status is Status.INFEASIBLE and (known is not None or not view.exact):
-        status = Status.UNKNOWN
-        stopped = Stop.ERROR if view.exact else Stop.FINISHED
+    known, sense = tracker.objective, tracker.instance.sense
+    if refuted(tracker, form, view, outcome):
+        logger.warning(
+            "%s: an engine says %s, but the checked solutions do not bear that out.",
+            tracker.solver, status,
+        )  # fmt: skip
+        status, stopped = Status.UNKNOWN, Stop.ERROR
+    elif status in (Status.OPTIMAL, Status.INFEASIBLE) and not view.exact:
+        status, stopped = Status.UNKNOWN, Stop.FINISHED
+    elif status is Status.OPTIMAL and known is not None:
+        tracker.offer_bound(known)
     elif status is Status.UNBOUNDED:
         tracker.solution = tracker.objective = tracker.bound = None
         stopped = Stop.PROVED
-    else:
+    elif status is not Status.INFEASIBLE:
         reason = tracker.done()
         if reason is not None and stopped is not Stop.ERROR:
             stopped = reason
-    if status in (Status.FEASIBLE, Status.INFEASIBLE) and known is None:
-        status = Status.INFEASIBLE if status is Status.INFEASIBLE else Status.UNKNOWN
+    bound = tracker.bound
+    if known is not None and bound is not None and better(known, bound, sense):
+        same = form.agree(form.sign * known, form.sign * bound)
+        tracker.bound = known if same else None
+        if not same:
+            # A tolerance relative to large numbers may be worth more than the objective.
+            logger.warning(
+                "%s: the bound %.9g is beyond the objective %.9g; it is left out.",
+                tracker.solver, bound, known,
+            )  # fmt: skip
+    if status is Status.FEASIBLE and known is None:
+        status = Status.UNKNOWN
     if outcome.error:
         logger.warning("%s failed: %s", tracker.solver, outcome.error)
-    return tracker.result(stopped, status=status, params=params, versions=v, extra=extra)
+    return tracker.result(stopped, status=status, params=params, versions=versions, extra=extra)

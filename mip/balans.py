@@ -20,10 +20,9 @@ from nco.instances.core import (
     Status,
     Stop,
     Tracker,
-    UnsupportedError,
     spawn_seed,
 )
-from nco.instances.mip import MIP, MipView
+from nco.instances.mip import MipView
 from nco.instances.registry import backends, operators
 from nco.mip.alns import Plan, Search, Share
 from nco.mip.backend import (
@@ -34,16 +33,13 @@ from nco.mip.backend import (
     OutOfTimeError,
     Vector,
     Watch,
-    checked_start,
     conclude,
     confirm_unbounded,
-    construct,
     offer,
     offer_bound,
+    prepare,
     reason_without_mip,
     settle,
-    view_of,
-    without_time,
 )
 from nco.mip.bandit import Bandit, check_memory, check_policy, load_memory, save_memory
 from nco.parallel import check_jobs
@@ -66,8 +62,9 @@ ARMS = (
     "local-branching:0.02",
     "proximity:0.01",
 )
-#: Added where the model came from a problem with a structure.
-STRUCTURE_ARMS = ("structure",)
+#: In their place where the model came from a problem with a structure, whose neighbourhoods find
+#: most there: the first turns of many others would cost more than they bring.
+STRUCTURE_ARMS = ("structure", "variable-patch", "crossover", "rins")
 
 #: Named configurations. The one of IJCAI 2025 is the paper's for MIPLIB: 16 operators,
 #: Thompson sampling, simulated annealing 20 -> 1, sub-solves of SCIP of a minute, no main solve.
@@ -319,26 +316,14 @@ class Balans:
         start: Any,
         on_event: Listener | None,
     ) -> Result:
-        from importlib.metadata import version
-
         from nco.mip.portfolio import run_portfolio
 
-        reason = self.supports(instance)
-        if reason is not None:
-            raise UnsupportedError(reason)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        if start is not None and not checked_start(instance, start):
-            tracker.offer(start)
-        if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance, budget)
-            if quick is not None:
-                tracker.offer(quick, by="constructive")
+        prepared = prepare(tracker, start, self.deterministic)
+        if isinstance(prepared, Stop):
+            return tracker.result(prepared, **self._about())
+        form, view, _ = prepared
         known = tracker.solution if tracker.solution is not None else start
-        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
-        if (early := without_time(tracker, self._params(), versions)) is not None:
-            return early
-        view = view_of(instance, tracker.solution)
-        form = self._form(view, budget)
         heard: list[tuple[str, bytes, float, str]] = []
 
         def hear(kind: str, data: bytes, value: float, by: str) -> None:
@@ -381,12 +366,7 @@ class Balans:
         stops = {r.stopped for r in results.values()}
         if self.deterministic and outcome.stopped is not Stop.PROVED and len(stops) == 1:
             outcome.stopped = stops.pop()
-        return conclude(
-            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
-        )
-
-    def _form(self, view: MipView, budget: Budget) -> Form:
-        return Form(view.mip, left=budget.left, counted=self.deterministic)
+        return conclude(tracker, form, view, outcome, extra=extra, **self._about())
 
     def search(
         self,
@@ -399,36 +379,25 @@ class Balans:
         share: Share | None = None,
     ) -> Result:
         """As `solve`, beside other workers that share what they find."""
-        from importlib.metadata import version
-
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
-        hint: Vector | None = None
-        if start is not None and not checked_start(instance, start):
-            tracker.offer(start)
-        elif start is not None and isinstance(instance, MIP):
-            hint = instance.vector(start)
-        if tracker.solution is None and not isinstance(instance, MIP):
-            quick = construct(instance, budget)
-            if quick is not None:
-                tracker.offer(quick, by="constructive")
-        versions = {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")}
-        if (result := without_time(tracker, self._params(), versions)) is not None:
-            return result
-        view = view_of(instance, tracker.solution)
-        form = self._form(view, budget)
-        if tracker.solution is not None:
-            hint = view.encode(tracker.solution)
+        prepared = prepare(tracker, start, self.deterministic)
+        if isinstance(prepared, Stop):
+            return tracker.result(prepared, **self._about())
+        form, view, hint = prepared
         with budget.catch_interrupt():
             try:
                 outcome, extra = self._run(form, view, tracker, hint, seed, share)
             except OutOfTimeError:
                 outcome, extra = Outcome(stopped=tracker.done() or Stop.TIME), {}
-        return conclude(
-            tracker, form, view, outcome, params=self._params(), v=versions, extra=extra
-        )
+        return conclude(tracker, form, view, outcome, extra=extra, **self._about())
 
-    def _params(self) -> Mapping[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+    def _about(self) -> Mapping[str, Any]:
+        from importlib.metadata import version
+
+        return {
+            "params": {f.name: getattr(self, f.name) for f in fields(self)},
+            "versions": {p: version(p) for p in ("highspy", "pyscipopt", "mabwiser", "alns")},
+        }
 
     def _run(
         self,
@@ -458,7 +427,7 @@ class Balans:
             return made
 
         memory = load_memory(self.memory) if self.memory else {}
-        arms = tuple(self.arms or ()) or (ARMS + (STRUCTURE_ARMS if len(view.groups) > 2 else ()))
+        arms = tuple(self.arms or ()) or (STRUCTURE_ARMS if len(view.groups) > 2 else ARMS)
         if not len(form.integers):
             # A linear program: the main solve is all there is to do.
             plain = engine(self.main, 0)

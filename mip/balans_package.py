@@ -80,7 +80,7 @@ class BalansPackage:
             raise UnsupportedError(reason)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         view = view_of(instance)
-        form = Form(view.mip)
+        form = Form(view.mip, left=budget.left, stop=budget.interrupted)
         versions: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder, budget.catch_interrupt():
             path = Path(folder) / "model.mps"
@@ -119,7 +119,7 @@ class BalansPackage:
                     said = log.read().strip().splitlines()
                     outcome.stopped = Stop.ERROR
                     outcome.error = said[-1] if said else f"exit code {ended}"
-        return conclude(tracker, form, view, outcome, params={}, v=versions)
+        return conclude(tracker, form, view, outcome, params={}, versions=versions)
 
 
 def _lines(process: subprocess.Popen[str], tracker: Tracker[Any]) -> Any:

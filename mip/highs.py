@@ -73,6 +73,20 @@ def pass_model(form: Form, *, relaxed: bool = False, threads: int = 1, seed: int
     return highs
 
 
+def add_rows(highs: Any, A: Any, lower: Vector, upper: Vector) -> None:
+    """Add rows over all columns to a HiGHS object."""
+    rows = sparse.csr_array(A)
+    highs.addRows(
+        rows.shape[0],
+        np.asarray(lower, dtype=np.float64),
+        np.asarray(upper, dtype=np.float64),
+        rows.nnz,
+        rows.indptr[:-1].astype(np.int32),
+        rows.indices.astype(np.int32),
+        np.asarray(rows.data, dtype=np.float64),
+    )
+
+
 class HighsEngine:
     """One HiGHS object; see `Backend`.
 
@@ -112,16 +126,7 @@ class HighsEngine:
 
     def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
         """Add valid rows for good."""
-        rows = sparse.csr_array(A)
-        self._highs.addRows(
-            rows.shape[0],
-            np.asarray(lower, dtype=np.float64),
-            np.asarray(upper, dtype=np.float64),
-            rows.nnz,
-            rows.indptr[:-1].astype(np.int32),
-            rows.indices.astype(np.int32),
-            np.asarray(rows.data, dtype=np.float64),
-        )
+        add_rows(self._highs, A, lower, upper)
 
     def close(self) -> None:
         """Free the engine's memory."""
@@ -278,15 +283,15 @@ class HighsEngine:
                 for kind in heard:
                     highs.stopCallback(kind)
         if self.lost:
-            return left_behind(form, best[0] if best else None, cutoff, state["bound"])
+            return left_behind(form, best[0] if best else None, restriction, state["bound"])
         if failures:
             raise failures[0]
-        outcome = self._outcome(best[0] if best else None, cutoff)
+        outcome = self._outcome(best[0] if best else None, restriction, limits)
         if state["stalled"] and outcome.stopped is Stop.INTERRUPTED:
             outcome.stopped = Stop.ITERATIONS
         return outcome
 
-    def _outcome(self, last: Vector | None, cutoff: float | None) -> Outcome:
+    def _outcome(self, last: Vector | None, restriction: Neighborhood, limits: Limits) -> Outcome:
         from highspy import HighsModelStatus as Code
         from highspy import SolutionStatus
 
@@ -300,13 +305,12 @@ class HighsEngine:
             outcome.status = Status.FEASIBLE
         elif last is not None:
             outcome.x = last
+            outcome.objective = restriction.value(self.form, last)
             outcome.status = Status.FEASIBLE
-        if cutoff is not None and outcome.x is not None:
+        if outcome.x is not None and restriction.beyond(self.form, outcome.x):
             # A start beyond the cutoff is no answer.
-            value = self.form.value(outcome.x)
-            if value > cutoff + 1e-6 * max(1.0, abs(cutoff)):
-                outcome.x, outcome.objective = None, math.inf
-                outcome.status = Status.UNKNOWN
+            outcome.x, outcome.objective = None, math.inf
+            outcome.status = Status.UNKNOWN
         whole = bool(self.form.whole.any())
         bound = float(info.mip_dual_bound) if whole else -math.inf
         if code == Code.kOptimal and not whole:
@@ -321,6 +325,11 @@ class HighsEngine:
         }.get(code)
         if proved is Status.INFEASIBLE and outcome.x is not None:
             proved = None
+        apart = whole and not self.form.agree(outcome.objective, outcome.bound)
+        if proved is Status.OPTIMAL and limits.gap > 0 and apart:
+            # HiGHS calls optimal what is within the gap.
+            outcome.stopped = Stop.GAP
+            return outcome
         if proved is not None:
             outcome.status, outcome.stopped = proved, Stop.PROVED
             return outcome

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from nco.instances.core import Budget, Instance, Status, Stop
 from nco.mip.backend import Form, Outcome, Vector, run_interruptible
+from nco.mip.highs import add_rows, pass_model
 
 
 class LinearProgram:
@@ -43,8 +43,6 @@ class LinearProgram:
     @property
     def _highs(self) -> Any:
         if self._engine is None:
-            from nco.mip.highs import pass_model
-
             self._engine = pass_model(self.form, relaxed=True)
         return self._engine
 
@@ -58,16 +56,7 @@ class LinearProgram:
 
     def add_rows(self, A: Any, lower: Vector, upper: Vector) -> None:
         """Add rows."""
-        rows = sparse.csr_array(A)
-        self._highs.addRows(
-            rows.shape[0],
-            lower,
-            upper,
-            rows.nnz,
-            rows.indptr[:-1].astype(np.int32),
-            rows.indices.astype(np.int32),
-            rows.data,
-        )
+        add_rows(self._highs, A, lower, upper)
 
     def solve_with(self, rows: tuple[Any, Vector, Vector], seconds: float) -> Outcome:
         """Solve once with further rows ``(A, lower, upper)``, within the model's own bounds."""
@@ -85,7 +74,10 @@ class LinearProgram:
         return outcome
 
     def solve(self, seconds: float, stop: Callable[[], bool] | None = None) -> Outcome:
-        """Solve; x is the LP's own, and bound is set where the LP is solved to the end."""
+        """Solve; x is the LP's own, and bound is set where the LP is solved to the end.
+
+        Ends early where ``stop`` says so, or the form, unless that had done so before.
+        """
         begin = time.monotonic()
         outcome = self._solve(seconds, stop)
         self.seconds += time.monotonic() - begin
@@ -101,10 +93,13 @@ class LinearProgram:
         highs.setOptionValue("time_limit", highs.getRunTime() + min(seconds, 1e9))
         deadline = time.monotonic() + seconds
         flag = [False]
+        # What is solved in spite of an interruption is the rest of a solution, and short.
+        over = self.form.stop()
 
         def asked() -> bool:
             # HiGHS looks at its own limit too seldom: not within presolve or a factorization.
-            return time.monotonic() > deadline or (stop is not None and stop())
+            interrupted = (stop is not None and stop()) or (not over and self.form.stop())
+            return interrupted or time.monotonic() > deadline
 
         def hear(kind: Any, message: str, out: Any, into: Any, data: Any) -> None:
             into.user_interrupt = flag[0]
@@ -153,11 +148,11 @@ def bound(instance: Instance[Any], budget: Budget) -> float | None:
     if reason_without_mip(instance) is not None:
         return None
     view = view_of(instance)
-    form = Form(view.mip)
+    form = Form(view.mip, left=budget.left, stop=budget.interrupted)
     settled = settle(form)
     if not view.exact or settled is not None:
         return None if settled is None or not view.exact else _of(form, settled)
-    outcome = solve_lp(form, budget.left())
+    outcome = solve_lp(form, form.within(math.inf))
     return _of(form, outcome)
 
 

@@ -376,12 +376,11 @@ class ScipEngine:
             ears.watch = None
         if ears.failure is not None:
             raise ears.failure
-        cutoff = restriction.cutoff if restriction.objective is None else None
         if self.lost:
-            return left_behind(self.form, ears.best, cutoff, ears.bound)
-        return self._outcome(cutoff)
+            return left_behind(self.form, ears.best, restriction, ears.bound)
+        return self._outcome(restriction)
 
-    def _outcome(self, cutoff: float | None) -> Outcome:
+    def _outcome(self, restriction: Neighborhood) -> Outcome:
         model = self._model
         code = model.getStatus()
         outcome = Outcome(nodes=int(model.getNTotalNodes()))
@@ -391,7 +390,7 @@ class ScipEngine:
             outcome.objective = float(model.getSolObjVal(best))
             outcome.status = Status.FEASIBLE
             # A start beyond the cutoff stays in SCIP's storage; it is no answer.
-            if cutoff is not None and outcome.objective > cutoff + 1e-6 * max(1.0, abs(cutoff)):
+            if restriction.beyond(self.form, outcome.x):
                 outcome.x, outcome.objective = None, math.inf
                 outcome.status = Status.UNKNOWN
         bound = float(model.getDualbound())

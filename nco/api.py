@@ -488,6 +488,17 @@ def solve(
         return run(instance, chosen, budget, seed=seed, start=start, on_event=on_event, bound=bound)
 
 
+def _check_batch(instances: Any, solver: Solver) -> None:
+    if isinstance(instances, (str, os.PathLike, Instance)):
+        kind = type(instances).__name__
+        raise InputError(None, None, f"a {kind} is no batch", "give a list, or call solve")
+    for instance in instances:
+        if not isinstance(instance, Instance):
+            kind = type(instance).__name__
+            raise InputError(None, None, f"a {kind} is no instance", "give instances")
+        require_support(instance, solver)
+
+
 def _check_listeners(**listeners: object) -> None:
     for name, listener in listeners.items():
         if listener is not None and not callable(listener):
@@ -531,10 +542,10 @@ def solve_batch(
 ) -> list[Result]:
     """Solve many instances.
 
-    A solver that is batched by nature gets them in one call, with the time limit of all
-    together; others solve one by one, or ``jobs`` at a time in processes. Every instance
-    gets its own seed, spawned from ``seed`` and its digest, so that ``jobs`` changes no
-    result.
+    A solver that is batched by nature gets them in one call, with ``seed`` and the time limit
+    of all together. Others, and it under a gap where there are bounds, solve one by one, or
+    ``jobs`` at a time in processes; then every instance gets its own seed, spawned from
+    ``seed`` and its digest, so that ``jobs`` changes no result.
 
     Parameters
     ----------
@@ -563,7 +574,7 @@ def solve_batch(
     Raises
     ------
     InputError, UnsupportedError, MissingExtraError
-        As in `solve`.
+        As in `solve`; an instance that cannot be solved is refused before any is.
     """
     from nco import parallel
 
@@ -572,6 +583,7 @@ def solve_batch(
     chosen = make_solver(solver, params)
     limits = Limits(time_limit, iterations, target, gap)
     parent = Budget()
+    _check_batch(instances, chosen)
 
     def listen(index: int, outcome: Result | Exception) -> None:
         if isinstance(outcome, Result) and on_result is not None:

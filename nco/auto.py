@@ -10,7 +10,7 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -65,11 +65,14 @@ def parse_plan(plan: str) -> list[tuple[str, float]]:
 class Auto:
     """Run one solver after the other, each from the best solution so far.
 
+    A limit on iterations is that of every step, which counts its own.
+
     Parameters
     ----------
     plan
         ``"solver@share+solver"``; by default the best measured plan that is installed
-        and supports the instance.
+        and supports the instance. Under a limit on iterations, plans with a solver that
+        searches by the clock alone (``timed = True``) are left out.
 
     Raises
     ------
@@ -93,8 +96,20 @@ class Auto:
         found = next(self.candidates(instance, None), None)
         return None if found else f"no installed solver supports {instance.problem}"
 
-    def candidates(self, instance: Instance[Any], time_limit: float | None) -> Iterator[str]:
-        """Usable plans, best first: measured ones, then the rest as registered."""
+    def candidates(
+        self, instance: Instance[Any], time_limit: float | None, *, counted: bool = False
+    ) -> Iterator[str]:
+        """Usable plans, best first: measured ones, then the rest as registered.
+
+        Parameters
+        ----------
+        instance
+            What they are for.
+        time_limit
+            Seconds, or None.
+        counted
+            Whether iterations are limited: nothing that knows seconds only is usable.
+        """
         seconds = 60.0 if time_limit is None else max(time_limit, 1e-3)
 
         def distance(row: dict[str, Any]) -> float:
@@ -106,17 +121,20 @@ class Auto:
         for row in sorted(rows, key=distance):
             for spec, *_ in sorted(row["solvers"], key=lambda s: (s[1], s[3])):
                 plan = spec.removeprefix("auto:plan=")
-                if plan not in tried and self._usable(plan, instance):
+                if plan not in tried and self._usable(plan, instance, counted):
                     yield plan
                 tried.add(plan)
         for entry in solvers:
-            if entry.name not in tried and self._usable(entry.name, instance):
+            if entry.name not in tried and self._usable(entry.name, instance, counted):
                 yield entry.name
 
-    def _usable(self, plan: str, instance: Instance[Any]) -> bool:
+    def _usable(self, plan: str, instance: Instance[Any], counted: bool = False) -> bool:
         for name, _ in parse_plan(plan):
             entry = solvers.entry(name)
-            if name == "auto" or not entry.installed or entry.load()().supports(instance):
+            if name == "auto" or not entry.installed:
+                return False
+            solver = entry.load()()
+            if (counted and getattr(solver, "timed", False)) or solver.supports(instance):
                 return False
         return True
 
@@ -134,12 +152,15 @@ class Auto:
         Raises
         ------
         UnsupportedError
-            When no installed solver supports the instance.
+            When no installed solver supports the instance, or none under a limit on iterations.
         """
         reason = self.supports(instance)
         if reason:
             raise UnsupportedError(reason)
-        plans = (self.plan,) if self.plan else self.candidates(instance, budget.time_limit)
+        plans: Iterable[str] = [self.plan]
+        if not self.plan:
+            counted = budget.iterations is not None
+            plans = self.candidates(instance, budget.time_limit, counted=counted)
         tracker = Tracker(instance, budget, solver=self.name, seed=seed, on_event=on_event)
         if start is not None:
             tracker.offer(start, by="start")
@@ -155,7 +176,9 @@ class Auto:
                 if ran and tracker.done():
                     break
                 last = position == len(steps) - 1
-                sub = budget if last and not ran else budget.share(1.0 if last else share)
+                part = 1.0 if last else share
+                whole = last and not ran
+                sub = budget if whole else budget.share(part, iterations=budget.iterations)
                 ran.append(name)
                 try:
                     result = solvers.load(name)().solve(
@@ -181,6 +204,8 @@ class Auto:
                     break
             if tracker.solution is not None or status is not None or tracker.done():
                 break
+        if not ran:
+            raise UnsupportedError(f"no solver of {instance.problem} counts iterations")
         if errors and tracker.solution is None and status is None:
             raise CheckError(errors[0])
         return tracker.result(

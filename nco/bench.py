@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import fnmatch
 import glob
 import hashlib
@@ -18,6 +19,7 @@ import math
 import os
 import platform
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from nco.instances.core import (
     InputError,
     Instance,
     Sense,
+    Stop,
     check_seed,
     is_whole,
     primal_gap,
@@ -75,7 +79,7 @@ class Plan:
     Raises
     ------
     ValueError
-        When a list is empty, a limit is not a positive number, or a seed is none.
+        When a list is none or empty, a limit is not a positive number, or a seed is none.
     """
 
     files: tuple[str, ...]
@@ -88,11 +92,20 @@ class Plan:
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("files", "solvers", "time_limits", "seeds"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            if not getattr(self, name):
+        for name in ("files", "solvers", "references", "time_limits", "seeds"):
+            value = getattr(self, name)
+            kind, what = (Real, "numbers") if name in ("time_limits", "seeds") else (str, "texts")
+            listed = isinstance(value, Iterable) and not isinstance(value, str)
+            items = tuple(value) if listed else ()
+            if not listed or not all(isinstance(item, kind) for item in items):
+                raise ValueError(f"{name} = {value!r} not understood; give a list of {what}.")
+            if not items and name != "references":
                 raise ValueError(f"{name} is empty; nothing to run.")
-        object.__setattr__(self, "references", tuple(self.references))
+            object.__setattr__(self, name, items)
+        if not isinstance(self.problems, Mapping) or not all(
+            isinstance(problem, str) for problem in self.problems.values()
+        ):
+            raise ValueError(f"problems = {self.problems!r} not understood; give names by pattern.")
         for limit in self.time_limits:
             if not (limit > 0 and math.isfinite(limit)):
                 raise ValueError(f"time limit {limit} not understood; give seconds > 0.")
@@ -119,27 +132,29 @@ class Plan:
         Raises
         ------
         InputError
-            When the file is not TOML, or has unknown keys or sections.
+            When the file is not TOML, has unknown keys or sections, or is no plan.
         """
         try:
             values = tomllib.loads(Path(path).read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(path, None, f"not a benchmark plan: {error}") from None
         tables = {k: v for k, v in values.items() if isinstance(v, dict) and k != "problems"}
-        if tables:
+        if tables or section:
             if section not in tables:
-                raise InputError(path, None, f"no plan {section!r}", f"plans: {', '.join(tables)}")
+                known = f"plans: {', '.join(tables)}" if tables else "it has no tables"
+                raise InputError(path, None, f"no plan {section!r}", known)
             values = tables[section]
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)
             raise InputError(path, None, f"unknown key {min(unknown)!r}", f"known: {known}")
-        for key in ("files", "references"):
-            values[key] = [str(Path(root) / item) for item in values.get(key, [])]
         try:
-            return cls(**values)
+            plan = cls(**{"files": (), **values})
         except (TypeError, ValueError) as error:
             raise InputError(path, None, str(error)) from None
+        files = tuple(str(Path(root) / file) for file in plan.files)
+        references = tuple(str(Path(root) / file) for file in plan.references)
+        return dataclasses.replace(plan, files=files, references=references)
 
 
 def environment() -> dict[str, str]:
@@ -174,21 +189,30 @@ def read_references(paths: Iterable[str]) -> dict[str, float]:
     Raises
     ------
     InputError
-        When a file is no text, lacks the columns, or holds what is no number.
+        When a file is no text, lacks the columns, or holds what is no finite number.
     """
     out: dict[str, float] = {}
     for path in paths:
-        rows = list(csv.DictReader(io.read_text(path).splitlines(keepends=True)))
-        for number, row in enumerate(rows, 2):
-            value = row.get("best_known") or row.get("best_objective")
-            if "name" not in row or not row.keys() & {"best_known", "best_objective"}:
-                raise InputError(path, number, "no name and best_known", "add these columns")
-            if not value:
-                continue  # none is known
-            try:
-                out[row["name"]] = float(value)
-            except ValueError:
-                raise InputError(path, number, f"{value!r} is not a number", "mend it") from None
+        rows = csv.DictReader(io.read_text(path).splitlines(keepends=True))
+        try:
+            for row in rows:
+                value = row.get("best_known") or row.get("best_objective")
+                if "name" not in row or not row.keys() & {"best_known", "best_objective"}:
+                    what, hint = "no name and best_known", "add these columns"
+                    raise InputError(path, rows.line_num, what, hint)
+                if not value:
+                    continue  # none is known
+                try:
+                    number = float(value)
+                except ValueError:
+                    number = math.nan
+                if not math.isfinite(number):
+                    what, hint = f"{value!r} is not a number", "give a finite one"
+                    raise InputError(path, rows.line_num, what, hint)
+                out[row["name"]] = number
+        except csv.Error as error:
+            begin = rows.line_num + 1
+            raise InputError(path, begin, f"not CSV: {error}", "close the quote") from None
     return out
 
 
@@ -196,6 +220,7 @@ def read_references(paths: Iterable[str]) -> dict[str, float]:
 class _Task:
     key: str
     file: str
+    read_as: str  # a problem, or "" where the file says it itself
     problem: str
     index: int | None
     name: str
@@ -212,20 +237,20 @@ def _instances(plan: Plan) -> Iterable[tuple[str, str, int | None, Instance[Any]
         if not paths:
             raise InputError(pattern, None, "matches no file", "check the pattern")
         for path in paths:
-            problem = next((p for g, p in plan.problems.items() if fnmatch.fnmatch(path, g)), "")
-            content = io.read(path, problem)
+            read_as = next((p for g, p in plan.problems.items() if fnmatch.fnmatch(path, g)), "")
+            content = io.read(path, read_as)
             if isinstance(content, Batch):
                 size = len(content) if plan.first is None else min(plan.first, len(content))
                 for index in range(size):
-                    yield path, problem, index, content[index]
+                    yield path, read_as, index, content[index]
             else:
-                yield path, problem, None, content
+                yield path, read_as, None, content
 
 
 def _tasks(plan: Plan) -> list[_Task]:
     references = read_references(plan.references)
     tasks = []
-    for path, problem, index, instance in _instances(plan):
+    for path, read_as, index, instance in _instances(plan):
         reference = references.get(instance.name, references.get(Path(path).name.split(".")[0]))
         for spec in plan.solvers:
             name, params = parse_solver(spec)
@@ -240,7 +265,8 @@ def _tasks(plan: Plan) -> list[_Task]:
                         _Task(
                             key=hashlib.sha256(key.encode()).hexdigest()[:24],
                             file=path,
-                            problem=problem,
+                            read_as=read_as,
+                            problem=instance.problem,
                             index=index,
                             name=instance.name,
                             n=instance.n,
@@ -261,7 +287,7 @@ def _child() -> None:
     from nco import api
     from nco.instances.core import UnsupportedError
 
-    instance = io.read(task["file"], task["problem"])
+    instance = io.read(task["file"], task["read_as"])
     if isinstance(instance, Batch):
         instance = instance[task["index"]]
     name, params = parse_solver(task["solver"])
@@ -273,8 +299,6 @@ def _child() -> None:
         print(json.dumps({"unsupported": str(error)}))
         return
     if not task["solutions"]:
-        import dataclasses
-
         result = dataclasses.replace(result, solution=None)
     print(result.to_json())
 
@@ -282,7 +306,7 @@ def _child() -> None:
 def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
     request = {
         "file": task.file,
-        "problem": task.problem,
+        "read_as": task.read_as,
         "index": task.index,
         "solver": task.solver,
         "time_limit": task.time_limit,
@@ -304,6 +328,8 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
     else:
         tail = done.stderr.strip().splitlines()
         row["error"] = tail[-1] if tail else f"exit code {done.returncode}"
+        if done.returncode == -signal.SIGINT:
+            row["stopped"] = Stop.INTERRUPTED
     row |= {
         "key": task.key,
         "file": Path(task.file).name,
@@ -338,20 +364,21 @@ def load_rows(path: str | os.PathLike[str], keys: Iterable[str] = ROW_KEYS) -> l
     Raises
     ------
     InputError
-        When the file is no text, or another line is not a row.
+        When the file is no text, or anything else in it is not a row.
     """
     path = Path(path)
     if not path.exists():
         return []
     rows = []
-    lines = io.read_text(path).splitlines() if path.stat().st_size else []
+    text = io.read_text(path) if path.stat().st_size else ""
+    lines = text.splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            if number == len(lines):
+            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
                 break
             raise InputError(path, number, "not a result line", "remove the line") from None
         if not isinstance(row, dict) or not row.keys() >= {*keys}:
@@ -431,7 +458,11 @@ def run(
         When a file, solver or reference list cannot be understood.
     """
     tasks = _tasks(plan)
-    known = {row.get("key"): row for row in load_rows(out) if "error" not in row}
+    known = {
+        row["key"]: row
+        for row in load_rows(out)
+        if "error" not in row and row.get("stopped") != Stop.INTERRUPTED
+    }
     todo = [task for task in tasks if task.key not in known]
     stop = stop or threading.Event()
     # Without affinity calls (macOS) runs are simply not pinned.
@@ -454,6 +485,9 @@ def run(
             row = _run_task(task, core, solutions)
         finally:
             free.put(core)
+        if row.get("stopped") == Stop.INTERRUPTED:
+            stop.set()  # Ctrl-C reaches the runs, too; they are not done
+            return
         with lock:
             count += 1
             known[task.key] = row
@@ -476,11 +510,20 @@ def _append(path: Path, row: Row) -> None:
 
 
 def _repair(path: Path) -> None:
+    """End the last line of rows that `load_rows` has read, or cut it off where it is torn."""
     # A killed run may leave half a line; what follows must not be glued to it.
-    if path.exists():
-        text = path.read_text()
-        if text and not text.endswith("\n"):
-            path.write_text(text[: text.rfind("\n") + 1])
+    text = path.read_bytes() if path.is_file() else b""
+    begin = text.rfind(b"\n") + 1
+    if begin == len(text):
+        return
+    with path.open("rb+") as file:
+        try:
+            json.loads(text[begin:])
+        except ValueError:
+            file.truncate(begin)
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def generate(
     Raises
     ------
     InputError
-        When a name, the size or an option is not understood.
+        When a name, the size or an option is not understood, or memory does not suffice.
     """
     cls: type[Instance[Any]] = registry.problems.load(problem)
     if distribution is not None:
@@ -81,8 +81,9 @@ def generate(
         instances = [cls.generate(n, seed=int(s), **options) for s in seeds]
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
-        raise InputError(None, None, f"cannot generate {problem}: {error}") from None
+    except (TypeError, ValueError, MemoryError) as error:
+        what = str(error) or "out of memory"
+        raise InputError(None, None, f"cannot generate {problem}: {what}") from None
     name = f"{instances[0].name.rpartition('-s')[0] or problem}-s{seed}"
     shapes = [
         {k: v.shape for k, v in i.data().items() if isinstance(v, np.ndarray)} for i in instances

@@ -206,8 +206,13 @@ def info(
     Raises
     ------
     InputError
-        When the file cannot be understood.
+        When the file or the seconds cannot be understood.
     """
+    try:
+        Budget(bound_seconds)
+    except ValueError:
+        what = f"bound_seconds = {bound_seconds} not understood"
+        raise InputError(None, None, what, "give a number >= 0") from None
     if isinstance(instance, (str, os.PathLike)):
         instance = io.read(instance, problem, metric)
     out: dict[str, Any] = {"name": instance.name}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nco import api
+from nco.instances import registry
 from nco.instances.core import (
     Budget,
     InputError,
@@ -48,6 +49,8 @@ def run_many(
 ) -> list[Result | Exception]:
     """Solve many instances; an error of one is its outcome and does not stop the others.
 
+    A batched solver gets them in one call, unless a gap makes a target of each one's own.
+
     Parameters
     ----------
     instances, solver, limits
@@ -78,7 +81,9 @@ def run_many(
     check_jobs(jobs, backend)
     listen = on_outcome or (lambda index, outcome: None)
     outcomes: list[Result | Exception | None] = [None] * count
-    if count > 1 and hasattr(solver, "solve_batch"):
+    if count > 1 and hasattr(solver, "solve_batch") and not _own_targets(instances, limits, bound):
+        if jobs != 1:
+            logger.warning("%s solves a batch in one call: jobs change nothing", solver.name)
         results = _run_batched(instances, solver, limits, parent, seed, starts, on_event, bound)
         for index, result in enumerate(results):
             listen(index, result)
@@ -102,6 +107,11 @@ def run_many(
             listen(task.index, outcome)
         out.append(outcome)
     return out
+
+
+def _own_targets(instances: api.Many, limits: api.Limits, bound: bool) -> bool:
+    """Whether `nco.api.run` makes a target of a gap, by a bound of each instance."""
+    return bound and limits.gap is not None and any(i.problem in registry.bounds for i in instances)
 
 
 def check_jobs(jobs: int, backend: str) -> None:

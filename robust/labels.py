@@ -20,9 +20,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from nco.robust import OWN
 from nco.robust.encoding import ENCODERS, encoder_of
 from nco.robust.recourse import budget_recourse, knapsack_recourse
 from nco.training.label import Parts, make_parts, parts_of
+from nco.training.labels import LabelError, load_arrays, save_arrays
 
 log = logging.getLogger("nco")
 
@@ -317,7 +318,14 @@ def maker_of(problem: str, source: Any = "") -> LabelMaker:
 
 
 def make_chunk(
-    problem: str, seed: int, first: int, count: int, a: int, b: int, source: Any = ""
+    problem: str,
+    seed: int,
+    first: int,
+    count: int,
+    a: int,
+    b: int,
+    source: Any = "",
+    deadline: float = math.inf,
 ) -> Arrays:
     """Labels of instances ``first..first+count-1``; keys ``FIELD/p``, p the length of x.
 
@@ -333,10 +341,14 @@ def make_chunk(
         First stages and scenarios of each.
     source
         For problems of one's own, see `nco.robust.own_labels.Instances`.
+    deadline
+        What `time.monotonic` says when no further instance is begun; one is in any case.
     """
     maker = maker_of(problem, source)
     rows: dict[str, list[Arrays]] = {}
     for index in range(first, first + count):
+        if rows and time.monotonic() > deadline:
+            break
         rng = np.random.default_rng([seed, index])
         n = maker.sizes[index % len(maker.sizes)]
         instance = maker.instance(n, int(rng.integers(2**31)), rng)
@@ -364,11 +376,8 @@ def make_chunk(
 
 def write_labels(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
     """Write a label file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    text = np.frombuffer(json.dumps({"format": FORMAT, **meta}).encode(), dtype=np.uint8)
-    with part.open("wb") as file:
-        np.savez_compressed(file, meta=text, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    text = json.dumps({"format": FORMAT, **meta}, allow_nan=False)
+    save_arrays(path, {"meta": np.frombuffer(text.encode(), dtype=np.uint8), **arrays})
 
 
 def read_labels(path: str | Path) -> tuple[dict[tuple[int, ...], Arrays], dict[str, Any]]:
@@ -380,10 +389,11 @@ def read_labels(path: str | Path) -> tuple[dict[tuple[int, ...], Arrays], dict[s
         When it is no label file of this version.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            meta = json.loads(bytes(data["meta"]).decode())
-            arrays = {k: data[k] for k in data.files if k != "meta"}
-    except (OSError, KeyError, ValueError) as error:
+        arrays = load_arrays(str(path))
+        meta = dict(json.loads(bytes(arrays.pop("meta")).decode()))
+    except LabelError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a label file: {' '.join(str(error).split())}") from None
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: label format {meta.get('format')}, expected {FORMAT}.")
@@ -407,10 +417,19 @@ def described(meta: Mapping[str, Any]) -> str:
     )
 
 
+def _made(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Number of instances in arrays as `make_chunk` gives them."""
+    return sum(len(v) for k, v in arrays.items() if k.startswith("values/"))
+
+
 def _write_part(
-    path: Path, problem: str, seed: int, first: int, count: int, a: int, b: int, source: Any
-) -> None:
-    write_labels(path, make_chunk(problem, seed, first, count, a, b, source), {})
+    parts: Parts, problem: str, seed: int, a: int, b: int, source: Any,
+    begin: int, size: int, deadline: float,
+) -> int:  # fmt: skip
+    arrays = make_chunk(problem, seed, begin, size, a, b, source, deadline)
+    made = _made(arrays)
+    parts.write(begin, made, arrays)
+    return made
 
 
 def _made_before(out: Path, meta: Mapping[str, Any]) -> bool:
@@ -420,7 +439,7 @@ def _made_before(out: Path, meta: Mapping[str, Any]) -> bool:
         return False
     try:
         return read_labels(out)[1] == {"format": FORMAT, **meta}
-    except (ValueError, BadZipFile):
+    except ValueError:
         return False
 
 
@@ -451,7 +470,8 @@ def label(
     jobs
         Processes.
     minutes
-        Stop after that time; nothing is written then, but the same call goes on.
+        Begin no instance after that time; labels of those up to the first missing one are
+        written, and the same call goes on with the rest.
     source
         For problems of one's own, "two-stage": `nco.robust.own_labels.Instances`.
 
@@ -459,7 +479,8 @@ def label(
     ------
     ValueError
         When the problem has no labels, a number makes no sense, or the folder of parts
-        belongs to another call; when no second stage at all has a solution.
+        belongs to another call; when no second stage at all has a solution, or not one
+        instance was finished in time.
     """
     from nco.robust.own_labels import Instances
 
@@ -485,24 +506,20 @@ def label(
         spent += size * a * b
         log.info("%d labels made, %.0f a second", spent, spent / (time.monotonic() - started))
 
-    def arguments(begin: int) -> tuple[Any, ...]:
-        return parts.path(begin), problem, seed, begin, parts.size(begin), a, b, source
-
-    make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=tell)
-    if parts.missing():
-        raise ValueError(f"{out}: not finished in {minutes:g} minutes; the same call goes on.")
+    write = partial(_write_part, parts, problem, seed, a, b, source)
+    make_parts(parts, write, jobs=jobs, minutes=minutes, told=tell)
     merged: dict[str, list[NDArray[Any]]] = {}
-    for begin in range(0, instances, CHUNK):
-        with np.load(parts.path(begin), allow_pickle=False) as data:
-            for key in data.files:
-                if key != "meta":
-                    merged.setdefault(key, []).append(data[key])
+    for part in parts.whole():
+        for key, value in part.items():
+            merged.setdefault(key, []).append(value)
     arrays = {k: np.concatenate(v) for k, v in merged.items()}
     if all(np.isnan(v).all() for k, v in arrays.items() if k.startswith("values/")):
         raise ValueError(f"{out}: no second stage has a solution; mend the instances.")
-    write_labels(out, arrays, meta)
-    shutil.rmtree(parts.folder)
-    return instances * a * b
+    made = _made(arrays)
+    write_labels(out, arrays, {**meta, "instances": made})
+    if made == instances:
+        shutil.rmtree(parts.folder)
+    return made * a * b
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 import signal
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nco.bq.decoding import find_device
 from nco.robust.encoding import Encoder, encoder_of
 from nco.robust.labels import described, read_labels
 from nco.robust.network import Stream, ValueConfig, ValueNetwork
@@ -39,7 +39,15 @@ from nco.training.checkpoints import (
     restore_optimizer,
     write_checkpoint,
 )
-from nco.training.config import check_least, linear_rate, settings
+from nco.training.config import (
+    check_finite,
+    check_least,
+    json_line,
+    linear_rate,
+    settings,
+    toml,
+    write_text,
+)
 
 log = logging.getLogger("nco")
 
@@ -146,7 +154,7 @@ class ValueTraining:
     seed
         Everything random is a function of (seed, step).
     device
-        "cpu", "cuda", ...
+        "auto", "cpu", "cuda", ...
     eval_every, log_every, checkpoint_every
         Steps between validations and log lines; minutes between checkpoints.
 
@@ -185,6 +193,7 @@ class ValueTraining:
         if self.shape and self.shape not in SHAPES[self.problem]:
             known = ", ".join(SHAPES[self.problem])
             raise ValueError(f"shape {self.shape!r} not understood; known: {known}.")
+        check_finite(self)
 
     @property
     def network(self) -> ValueConfig:
@@ -197,15 +206,21 @@ class ValueTraining:
         return linear_rate(step, self.steps, self.warmup)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], path: str | None, changes: Iterable[str]) -> Self:
-        """From given values, a TOML file over them, and ``name=value`` changes over both.
+    def read(
+        cls, values: Mapping[str, Any], path: str | Path | None, changes: Iterable[str]
+    ) -> Self:
+        """From a TOML file, given values over it, and ``name=value`` changes over both.
 
         Raises
         ------
         ValueError
-            When the file is no TOML, or a name or a value is not understood.
+            When the file is no TOML or for another problem, or a name or a value is not
+            understood.
         """
-        merged = {**values, **settings(path, changes)}
+        told = settings(path, ())
+        if told.get("problem", values["problem"]) != values["problem"]:
+            raise ValueError(f"{path}: settings for {told['problem']}, not for {values['problem']}")
+        merged = {**told, **values, **settings(None, changes)}
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for name, value in merged.items():
             if name not in fields:
@@ -349,7 +364,7 @@ class ValueTrainer:
         self.config, self.out = config, Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.stop = threading.Event()
-        self.device = torch.device(config.device)
+        self.device = find_device(config.device)
         arrays, meta = read_labels(config.labels)
         if meta["problem"] != config.problem:
             raise ValueError(f"{config.labels}: labels for {meta['problem']}.")
@@ -391,7 +406,10 @@ class ValueTrainer:
         tensors, meta = read_checkpoint(path)
         own = {**dataclasses.asdict(self.config), "labels": self.digest}
         for name, value in own.items():
-            if name not in ("log_every", "checkpoint_every") and meta["config"][name] != value:
+            if (
+                name not in ("device", "log_every", "checkpoint_every")
+                and meta["config"][name] != value
+            ):
                 raise ValueError(f"{path}: made with another {name}; use another folder.")
         cut = len("model.")
         self.network.load_state_dict(
@@ -459,6 +477,7 @@ class ValueTrainer:
         ValueError
             When the loss is not finite; the last good checkpoint stays.
         """
+        write_text(self.out / "config.toml", toml(dataclasses.asdict(self.config)))
         begin = saved = mark = time.monotonic()
         losses: list[float] = []
         while self.step < self.config.steps and not self.stop.is_set():
@@ -485,9 +504,9 @@ class ValueTrainer:
         self.save()
 
     def record(self, row: Mapping[str, Any]) -> None:
-        """Append a line to ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``, null for what is not finite."""
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_line(row))
 
     def export(self, folder: str | Path, name: str) -> Path:
         """Write the averaged weights with their card."""

@@ -286,10 +286,36 @@ def test_batched_solver_is_called_once_with_the_time_of_all(batch):
     assert all(r.bound is not None for r in results)
 
 
+def test_batched_solver_is_called_for_each_under_a_gap_of_its_own_bound(batch):
+    probe = BatchProbe()
+    results = nco.solve_batch(batch, probe, 10.0, gap=0.5)
+    assert [call["target"] for call in probe.calls] == [
+        pytest.approx(r.bound / 1.5) for r in results
+    ]
+    probe = BatchProbe()
+    nco.solve_batch(batch, probe, 10.0, gap=0.5, bound=False)
+    assert len(probe.calls) == 1
+
+
+def test_jobs_of_a_batched_solver_change_nothing_and_it_says_so(batch, caplog):
+    probe = BatchProbe()
+    nco.solve_batch(batch, probe, jobs=2)
+    assert [call["batch"] for call in probe.calls] == [4]
+    assert "jobs change nothing" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["b.npz", [1], lambda: nco.generate("tsp", 5)])
+def test_what_is_no_batch_is_refused(value):
+    with pytest.raises(nco.InputError, match=r"is no (batch|instance)"):
+        nco.solve_batch(value() if callable(value) else value, Probe())
+
+
 def test_error_of_one_is_raised_but_only_its_own_outcome(batch, knapsack):
     tsp = nco.generate("tsp", 5)
+    probe = Probe()
     with pytest.raises(nco.UnsupportedError):
-        nco.solve_batch([knapsack, tsp], Probe())
+        nco.solve_batch([knapsack, tsp], probe)
+    assert probe.calls == []
     outcomes = parallel.run_many(
         [tsp, knapsack], Probe(), api.Limits(1.0), nco.Budget(), seeds=[0, 0]
     )
@@ -382,6 +408,12 @@ def test_info_describes_without_solving(knapsack):
     assert values["bound"] == 10
     assert values["fields"]["weights"] == {"shape": [4], "min": 1, "mean": 2.5, "max": 4}
     assert "greedy" in values["solvers"]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_info_refuses_what_are_no_seconds(knapsack, seconds):
+    with pytest.raises(nco.InputError, match=r"bound_seconds = \S+ not understood"):
+        nco.info(knapsack, bound_seconds=seconds)
 
 
 @pytest.mark.parametrize("name", registry.bounds.names())

@@ -7,7 +7,7 @@ from nco import auto
 from nco.instances.core import Budget, InputError, Status, UnsupportedError
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
-from nco.instances.registry import solvers
+from nco.instances.registry import Entry, Registry, solvers
 from nco.instances.tsp import TSP
 
 
@@ -44,6 +44,46 @@ def test_table_decides(monkeypatch):
     chooser = auto.Auto()
     assert next(chooser.candidates(TSP.generate(12, seed=1), 1.0)) == "greedy"
     assert next(chooser.candidates(TSP.generate(900, seed=1), 1.0)) == "nearest-neighbor"
+
+
+def test_a_limit_on_iterations_is_that_of_every_step(monkeypatch):
+    """It is not lost where a plan has several."""
+    real, seen = solvers.load, []
+
+    def load(name):
+        class Seeing(real(name)):
+            def solve(self, instance, budget, **options):
+                seen.append((name, budget.iterations))
+                return super().solve(instance, budget, **options)
+
+        return Seeing
+
+    monkeypatch.setattr(solvers, "load", load)
+    budget = Budget(5.0, iterations=7)
+    auto.Auto(plan="greedy@0.5+nearest-neighbor").solve(TSP.generate(9, seed=1), budget)
+    assert seen == [("greedy", 7), ("nearest-neighbor", 7)]
+
+
+class Timed:
+    """Knows seconds only."""
+
+    timed = True
+
+    def supports(self, instance):
+        return None
+
+
+def test_what_knows_seconds_only_is_left_out_under_a_limit_on_iterations(monkeypatch):
+    """So that a seed repeats; with nothing else, that is said."""
+    own = Entry("timed", f"{__name__}:Timed")
+    monkeypatch.setattr(auto, "table", list)
+    monkeypatch.setattr(auto, "solvers", Registry("solver", "none", own, solvers.entry("greedy")))
+    instance = TSP.generate(9, seed=1)
+    assert list(auto.Auto().candidates(instance, 1.0)) == ["timed", "greedy"]
+    assert auto.Auto().solve(instance, Budget(5.0, iterations=3)).extra["plan"] == "greedy"
+    monkeypatch.setattr(auto, "solvers", Registry("solver", "none", own))
+    with pytest.raises(UnsupportedError, match="no solver of tsp counts iterations"):
+        auto.Auto().solve(instance, Budget(5.0, iterations=3))
 
 
 def test_every_measured_choice_is_registered():

@@ -1,6 +1,8 @@
 """The benchmark runner and the table it makes."""
 
 import json
+import signal
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from nco import bench
 from nco.instances import io
-from nco.instances.core import InputError
+from nco.instances.core import Budget, InputError
 from nco.instances.knapsack import Knapsack
 from nco.instances.registry import solvers
 from nco.instances.tsp import TSP
@@ -42,6 +44,57 @@ def test_runs_resume_and_keep_their_rows(files):
     again = bench.run(plan, out)
     assert [r["key"] for r in again] == [r["key"] for r in rows]
     assert len(bench.load_rows(out)) == 4
+
+
+def done(code, out="", err=""):
+    """What a child process that runs nothing gives."""
+    return lambda *args, **options: subprocess.CompletedProcess(args, code, out, err)
+
+
+def test_interrupted_runs_are_not_done(files, monkeypatch):
+    """Neither is kept, nor is another begun; one in the file is run again."""
+    plan = bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy", "nearest-neighbor"))
+    out = files / "rows.jsonl"
+    tasks = bench._tasks(plan)
+    made = [
+        {"key": t.key, "spec": t.solver, "instance": "a", "n": 8, "time_limit": 10.0, "seed": 0}
+        for t in tasks
+    ]
+    text = json.dumps(made[0] | {"stopped": "interrupted"}) + "\n"
+    out.write_text(text)
+    seen = []
+
+    def run(task, core, solutions):
+        seen.append(task.solver)
+        return next(r for r in made if r["key"] == task.key) | {"stopped": stopped}
+
+    monkeypatch.setattr(bench, "_run_task", run)
+    stopped = "interrupted"
+    assert bench.run(plan, out) == []
+    assert (seen, out.read_text()) == (["greedy"], text)
+    stopped = "time"
+    assert [r["stopped"] for r in bench.run(plan, out)] == ["time", "time"]
+
+
+def test_a_run_that_ctrl_c_kills_is_interrupted(files, monkeypatch):
+    """Before it can catch it, say."""
+    (task,) = bench._tasks(bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy",)))
+    monkeypatch.setattr(bench.subprocess, "run", done(-signal.SIGINT, err="KeyboardInterrupt\n"))
+    assert bench._run_task(task, None, False)["stopped"] == "interrupted"
+
+
+def test_failed_runs_count_for_their_problem(files, monkeypatch):
+    """A solver that crashes is no choice for it."""
+    instance = io.read(files / "a.tsp")
+    result = solvers.load("greedy")().solve(instance, Budget())
+    runs = iter([done(0, result.to_json()), done(1, err="crashed\n")])
+    monkeypatch.setattr(bench.subprocess, "run", lambda *a, **k: next(runs)(*a, **k))
+    plan = bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy",), seeds=(0, 1))
+    rows = bench.run(plan, files / "rows.jsonl")
+    assert [r["problem"] for r in rows] == ["tsp", "tsp"]
+    assert rows[1]["error"] == "crashed"
+    (choice,) = bench.choices(rows)
+    assert (choice["problem"], choice["solvers"]) == ("tsp", [])
 
 
 def row(instance, spec, objective, n=100, limit=1.0, **more):
@@ -93,6 +146,22 @@ def test_plans_from_toml(tmp_path):
         bench.Plan.from_toml(path)
     path.write_text("files = []\n")
     with pytest.raises(InputError, match="files is empty"):
+        bench.Plan.from_toml(path)
+    path.write_text('files = ["a.tsp"]\n')
+    with pytest.raises(InputError, match=r"no plan 'two' \(it has no tables\)"):
+        bench.Plan.from_toml(path, "two")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["files = 5", "files = [1]", 'files = "a.tsp"', 'problems = "tsp"', "problems = { a = 1 }",
+     'solvers = "greedy"', 'time_limits = ["1"]', "references = [1]"],
+)  # fmt: skip
+def test_plans_of_wrong_kinds(tmp_path, text):
+    """In one line that names the key."""
+    path = tmp_path / "plan.toml"
+    path.write_text(text if text.startswith("files") else f'files = ["a.tsp"]\n{text}')
+    with pytest.raises(InputError, match=f"{text.split()[0]} = .* not understood"):
         bench.Plan.from_toml(path)
 
 
@@ -156,6 +225,9 @@ def test_references(tmp_path):
     assert bench.read_references([str(path)]) == {"a": 7542.0}
     for text, what in [
         (b"name,best_known\na,7e\n", "best.csv:2: '7e' is not a number"),
+        (b"name,best_known\na,7\nb,nan\n", "best.csv:3: 'nan' is not a number"),
+        (b"name,best_known\na,inf\n", "best.csv:2: 'inf' is not a number"),
+        (b'name,best_known\n"a' + b"a" * 140_000, "best.csv:2: not CSV: "),
         (b"a,b\n1,2\n", "best.csv:2: no name and best_known"),
         (b"\x89\x00\x1a", "is not a text file"),
         (b"", "is empty"),
@@ -181,3 +253,16 @@ def test_rows_of_other_scripts_resume(tmp_path):
     assert "b" not in rows
     rows.add("b", {"seconds": 2.0})
     assert [r["key"] for r in bench.load_rows(path, {"key", "seconds"})] == ["a", "b"]
+    path.write_text(path.read_text().rstrip("\n"))
+    bench.RowFile(path).add("c", {"seconds": 3.0})
+    assert [r["key"] for r in bench.load_rows(path, {"key", "seconds"})] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["my notes", '{"key": "a"}\nmy notes', '{"key": "a\n', "[1"])
+def test_files_of_something_else_are_left_alone(tmp_path, text):
+    """Only a line that begins like a row and has no end is torn."""
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a result line"):
+        bench.RowFile(path)
+    assert path.read_text() == text

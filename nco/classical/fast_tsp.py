@@ -42,6 +42,7 @@ class FastTSP:
     """
 
     name: ClassVar[str] = "fast-tsp"
+    timed: ClassVar[bool] = True
 
     threads: int = 1
 

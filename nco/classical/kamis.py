@@ -37,6 +37,7 @@ class KaMIS:
     """
 
     name: ClassVar[str] = "kamis"
+    timed: ClassVar[bool] = True
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """Independent sets; weights are whole and positive."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -111,13 +112,22 @@ def code_of(error: BaseException) -> int:
     return BAD_INPUT if ours or isinstance(error, MissingExtraError) else NOTHING
 
 
-def describe(error: BaseException) -> str:
-    """The text of an error; what nobody foresaw also says its kind."""
+def describe(error: BaseException, verbose: bool = True) -> str:
+    """The text of an error; what nobody foresaw also says its kind.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    verbose
+        Whether the command has -v.
+    """
     from nco.instances.core import CheckError
 
     if isinstance(error, CheckError) or code_of(error) == BAD_INPUT:
         return str(error)
-    return f"{type(error).__name__}: {error or 'no message'} (-vv shows where)"
+    text = f"{type(error).__name__}: {error or 'no message'}"
+    return f"{text} (-vv shows where)" if verbose else text
 
 
 def run(args: list[str]) -> int:
@@ -135,8 +145,15 @@ def run(args: list[str]) -> int:
         return NOTHING
     except Exception as error:
         logger.debug("this is where", exc_info=True)
-        return fail(describe(error), code_of(error))
+        return fail(describe(error, _is_verbose(args)), code_of(error))
     return int(code or OK)
+
+
+def _is_verbose(args: list[str]) -> bool:
+    """Whether the command asked for, which is imported by now, has -v."""
+    module, _, attribute = COMMANDS.get(args[0] if args else "", "").partition(":")
+    command = getattr(sys.modules.get(module), attribute, None) if module else None
+    return command is not None and "verbose" in inspect.signature(command).parameters
 
 
 def _usage(error: Any) -> str:

@@ -125,16 +125,34 @@ def _plan(
         "solvers": solver, "time_limits": time_limit, "seeds": seed,
         "references": references, "first": first,
     }  # fmt: skip
-    changes = {key: value for key, value in given.items() if value}
+    changes = {key: value for key, value in given.items() if value is not None and value != []}
     try:
-        if len(files) == 1 and files[0].endswith(".toml"):
+        if len(files) == 1 and _is_plan(files[0], data):
             plan = Plan.from_toml(files[0], section, data)
             return dataclasses.replace(plan, **changes)
+        if section:
+            raise InputError(None, None, "--plan goes with a plan file", "give one .toml")
         return Plan(files=tuple(str(data / f) for f in files), **changes)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(None, None, str(error), "see nco bench --help") from None
+
+
+def _is_plan(file: str, data: Path) -> bool:
+    """Whether a file is a plan: TOML, but no two-stage instance."""
+    import glob
+    import tomllib
+
+    if not file.endswith(".toml") or glob.has_magic(file):
+        return False
+    path = Path(file)
+    if not path.exists() and (data / file).exists():
+        return False  # plans are not below --data
+    try:
+        return "second_stage" not in tomllib.loads(path.read_text())
+    except (OSError, ValueError):
+        return True  # reading it as a plan says what is wrong
 
 
 def _print(cells: list[Cell], by: str) -> None:

@@ -87,6 +87,15 @@ def label(
     if jobs < -1 or jobs == 0:
         raise InputError(None, None, f"--jobs {jobs} not understood", "give -1 or at least 1")
     if problem in (*LEARNED, OWN):
+        given = {
+            "--n": n, "--expert": expert, "--effort": effort is not None, "--recipe": recipe,
+            "--first": first, "--weights": weights, "--views": views != 1,
+            "--device": device != "auto",
+        }  # fmt: skip
+        idle = ", ".join(option for option, value in given.items() if value)
+        if idle:
+            what = f"{idle}: nothing to say for labels of {problem}"
+            raise InputError(None, None, what, "leave it out")
         return _second_stages(problem, out, count, seed, jobs, minutes, old)
     with Line(not quiet) as line:
         try:
@@ -110,11 +119,13 @@ def _second_stages(
     from nco.instances.core import InputError
     from nco.robust import labels
 
+    if count < 1:
+        raise InputError(None, None, f"--count {count} not understood", "give at least 1")
     try:
         made = labels.label(
             problem,
             out,
-            instances=-(-max(count, 1) // 256),
+            instances=-(-count // 256),
             seed=seed,
             jobs=os.cpu_count() or 1 if jobs == -1 else jobs,
             minutes=math.inf if minutes is None else minutes,

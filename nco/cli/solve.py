@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,7 +125,7 @@ def solve(
 ) -> int:
     """Solve instances and print a table, or JSON lines.
 
-    Every result is checked by the instance itself. Ctrl-C gives the best so far.
+    Every result is checked by the instance itself. Ctrl-C, or SIGTERM, gives the best so far.
     """
     from nco import api
     from nco.cli.report import Progress, print_table
@@ -177,11 +180,25 @@ def solve(
     )
     # A live table and JSON lines would share the terminal.
     shown = sys.stderr.isatty() and not quiet and not (json_ and sys.stdout.isatty())
-    with session.budget.catch_interrupt(), Progress(shown, len(files)) as progress:
+    with _catch_both(session.budget), Progress(shown, len(files)) as progress:
         code = session.run(files, progress)
     if session.rows and not json_ and not quiet:
         print_table(session.rows)
     return code
+
+
+@contextlib.contextmanager
+def _catch_both(budget: Budget) -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: finished work is kept when a queue's time is up."""
+    with budget.catch_interrupt():
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _takes(name: str, option: str) -> bool:
@@ -322,8 +339,14 @@ class Session:
 
     def run(self, files: Sequence[Path], progress: Progress) -> int:
         """Solve the files and return the highest exit code."""
+        if self.jobs != 1 and hasattr(self.solver, "solve_batch"):
+            logger.warning(
+                "%s solves file after file, a batch in one call: --jobs changes nothing",
+                self.solver.name,
+            )
+            self.jobs = 1
         try:
-            if self.jobs == 1 or hasattr(self.solver, "solve_batch"):
+            if self.jobs == 1:
                 for path in files:
                     self._one_file(path, progress)
             else:

@@ -90,10 +90,13 @@ def train(
     found = checkpoints(out)
     if found and not resume:
         raise InputError(out, None, "holds a run", "go on with --resume, or use another folder")
-    if problem in (*LEARNED, OWN):
-        return _value_network(problem, out, config, data or [], change or [], minutes, device)
     if resume and config is None and (out / "config.toml").is_file():
         config = out / "config.toml"
+    if problem in (*LEARNED, OWN):
+        if init_from:
+            what = "value networks are trained from the start"
+            raise InputError(None, None, what, "leave out --init-from")
+        return _value_network(problem, out, config, data or [], change or [], minutes, device)
     kind, make = TrainConfig, Trainer
     for prefix, (module, settings_of, trainer_of) in OTHERS.items():
         if problem.startswith(prefix):
@@ -138,13 +141,14 @@ def _value_network(
     from nco.instances.core import InputError
     from nco.robust.train import ValueTrainer, ValueTraining
 
-    if len(data) != 1:
-        raise InputError(None, None, "a value network needs one label file", "give --data FILE")
-    given = {"problem": problem, "labels": data[0]} | ({"device": device} if device else {})
+    given = {"problem": problem} | ({"device": device} if device else {})
+    if data:
+        given["labels"] = data[0]
     try:
-        trainer = ValueTrainer(
-            ValueTraining.read(given, str(config) if config else None, changes), out
-        )
+        settings = ValueTraining.read(given, config, changes)
+        if len(data) > 1 or not settings.labels:
+            raise ValueError("a value network needs one label file; give --data FILE.")
+        trainer = ValueTrainer(settings, out)
         _run(trainer, minutes)
         trainer.export(out, f"{problem}-v1")
     except (ValueError, MemoryError) as error:
@@ -174,7 +178,8 @@ def _settings(
 
     try:
         given = kind.read(config, changes)
-        if given.problem != problem:
+        # Some settings name what is planned: of an SPCTSP a PCTSP.
+        if given.problem not in (problem, kind(problem=problem).problem):
             raise InputError(config, None, f"settings for {given.problem}, not for {problem}")
         return given
     except InputError:

@@ -1,15 +1,17 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
 A checkpoint is a folder ``step-N`` with safetensors shards and ``meta.json``. It is
-written under another name and renamed when complete, so that a kill at any moment leaves
-the previous ones. Nothing is pickled.
+written under a hidden name of its process and renamed when complete, so that a kill at any
+moment leaves the previous ones. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Mapping
@@ -72,9 +74,10 @@ def write_checkpoint(
         Number of checkpoints that stay.
     """
     target = folder / f"step-{step:09d}"
-    temporary = folder / f".{target.name}.part"
-    for left in folder.glob(".step-*"):  # by a call that was killed
-        shutil.rmtree(left)
+    temporary = _hidden(target, "part")
+    for left in folder.glob(".step-*"):
+        if _is_left(left):
+            shutil.rmtree(left)
     temporary.mkdir(parents=True)
     sums = {}
     for number, shard in enumerate(shards(tensors)):
@@ -83,24 +86,47 @@ def write_checkpoint(
         (temporary / name).write_bytes(data)
         flush(temporary / name)
         sums[name] = hashlib.sha256(data).hexdigest()
-    text = json.dumps({"format": FORMAT, "step": step, **meta, "sha256": sums}, indent=1)
+    full = {"format": FORMAT, "step": step, **meta, "sha256": sums}
+    text = json.dumps(full, indent=1, allow_nan=False)
     (temporary / "meta.json").write_text(text, encoding="utf-8")
     flush(temporary / "meta.json")
     flush(temporary)
-    if target.exists():
-        _remove(target)
+    replaced = _hide(target) if target.exists() else None
     temporary.rename(target)
     flush(folder)
+    if replaced is not None:
+        shutil.rmtree(replaced)
     for old in checkpoints(folder)[:-keep]:
-        _remove(old)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            shutil.rmtree(_hide(old))
     return target
 
 
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; half removed, it would pass for a damaged one."""
-    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
-    checkpoint.rename(hidden)
-    shutil.rmtree(hidden)
+def _hidden(checkpoint: Path, kind: str) -> Path:
+    """A name beside a checkpoint that tells which process uses it."""
+    return checkpoint.with_name(f".{checkpoint.name}.{platform.node()}.{os.getpid()}.{kind}")
+
+
+def _hide(checkpoint: Path) -> Path:
+    """Rename a checkpoint that is to be removed; half removed, it would pass for a damaged one."""
+    return checkpoint.rename(_hidden(checkpoint, "old"))
+
+
+def _is_left(hidden: Path) -> bool:
+    """Whether the process that used a hidden name was killed; only known on its own machine."""
+    found = re.fullmatch(r"\.step-\d{9}\.(.*)\.(\d+)\.(?:part|old)", hidden.name)
+    if found is None or found[1] != platform.node():
+        return False
+    number = int(found[2])
+    if number == os.getpid():
+        return True  # it writes one at a time
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's
+        pass
+    return False
 
 
 def checkpoints(folder: Path) -> list[Path]:

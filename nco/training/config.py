@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -47,9 +50,27 @@ def settings(path: str | Path | None, changes: Iterable[str]) -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file as a whole: who is killed here leaves the old text or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file to write, of this call only, that takes the place of ``path`` then."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row of metrics as a line of JSON, null for what is not finite."""
+    finite = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def check_least(config: Any, least: Mapping[str, int]) -> None:
@@ -63,6 +84,19 @@ def check_least(config: Any, least: Mapping[str, int]) -> None:
     for name, value in least.items():
         if getattr(config, name) < value:
             raise ValueError(f"{name} = {getattr(config, name)} not understood; at least {value}.")
+
+
+def check_finite(config: Any) -> None:
+    """Refuse settings that are infinite or no numbers: what is written of a run is JSON.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them.
+    """
+    for name, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} = {value} not understood; a finite number.")
 
 
 def check_minutes(minutes: float) -> None:
@@ -208,6 +242,7 @@ class TrainConfig:
             raise ValueError(f"lr = {self.lr}, clip = {self.clip} not understood; above 0.")
         if any(not 0.0 <= w < math.inf for w in self.weights) or sum(self.weights or (1,)) <= 0:
             raise ValueError(f"weights = {[*self.weights]} not understood; shares at least 0.")
+        check_finite(self)
 
     def learning_rate(self, step: int) -> float:
         """Factor of the peak rates: linear warm-up, then linear decay to zero."""
@@ -238,14 +273,12 @@ class TrainConfig:
         for name, value in values.items():
             if name not in known:
                 raise ValueError(f"setting {name!r} is not known.")
-            default = known[name].default
             if name in ("data", "weights"):
-                value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-            elif isinstance(default, float) and isinstance(value, int):
-                value = float(value)
-            elif isinstance(default, (bool, int, float, str)) and type(value) is not type(default):
-                kind = type(default).__name__
-                raise ValueError(f"{name} = {value!r} not understood; expected {kind}.")
+                kind = str if name == "data" else float
+                given = value if isinstance(value, (list, tuple)) else (value,)
+                value = tuple(_typed(name, v, kind) for v in given)
+            else:
+                value = _typed(name, value, str if name == "problem" else type(known[name].default))
             out[name] = value
         if "problem" not in out:
             raise ValueError("problem is not set.")
@@ -258,13 +291,29 @@ class TrainConfig:
 
     def toml(self) -> str:
         """The settings as TOML; `read` gives them back."""
-        lines, tables = [], []
-        for name, value in self.to_dict().items():
-            if isinstance(value, Mapping):
-                tables += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in value.items())]
-            else:
-                lines.append(f"{name} = {_toml(value)}")
-        return "\n".join(lines + tables) + "\n"
+        return toml(self.to_dict())
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """A setting's value, whole numbers as floats where those are wanted."""
+    if kind is float and type(value) is int:
+        with contextlib.suppress(OverflowError):
+            value = float(value)
+    if kind in (bool, int, float, str) and type(value) is not kind:
+        text = repr(value)[:40]
+        raise ValueError(f"{name} = {text} not understood; expected {kind.__name__}.")
+    return value
+
+
+def toml(values: Mapping[str, Any]) -> str:
+    """Plain values as TOML, mappings as tables; `settings` gives them back."""
+    lines, tables = [], []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            tables += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in value.items())]
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n".join(lines + tables) + "\n"
 
 
 def _toml(value: Any) -> str:

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,16 @@ from numpy.typing import NDArray
 
 from nco.training.config import check_minutes, write_text
 from nco.training.experts import EXPERTS, expert_for
-from nco.training.labels import RECIPES, Arrays, draw, same_labels, write_labels
+from nco.training.labels import (
+    RECIPES,
+    Arrays,
+    LabelError,
+    draw,
+    load_arrays,
+    same_labels,
+    save_arrays,
+    write_labels,
+)
 from nco.training.processes import end_with_parent
 
 log = logging.getLogger("nco")
@@ -50,7 +61,14 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def make_chunk(
-    name: str, recipe: str, n: int, seed: int, first: int, count: int, effort: float
+    name: str,
+    recipe: str,
+    n: int,
+    seed: int,
+    first: int,
+    count: int,
+    effort: float,
+    deadline: float = math.inf,
 ) -> Arrays:
     """Labels of instances ``first..first+count-1``, stacked.
 
@@ -64,19 +82,26 @@ def make_chunk(
         Which of them.
     effort
         The expert's effort.
+    deadline
+        What `time.monotonic` says when no further one is begun; one is made in any case.
     """
-    rows = []
+    rows: list[Any] = []
     for i in range(first, first + count):
+        if rows and time.monotonic() > deadline:
+            break
         fields = {k: v[0] for k, v in draw(recipe, seed, i, 1, n).items()}
         rows.append(EXPERTS[RECIPES[recipe][0], name].solve(fields, effort, i))
     return pack({key: np.stack([row[key] for row in rows]) for key in rows[0]})
 
 
 def _write_part(
-    path: Path, name: str, recipe: str, n: int, seed: int, first: int, count: int, effort: float
-) -> None:
-    arrays = make_chunk(name, recipe, n, seed, first, count, effort)
-    write_labels(path, RECIPES[recipe][0], arrays, n=n)
+    parts: Parts, name: str, recipe: str, n: int, seed: int, first: int, effort: float,
+    begin: int, size: int, deadline: float,
+) -> int:  # fmt: skip
+    arrays = make_chunk(name, recipe, n, seed, first + begin, size, effort, deadline)
+    made = len(next(iter(arrays.values())))
+    parts.write(begin, made, arrays)
+    return made
 
 
 def _worker(parent: int) -> None:
@@ -92,7 +117,9 @@ def parts_of(out: Path) -> Path:
 
 
 class Parts:
-    """The finished chunks of a label file that is being made, in a folder beside it.
+    """The finished parts of a label file that is being made, in a folder beside it.
+
+    A part is a chunk, or what was made of one before the time was over.
 
     Parameters
     ----------
@@ -115,27 +142,63 @@ class Parts:
         self.out, self.count, self.chunk = out, count, chunk
         self.folder = parts_of(out)
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**stamp, "count": count})
+        text = json.dumps({**stamp, "count": count}, allow_nan=False)
         path = self.folder / "meta.json"
         if not path.is_file():
             write_text(path, text)
         elif path.read_text(encoding="utf-8") != text:
             raise ValueError(f"{self.folder} belongs to a call with other arguments; remove it.")
 
-    def path(self, begin: int) -> Path:
-        """Where the chunk from that label on is."""
-        return self.folder / f"{begin:09d}.npz"
+    def path(self, begin: int, size: int) -> Path:
+        """Where so many labels from that one on are."""
+        return self.folder / f"{begin:09d}-{size}.npz"
 
-    def size(self, begin: int) -> int:
-        """Labels in that chunk."""
-        return min(self.chunk, self.count - begin)
+    def write(self, begin: int, size: int, arrays: Arrays) -> None:
+        """Keep so many labels from that one on."""
+        save_arrays(self.path(begin, size), arrays)
 
-    def missing(self) -> list[int]:
-        """First labels of the chunks that are not there."""
-        return [b for b in range(0, self.count, self.chunk) if not self.path(b).is_file()]
+    def found(self) -> dict[int, int]:
+        """First label of every part that is there -> how many it has."""
+        out: dict[int, int] = {}
+        for path in self.folder.glob("*.npz"):
+            if name := re.fullmatch(r"(\d+)-(\d+)", path.stem):
+                begin, size = int(name[1]), int(name[2])
+                out[begin] = max(size, out.get(begin, 0))
+        return out
+
+    def missing(self) -> list[tuple[int, int]]:
+        """First label and number of labels of what is not there, for every chunk."""
+        found, out = self.found(), []
+        for begin in range(0, self.count, self.chunk):
+            at, end = begin, min(begin + self.chunk, self.count)
+            while at < end and at in found:
+                at += found[at]
+            if at < end:
+                out.append((at, end - at))
+        return out
+
+    def whole(self) -> list[Arrays]:
+        """The parts up to the first label that is missing.
+
+        Raises
+        ------
+        ValueError
+            When there is none, or one is damaged.
+        """
+        found, at, out = self.found(), 0, []
+        while at in found:
+            path = self.path(at, found[at])
+            try:
+                out.append(load_arrays(str(path)))
+            except LabelError as error:
+                raise ValueError(f"{error}; remove {path.name}: the same call goes on.") from None
+            at += found[at]
+        if not out:
+            raise ValueError(f"{self.out}: not one label was finished; give it more time.")
+        return out
 
     def merge(self, problem: str, fields: Mapping[str, NDArray[Any]], **meta: Any) -> int:
-        """Write the chunks up to the first missing one as one file; the number of labels.
+        """Write the parts up to the first missing label as one file; the number of labels.
 
         Parameters
         ----------
@@ -149,87 +212,81 @@ class Parts:
         Raises
         ------
         ValueError
-            When there is no chunk.
+            As `whole`.
         """
-        whole: list[Arrays] = []
-        for begin in range(0, self.count, self.chunk):
-            if not self.path(begin).is_file():
-                break
-            with np.load(self.path(begin), allow_pickle=False) as data:
-                whole.append({k: data[k] for k in data.files if k != "meta"})
-        if not whole:
-            raise ValueError(f"{self.out}: not one label was finished; give it more time.")
+        whole = self.whole()
         labels = {k: np.concatenate([part[k] for part in whole]) for k in whole[0]}
         made = len(next(iter(labels.values())))
         stored = {k: v[:made] for k, v in fields.items()}
         write_labels(self.out, problem, {**stored, **labels}, **meta)
-        if not self.missing():
+        if made == self.count:
             shutil.rmtree(self.folder)
         return made
 
 
+#: Makes and keeps the labels from one on, so many at most, until a time of `time.monotonic`;
+#: how many it made.
+Write = Callable[[int, int, float], int]
+
+
+def _in_time(write: Write, begin: int, size: int, deadline: float) -> int:
+    """The same; nothing is begun when it is late."""
+    return 0 if time.monotonic() > deadline else write(begin, size, deadline)
+
+
 def make_parts(
-    parts: Parts,
-    write: Callable[..., None],
-    arguments: Callable[[int], tuple[Any, ...]],
-    *,
-    jobs: int,
-    minutes: float,
-    told: Callable[[int], object],
+    parts: Parts, write: Write, *, jobs: int, minutes: float, told: Callable[[int], object]
 ) -> None:
-    """Make the missing chunks, several at a time in processes of their own.
+    """Make what is missing, several chunks at a time in processes of their own.
 
     Parameters
     ----------
     parts
-        The chunks.
+        What there is.
     write
-        Makes and writes one.
-    arguments
-        What ``write`` is given for the chunk from that label on.
+        Makes and keeps some labels.
     jobs
         Processes. One is this one: others import the script that calls, which then has to
         keep its calls under ``if __name__ == "__main__"``.
     minutes
-        None begins after that time.
+        No label is begun after that time.
     told
-        Called with the number of labels of every chunk that is finished.
+        Called with the number of labels that were made.
 
     Raises
     ------
     RuntimeError
         When one of the processes is killed, or cannot begin.
     """
-    todo, started = parts.missing(), time.monotonic()
+    todo, deadline = parts.missing(), time.monotonic() + minutes * 60
     if jobs == 1:
-        for begin in todo:
-            if time.monotonic() - started > minutes * 60:
+        for begin, size in todo:
+            made = _in_time(write, begin, size, deadline)
+            if not made:
                 break
-            write(*arguments(begin))
-            told(parts.size(begin))
+            told(made)
         return
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_worker, initargs=(os.getpid(),)
     ) as pool:
-        running: dict[Future[None], int] = {}
+        running: set[Future[int]] = set()
         try:
             while todo or running:
-                late = time.monotonic() - started > minutes * 60
-                while todo and not late and len(running) < 2 * jobs:
-                    begin = todo.pop(0)
-                    running[pool.submit(write, *arguments(begin))] = parts.size(begin)
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    size = running.pop(future)
+                if time.monotonic() > deadline:
+                    todo.clear()
+                while todo and len(running) < 2 * jobs:
+                    running.add(pool.submit(_in_time, write, *todo.pop(0), deadline))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
                     try:
-                        future.result()
+                        made = future.result()
                     except BrokenProcessPool:
                         raise RuntimeError(
                             "a process that made labels ended early: memory ran out, it was "
                             'killed, or a script calls this outside of if __name__ == "__main__"'
                         ) from None
-                    told(size)
+                    if made:
+                        told(made)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -289,8 +346,8 @@ def label(
     jobs
         Processes.
     minutes
-        Stop after that time; labels up to the first missing one are written, and the same
-        call goes on with the rest.
+        Begin no label after that time; those up to the first missing one are written, and
+        the same call goes on with the rest.
     progress
         Called with the numbers of labels that are done and wanted.
 
@@ -317,18 +374,15 @@ def label(
     if finished(out, problem, count, **meta):
         return count
     parts = Parts(out, count, meta, CHUNK)
-    done = count - sum(map(parts.size, parts.missing()))
-
-    def arguments(begin: int) -> tuple[Any, ...]:
-        size = parts.size(begin)
-        return parts.path(begin), name, recipe, n, seed, first + begin, size, effort
+    done = count - sum(size for _, size in parts.missing())
 
     def told(size: int) -> None:
         nonlocal done
         done += size
         progress(done, count)
 
-    make_parts(parts, _write_part, arguments, jobs=jobs, minutes=minutes, told=told)
+    write = partial(_write_part, parts, name, recipe, n, seed, first, effort)
+    make_parts(parts, write, jobs=jobs, minutes=minutes, told=told)
     return parts.merge(problem, {}, **meta)
 
 
@@ -357,13 +411,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="")
     parser.add_argument("--effort", type=float)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, help="by default one per core, and one for bq")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--weights", default="", help="of the expert bq: weights file or run")
     parser.add_argument("--from", dest="old", default="", help="labels that bq improves")
     parser.add_argument("--views", type=int, default=1, help="of the expert bq")
     parser.add_argument("--device", default="auto", help="of the expert bq")
     options = vars(parser.parse_args(arguments))
+    if options["jobs"] is None:
+        own = options["expert"] == "bq" or options["old"]
+        options["jobs"] = 1 if own else os.cpu_count() or 1
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         made = make(**options)
@@ -401,21 +458,26 @@ def make(
     Raises
     ------
     ValueError
-        As they, when the weights cannot be used, and when an option of ``bq`` is given for
-        another expert.
+        As they, when the weights cannot be used, and when an option is given that does
+        nothing for the expert.
     """
     if old and expert not in ("", "bq"):
         raise ValueError(f"labels are improved by bq only, not by {expert}.")
     if expert != "bq" and not old:
-        if weights:
-            raise ValueError(f"weights are for the expert bq, not for {expert or 'the default'}.")
+        idle = {"weights are": weights, "views are": views != 1, "device is": device != "auto"}
+        for what, given in idle.items():
+            if given:
+                whom = expert or "the default"
+                raise ValueError(f"{what} for the expert bq, not for {whom}; leave it out.")
         return label(problem, out, expert=expert, effort=effort, jobs=jobs, **options)
     from nco.training.relabel import find_model, relabel
 
-    model = find_model(weights, problem, device)
+    if jobs != 1:
+        raise ValueError(f"jobs = {jobs} not understood; bq makes labels in one process.")
     rounds = 100.0 if effort is None else effort
-    if not 0.0 <= rounds < math.inf:
-        raise ValueError(f"effort {effort} not understood; rounds of reconstruction.")
+    if not 0.0 <= rounds < math.inf or rounds % 1.0:
+        raise ValueError(f"effort {effort} not understood; whole rounds of reconstruction.")
+    model = find_model(weights, problem, device)
     return relabel(model, problem, out, old=old, views=views, rounds=int(rounds), **options)
 
 

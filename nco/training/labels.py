@@ -20,6 +20,8 @@ from zlib import error as ZlibError
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.training.config import replacing
+
 
 class LabelError(ValueError):
     """Labels that cannot be read or contradict their instances; the text is one line."""
@@ -268,6 +270,7 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
     "atsp-tmat": ("atsp", tmat_atsp),
     "cvrp-uniform": ("cvrp", uniform_cvrp),
     "cvrp-mixed": ("cvrp", mixed_cvrp),
+    "cvrp-parts": ("cvrp", route_parts),
     "acvrp-tmat": ("acvrp", tmat_acvrp),
     "acvrp-plane": ("acvrp", plane_acvrp),
     "knapsack-mixed": ("knapsack", mixed_knapsack),
@@ -381,8 +384,9 @@ def read_labels(spec: str) -> Labels:
         When the file or the recipe is not understood, or a label is no solution of its
         instance.
     """
-    path, *recipe = spec.rsplit(":", 2) if spec.count(":") >= 2 else [spec]
-    fields = _load(path)
+    whole = spec.count(":") < 2 or Path(spec).is_file()
+    path, *recipe = [spec] if whole else spec.rsplit(":", 2)
+    fields = load_arrays(path)
     first, meta_n = 0, None
     if "meta" in fields:
         meta = _meta(path, fields.pop("meta"))
@@ -426,7 +430,7 @@ def same_labels(path: str, problem: str, count: int, **meta: Any) -> bool:
         As for `write_labels`.
     """
     try:
-        fields = _load(path)
+        fields = load_arrays(path)
         said = _meta(path, fields.pop("meta"))
         made, _ = unpack(fields, said.get("n"))
     except (LabelError, KeyError, IndexError, TypeError):
@@ -436,8 +440,14 @@ def same_labels(path: str, problem: str, count: int, **meta: Any) -> bool:
     return made == count and said == wanted
 
 
-def _load(path: str) -> Arrays:
-    """All arrays of a file."""
+def load_arrays(path: str) -> Arrays:
+    """All arrays of a ``.npz``; of a ``.npy``, its own as ``tour``.
+
+    Raises
+    ------
+    LabelError
+        When the file is missing or damaged.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -608,10 +618,11 @@ def write_labels(path: str | Path, problem: str, fields: Arrays, **meta: Any) ->
         ``recipe``, ``seed`` and ``first`` of instances that a recipe redraws; ``n`` where
         packed bits do not tell it; anything else worth keeping (expert, command).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        text = json.dumps({"format": 1, "problem": problem, **meta})
-        arrays: dict[str, Any] = {"meta": np.array(text), **fields}
-        np.savez_compressed(file, **arrays)
-    temporary.replace(path)
+    text = json.dumps({"format": 1, "problem": problem, **meta}, allow_nan=False)
+    save_arrays(path, {"meta": np.array(text), **fields})
+
+
+def save_arrays(path: str | Path, arrays: Arrays) -> None:
+    """Write a compressed ``.npz`` that appears whole or not at all."""
+    with replacing(Path(path)) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def plot_curve(folder: str | Path, ax: Axes | None = None) -> Axes:
     rows = read_metrics(folder)
 
     def series(key: str, factor: float = 1.0) -> list[tuple[float, float]]:
-        return [(r["step"], factor * r[key]) for r in rows if key in r]
+        return [(r["step"], factor * r[key]) for r in rows if r.get(key) is not None]
 
     errors = series("mae")
     if errors:

@@ -16,7 +16,7 @@ from nco.training.config import check_minutes
 from nco.training.experts import expert_for
 from nco.training.export import read_trained
 from nco.training.label import Parts, Progress, find_recipe, finished, log_progress, pack
-from nco.training.labels import Arrays, draw, read_labels, write_labels
+from nco.training.labels import Arrays, draw, read_labels
 from nco.training.train import pick_device
 from nco.weights import default_weights
 
@@ -63,15 +63,22 @@ def relabel(
         Views that are decoded to start from.
     chunk
         Labels that are made at a time; 0 for as many as suit the device.
-    minutes, progress
+    minutes
+        Begin no chunk after that time.
+    progress
         As for `label`.
 
     Raises
     ------
     ValueError
-        As `label`, and when the old labels are of another problem.
+        As `label`, when the old labels are of another problem or too few, and when instances
+        are to be drawn beside them.
     """
     check_minutes(minutes)
+    if min(rounds, views - 1, chunk) < 0:
+        raise ValueError(
+            f"rounds = {rounds}, views = {views}, chunk = {chunk} not understood; at least 0, 1, 0."
+        )
     out = Path(out)
     chunk = chunk or (1000 if model.device.type == "cuda" else 50)
     stored: Arrays = {}
@@ -79,7 +86,11 @@ def relabel(
         labels = read_labels(old)
         if labels.problem != problem:
             raise ValueError(f"{old}: labels of {labels.problem}, not of {problem}.")
-        count = min(count or len(labels), len(labels))
+        if n or recipe or first:
+            raise ValueError(f"{old} has its instances; leave out n, recipe and first.")
+        if not 0 <= count <= len(labels):
+            raise ValueError(f"count = {count} not understood; {old} has {len(labels)} labels.")
+        count = count or len(labels)
         meta, fields = dict(labels.source), labels.part(0, count)
         stored = {k: fields[k] for k in labels.stored}
         digest = labels.digest
@@ -101,12 +112,11 @@ def relabel(
     if finished(out, problem, count, **meta, **shape, call=stamp):
         return count
     parts = Parts(out, count, stamp, chunk)
-    started, todo = time.monotonic(), parts.missing()
-    done = count - sum(map(parts.size, todo))
-    for begin in todo:
-        if time.monotonic() - started > minutes * 60:
+    deadline, todo = time.monotonic() + minutes * 60, parts.missing()
+    done = count - sum(size for _, size in todo)
+    for begin, size in todo:
+        if time.monotonic() > deadline:
             break
-        size = parts.size(begin)
         some = {k: torch.as_tensor(v[begin : begin + size]) for k, v in fields.items()}
         given = {k: v for k, v in some.items() if k in model.policy.fields}
         actions = construct(model, given, views=views)
@@ -123,7 +133,7 @@ def relabel(
             seed=(seed * 1_000_003 + begin) % 2**63,
         )
         new = teacher.labels(some, actions.cpu())
-        write_labels(parts.path(begin), problem, pack({k: v.numpy() for k, v in new.items()}))
+        parts.write(begin, size, pack({k: v.numpy() for k, v in new.items()}))
         done += size
         progress(done, count)
     return parts.merge(problem, stored, **meta, **shape, call=stamp)

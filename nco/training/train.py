@@ -35,7 +35,7 @@ from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.weights import read_model
 from nco.training import checkpoints
-from nco.training.config import TrainConfig, check_minutes, write_text
+from nco.training.config import TrainConfig, check_minutes, json_line, write_text
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
 from nco.training.processes import end_with_parent
@@ -427,7 +427,8 @@ class Trainer:
         actions = construct(model.on(self.device, bf16=self.config.bf16), fields)
         cost = self.policy.cost(fields, actions)
         expert = self.teacher.cost(fields)
-        return float(((cost - expert) / expert.abs()).mean()) * 100.0
+        # Both cost nothing where there is nothing to gain.
+        return float(((cost - expert) / expert.abs().clamp_min(1e-9)).mean()) * 100.0
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """What is trained, by the prefix of its tensors in a checkpoint."""
@@ -465,10 +466,10 @@ class Trainer:
         )
 
     def record(self, row: Mapping[str, Any]) -> None:
-        """Append a line to ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``, null for what is not finite."""
         if self.rank == 0:
             with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json_line(row))
             if self.on_row is not None:
                 self.on_row(row)
 

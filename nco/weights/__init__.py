@@ -195,6 +195,8 @@ def write_checked(folder: str | Path, name: str, data: bytes, card: Mapping[str,
     card
         The card without its format.
     """
+    from nco.training.config import replacing
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     full = {"format": FORMAT, **card}
@@ -202,10 +204,9 @@ def write_checked(folder: str | Path, name: str, data: bytes, card: Mapping[str,
     path = folder / f"{name}.safetensors"
     for target, content in (
         (path, data),
-        (folder / f"{name}.json", (json.dumps(full, indent=1) + "\n").encode()),
+        (folder / f"{name}.json", (json.dumps(full, indent=1, allow_nan=False) + "\n").encode()),
         (folder / "manifest.json", (json.dumps(sums, indent=1, sort_keys=True) + "\n").encode()),
     ):
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(content)
-        part.replace(target)
+        with replacing(target) as part:
+            part.write_bytes(content)
     return path

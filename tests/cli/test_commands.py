@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nco import Batch, examples, problems, read, solvers
+from nco import Batch, api, examples, problems, read, solvers
 from nco.cli.app import COMMANDS
+from nco.cli.bench import _plan as plan_of
 from nco.mip import balans_package
 
 PNG = b"\x89PNG"
@@ -47,6 +49,14 @@ def test_check_finds_a_false_claim(nco, here):
     assert answer.code == 1
     assert "27591" in answer.out
     assert "states 27000" in answer.out
+
+
+def test_check_of_a_model_finds_a_false_claim(nco, here):
+    (here / "a.lp").write_text("Minimize\n obj: 2 x + 3\nSubject To\n c: x >= 1\nEnd\n")
+    for stated, code in (("5", 0), ("4", 1)):
+        (here / "a.sol").write_text(f"objective value: {stated}\nx 1\n")
+        assert nco("check", "a.lp", "a.sol").code == code
+    assert "states 4" in nco("check", "a.lp", "a.sol").out
 
 
 @pytest.mark.parametrize("text", ["", "\x00\x01", "[1, 2", "nonsense here"])
@@ -110,6 +120,14 @@ def test_convert_of_a_batch_numbers_files(nco, here):
     assert read("one-001.json").digest == read("batch.npz")[1].digest
 
 
+def test_convert_of_a_batch_to_an_unfit_metric(nco, here, one_error):
+    np.savez("batch.npz", coords=np.random.default_rng(0).random((3, 6, 2)))
+    answer = nco("convert", "batch.npz", "new.npz", "--metric", "EUC_3D")
+    assert (answer.code, one_error(answer.err)) == (2, True)
+    assert "batch.npz: coords have 2 columns" in answer.err
+    assert not (here / "new.npz").exists()
+
+
 def test_convert_to_an_unknown_format(nco, here, one_error):
     answer = nco("convert", "A-n32-k5.vrp", "a.xyz")
     assert (answer.code, one_error(answer.err)) == (2, True)
@@ -144,6 +162,7 @@ def test_generate_presets(nco, here):
         (("tsp", "--n", "0"), "n = 0"),
         (("tsp", "--n", "5", "--distribution", "cluster"), "clustered"),
         (("tsp", "--n", "5", "--count", "0"), "count"),
+        (("tsp", "--n", "5", "--count", "1" + 18 * "0"), "cannot generate tsp"),
         (("tsp", "--n", "5", "--seed", "-1"), "seed"),
         (("tsp", "--n", "5", "--param", "colour=red"), "colour"),
         (("tsp",), "--n"),
@@ -284,6 +303,7 @@ def test_bench_without_files(nco, here, one_error):
     "words",
     [
         ["--time-limit", "nan"], ["--time-limit", "inf"], ["--seed", "-1"], ["--first", "-1"],
+        ["--first", "0"], ["--plan", "x"],
         ["--by", "colour"], ["--out", "folder"], ["--out", "binary"], ["--references", "binary"],
         ["--references", "folder"], ["--choices", "folder"], ["--choices", "none/auto.json"],
         ["--show", "--out", "none.jsonl"], ["--show", "--out", "binary"], ["--show", "--out", "{}"],
@@ -296,6 +316,21 @@ def test_bench_refuses_before_it_measures(nco, here, one_error, words):
     answer = nco("bench", "berlin52.tsp", "--solver", "greedy", "--out", "rows.jsonl", *words)
     assert (answer.code, one_error(answer.err), answer.out) == (2, True, "")
     assert not (here / "rows.jsonl").exists()
+
+
+def test_bench_takes_two_stage_instances_for_no_plans(tmp_path, monkeypatch):
+    """Nor a pattern."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.toml").write_text('model = "m.mps"\nsecond_stage = ["y*"]\n')
+    (tmp_path / "plan.toml").write_text('files = ["b.tsp"]\n')
+    for file, data, files in [
+        ("own/a.toml", "", ("own/a.toml",)),
+        ("own/*.toml", "", ("own/*.toml",)),
+        ("a.toml", "own", ("own/a.toml",)),
+        ("plan.toml", "own", ("own/b.tsp",)),
+    ]:
+        assert plan_of([file], "", Path(data), *[None] * 5).files == files
 
 
 def test_demo_draws_every_example(nco, here):
@@ -343,6 +378,11 @@ def test_internal_errors_are_one_line(nco, here, one_error, monkeypatch):
     assert answer.code == 1
     assert one_error(answer.err)
     assert "KeyError" in answer.err
+    assert "-vv" not in answer.err  # there is none
+    monkeypatch.setattr(api, "parse_solver", broken)
+    answer = nco("solve", "berlin52.tsp")
+    assert one_error(answer.err)
+    assert "(-vv shows where)" in answer.err
 
 
 def test_an_interrupted_command_keeps_its_code():

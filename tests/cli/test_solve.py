@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nco import Result, examples, read
+from nco import Result, api, examples, read
+from nco.classical.constructive import Greedy
 
 QUICK = ("--solver", "greedy", "--time-limit", "1")
 
@@ -262,6 +263,40 @@ def test_jobs_change_no_result(nco, here):
         assert row["solution"] == two[name]["solution"]
         assert row["seed"] == two[name]["seed"]
     assert one["berlin52"]["seed"] == 3
+
+
+class Batched(Greedy):
+    """Takes batches; the end of its own is near at its first instance."""
+
+    def solve(self, *args, **options):
+        result = super().solve(*args, **options)
+        if self.ends:
+            signal.raise_signal(signal.SIGTERM)
+        return result
+
+    def solve_batch(self, instances, budget, **options):
+        raise AssertionError("there is none")
+
+
+@pytest.fixture
+def batched(monkeypatch):
+    monkeypatch.setattr(api, "make_solver", lambda name, params: Batched())
+    monkeypatch.setattr(Batched, "ends", False, raising=False)
+
+
+def test_jobs_of_a_batched_solver_change_nothing_and_it_says_so(nco, here, batched):
+    answer = nco("solve", "berlin52.tsp", "er60.col", "--jobs", "2", *QUICK, "--json")
+    assert (answer.code, len(lines(answer.out))) == (0, 2)
+    assert answer.err.count("--jobs changes nothing") == 1
+
+
+def test_sigterm_keeps_what_is_finished(nco, here, batched, monkeypatch):
+    monkeypatch.setattr(Batched, "ends", True)
+    before = signal.getsignal(signal.SIGTERM)
+    answer = nco("solve", "berlin52.tsp", "er60.col", *QUICK, "--out", "all.jsonl")
+    assert answer.code == 130
+    assert [row["instance"] for row in lines(Path("all.jsonl").read_text())] == ["berlin52"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_quiet_says_nothing(nco, here):

@@ -30,6 +30,7 @@ from nco.instances.core import (
     Stop,
     Tracker,
     better,
+    close,
 )
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, dantzig_bound
@@ -647,3 +648,14 @@ def test_plain(value):
     assert core.plain({"a": np.arange(2), "b": (np.int8(1), np.nan), "c": Sense.MINIMIZE}) == {
         "a": [0, 1], "b": [1, None], "c": "minimize",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "agree"),
+    [
+        (1.0, 1.0 + 1e-7, True), (1e9, 1e9 + 1, True), (1.0, 1.1, False), (5.0, math.inf, False),
+        (math.inf, math.inf, True), (-math.inf, math.inf, False), (5.0, math.nan, False),
+    ],
+)  # fmt: skip
+def test_objectives_that_agree(a, b, agree):
+    assert close(a, b, 1e-6) is close(b, a, 1e-6) is agree

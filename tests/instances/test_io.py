@@ -16,6 +16,7 @@ from nco.instances.core import Batch, InputError, Result, Stop, atomic_write
 from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
 from nco.instances.mis import MIS
+from nco.instances.mps import captured
 from nco.instances.registry import formats, problems
 from nco.instances.tsp import TSP
 
@@ -307,8 +308,11 @@ def test_metric_override(tmp_path):
     exact = io.with_metric(instance, "exact")
     assert (exact.metric, exact.ref_cost) == ("exact", None)
     assert exact.objective([0, 1, 2]) == pytest.approx(1 + 2**0.5 + 5**0.5)
-    batch = io.with_metric(Batch.of([instance, instance]), "CEIL_2D")
-    assert batch[1].objective([0, 1, 2]) == 2 + 1 + 3
+    many = Batch.of([instance, instance])
+    assert io.with_metric(many, "CEIL_2D")[1].objective([0, 1, 2]) == 2 + 1 + 3
+    for unfit in (instance, many):
+        with pytest.raises(ValueError, match="coords have 2 columns"):
+            io.with_metric(unfit, "EUC_3D")
     with pytest.raises(ValueError, match="no coordinates"):
         io.with_metric(TSP(matrix=np.zeros((2, 2))), "exact")
     assert "no coordinates" in refused(
@@ -316,7 +320,8 @@ def test_metric_override(tmp_path):
     ).what  # fmt: skip
 
 
-def test_two_threads_that_silence_at_once_bring_the_output_back(capfd):
+@pytest.mark.parametrize("other", [io.silenced, captured])
+def test_two_threads_that_silence_at_once_bring_the_output_back(other, capfd):
     inside = threading.Event()
 
     def first():
@@ -326,7 +331,7 @@ def test_two_threads_that_silence_at_once_bring_the_output_back(capfd):
 
     def second():
         inside.wait()
-        with io.silenced():
+        with other():
             time.sleep(0.1)
 
     workers = [threading.Thread(target=work) for work in (first, second)]
@@ -336,3 +341,16 @@ def test_two_threads_that_silence_at_once_bring_the_output_back(capfd):
         worker.join()
     os.write(1, b"heard")
     assert capfd.readouterr().out == "heard"
+
+
+def test_what_is_captured_while_silent_is_kept_within(capfd):
+    with io.silenced(), captured() as text:
+        os.write(1, b"inner")
+    os.write(1, b"outer")
+    assert (text, capfd.readouterr().out) == (["inner"], "outer")
+
+
+def test_whole_numbers_of_too_many_digits_are_one_line(tmp_path):
+    path = put(tmp_path, "[1, " + "9" * 5000 + "]", "s.json")
+    with pytest.raises(InputError, match=r"s\.json: a whole number has too many digits"):
+        io.read_solution(path, TSP(coords=[[0, 0], [1, 1]]))

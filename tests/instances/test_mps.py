@@ -205,6 +205,39 @@ def test_mps_errors(tmp_path, old, new, line, what):
     assert "\n" not in str(caught.value)
 
 
+def test_the_first_set_of_a_section_counts(tmp_path, caplog):
+    """As in SCIP and HiGHS; lines without a name belong to it."""
+    text = FREE.replace("cost -7 eq 5\n le 2", "S1 cost -7 eq 5\n S2 cost 9 eq 6\n le 2")
+    text = text.replace("RNG eq -2 le 1", "RNG eq -2 le 1\n OTHER eq 3")
+    text = text.replace(" FR v\n", " FR v\n UP OTHER w 5\n FX OTHER y 3\n")
+    text = text.replace("UP x -3", "UP BND x -3")
+    same(io.read(write(tmp_path, text)), io.read(write(tmp_path, FREE, "one.mps")))
+    said = [record.getMessage().partition("mps: ")[2] for record in caplog.records]
+    assert said == [
+        "RHS of the set S2 are left out", "RANGES of the set OTHER are left out",
+        "BOUNDS of the set OTHER are left out",
+    ]  # fmt: skip
+
+
+def test_the_objective_may_be_named(tmp_path):
+    for name in ("OBJNAME\n    spare\n", "OBJNAME spare\n"):
+        mip = io.read(write(tmp_path, FREE.replace("ROWS\n", f"{name}ROWS\n")))
+        assert mip.c.tolist() == [3, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("ROWS\n", "OBJNAME\n profit\nROWS\n", "objective 'profit' is no row of type N"),
+        ("ROWS\n", "OBJNAME\n eq\nROWS\n", "objective 'eq' is no row of type N"),
+        ("RHS\n", "OBJNAME\n spare\nRHS\n", ":20: OBJNAME behind COLUMNS"),
+    ],
+)
+def test_objectives_that_are_none(tmp_path, old, new, what):
+    with pytest.raises(InputError, match=what):
+        io.read(write(tmp_path, FREE.replace(old, new, 1)))
+
+
 LP = "Maximize\n obj: x + 2 y + 3\nSubject To\n c1: x + y <= 5\nBinary\n x\nEnd\n"
 
 
@@ -361,6 +394,28 @@ def test_solution_of_columns_with_blanks_in_their_names(tmp_path):
     assert io.read_solution(path, mip) == {"MY VAR": 1.0, "MY  OTHER": 2.5}
     path.write_text("MY VAR   1 \t(obj:1)\n")
     assert io.read_solution(path, mip) == {"MY VAR": 1.0}
+
+
+def test_columns_that_look_like_comments(tmp_path):
+    mip = MODEL.replace(columns=["#1", "=obj="])
+    io.write_solution(mip, {"#1": 1.0, "=obj=": 2.0}, tmp_path / "a.sol")
+    assert io.read_solution(tmp_path / "a.sol", mip) == {"#1": 1.0, "=obj=": 2.0}
+    (tmp_path / "a.sol").write_text("#2 columns\n# 1\n#1 3\n")
+    assert io.read_solution(tmp_path / "a.sol", mip) == {"#1": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("solution status: optimal\nobjective value:     -5.5\n", -5.5),
+        ("# Objective value = 1e+3\n", 1000.0),
+        ("=obj= 25779856.372\n", 25779856.372),
+        ("objective value: unknown\n", None),
+        ("", None),
+    ],
+)
+def test_the_stated_objective(tmp_path, text, stated):
+    assert io.stated_cost(write(tmp_path, f"{text}x 1\n", "a.sol"), MODEL) == stated
 
 
 def test_scip_reads_what_is_written(tmp_path):

@@ -114,12 +114,12 @@ def test_a_deterministic_search_says_where_the_clock_ended_it(hard_mip, caplog):
 def test_counting_nodes_needs_no_clock_for_linear_programs(hard_mip, monkeypatch, counted):
     # Limits too short for any: only a search by the clock minds.
     monkeypatch.setattr("nco.mip.neighborhoods.lb_relax.SECONDS", 0.0)
-    form = Balans(deterministic=counted)._form(hard_mip.to_mip(), Budget(60))
+    form = Form(hard_mip, left=Budget(60).left, counted=counted)
     known = Incumbents(form, np.zeros(form.n))
     neighborhood = lb_relax(known, 0.2, np.random.default_rng(0))
     assert (neighborhood is not None) is counted
     rest = MIP(c=[1.0, 1.0], A=[[1.0, 1.0]], row_lower=[1.5], upper=[1, 1], integrality=[1, 0])
-    form = Balans(deterministic=counted)._form(rest.to_mip(), Budget(60))
+    form = Form(rest, left=Budget(60).left, counted=counted)
     assert (polish(form, np.array([1.0, 0.2]), seconds=0.0) is not None) is counted
 
 

@@ -1,16 +1,21 @@
 """Labels and training of value networks: exact, repeatable, resumable."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from nco.cli import main
 from nco.robust import labels, train
 from nco.robust.encoding import ENCODERS, encode
 from nco.robust.labels import label, read_labels
 from nco.robust.train import ValueTrainer, ValueTraining
 from nco.robust.weights import read_value_model
+from nco.training import label as module
+from nco.training.checkpoints import checkpoints
 
 PROBLEMS = list(labels.MAKERS)
 
@@ -62,16 +67,29 @@ def test_encodings_of_one_instance_and_of_labels_agree(problem):
     )
 
 
-def test_a_label_run_goes_on_where_it_stopped(tmp_path):
+def test_a_label_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
     arguments = {"instances": 10, "seed": 1, "a": 4, "b": 8}
     assert label("capital-budgeting", whole, **arguments) == 320
-    with pytest.raises(ValueError, match="not finished in 0 minutes"):
+    with pytest.raises(ValueError, match="not one label was finished"):
         label("capital-budgeting", parts, **arguments, minutes=0)
     folder = tmp_path / "parts.npz.parts"
-    labels.write_labels(
-        folder / "000000004.npz", labels.make_chunk("capital-budgeting", 1, 4, 4, 4, 8), {}
-    )
+    now = 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "time", SimpleNamespace(monotonic=lambda: now))
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+        make = labels.MAKERS["capital-budgeting"].instance
+
+        def slowly(*drawn):
+            nonlocal now
+            now += 60.0
+            return make(*drawn)
+
+        tiny = dataclasses.replace(labels.MAKERS["capital-budgeting"], instance=slowly)
+        patch.setitem(labels.MAKERS, "capital-budgeting", tiny)
+        patch.setattr(labels.log, "info", lambda *_: None)
+        assert label("capital-budgeting", parts, **arguments, minutes=5.5) == 6 * 32
+    assert read_labels(parts)[1]["instances"] == 6
     with pytest.raises(ValueError, match="other arguments"):
         label("capital-budgeting", parts, instances=11, seed=1, a=4, b=8)
     label("capital-budgeting", parts, **arguments)
@@ -105,7 +123,10 @@ def test_bad_label_calls_say_what_is_wrong(tmp_path):
         label("two-stage-knapsack", tmp_path / "x.npz", instances=1, seed=0, a=1)
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a label file"):
+    with pytest.raises(ValueError, match=r"bad\.npz: no labels"):
+        read_labels(bad)
+    np.savez(bad, tour=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"bad\.npz: not a label file"):
         read_labels(bad)
 
 
@@ -165,6 +186,33 @@ def test_settings_are_checked(knapsack_labels, tmp_path):
         ValueTraining.read({"problem": "two-stage-knapsack"}, None, ["speed=3"])
     with pytest.raises(ValueError, match="labels for two-stage-knapsack"):
         ValueTrainer(settings(knapsack_labels, problem="capital-budgeting"), tmp_path / "x")
+
+
+def test_a_run_of_the_command_line_is_resumed_from_its_folder(knapsack_labels, tmp_path, capsys):
+    run = ["train", "two-stage-knapsack", "--out", str(tmp_path / "run"), "--quiet"]
+    changes = ["--set", "steps=6", "--set", "held_out=0.2", "--set", "eval_every=6"]
+    first = [*run, "--data", str(knapsack_labels), "--device", "auto", *changes, "--minutes", "0"]
+    assert main(first) == 0
+    assert main(run) == 2
+    assert "holds a run (go on with --resume" in capsys.readouterr().err
+    assert main([*run, "--resume"]) == 0
+    assert checkpoints(tmp_path / "run")[-1].name == "step-000000006"
+    data = knapsack_labels.read_bytes()
+    knapsack_labels.write_bytes(data[: len(data) // 2])
+    assert main([*run, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "labels.npz: no labels" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_settings_of_another_problem_are_refused(tmp_path):
+    (tmp_path / "x.toml").write_text('problem = "facility-location"\nlabels = "a.npz"\n')
+    with pytest.raises(ValueError, match="settings for facility-location, not for two-stage"):
+        ValueTraining.read({"problem": "two-stage"}, tmp_path / "x.toml", [])
+    given = {"problem": "facility-location", "labels": "b.npz"}
+    assert ValueTraining.read(given, tmp_path / "x.toml", []).labels == "b.npz"
+    with pytest.raises(ValueError, match="lr = inf not understood; a finite number"):
+        ValueTraining.read(given, None, ["lr=inf"])
 
 
 def test_the_command_line(knapsack_labels, tmp_path, capsys):

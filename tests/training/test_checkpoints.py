@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,46 @@ def test_damage_is_named_in_one_line(tmp_path: Path) -> None:
     (path / "meta.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read_checkpoint(path)
+
+
+def test_only_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {
+        who: f".step-000000001.{node}.{number}.part"
+        for who, node, number in (
+            ("dead", platform.node(), dead.pid),
+            ("at work", platform.node(), os.getppid()),
+            ("elsewhere", "another.machine", dead.pid),
+        )
+    }
+    for name in names.values():
+        (tmp_path / name).mkdir()
+    write_checkpoint(tmp_path, 1, {"a": torch.zeros(1)}, {})
+    left = {who for who, name in names.items() if (tmp_path / name).exists()}
+    assert left == {"at work", "elsewhere"}
+    assert len(checkpoints(tmp_path)) == 1
+
+
+def test_a_checkpoint_goes_when_its_successor_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 1, {"a": torch.zeros(1)}, {})
+    remove, seen = shutil.rmtree, []
+
+    def watched(path: Path) -> None:
+        seen.append(float(read_checkpoint(tmp_path / "step-000000001")[0]["a"]))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    write_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
+    assert seen == [1.0]
+
+
+def test_what_is_no_json_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_checkpoint(tmp_path, 1, {}, {"seconds": math.inf})
+    assert checkpoints(tmp_path) == []
 
 
 class Killed(BaseException):

@@ -44,6 +44,14 @@ def test_changes_override_the_file(tmp_path: Path) -> None:
         ("optimizer=sgd", "adamw or muon"),
         ("edges=1.0", "needs head"),
         ("k_min=999", "k_min = 999"),
+        ("checkpoint_every=inf", "checkpoint_every = inf not understood; a finite number"),
+        ("lr=true", "lr = True not understood; expected float"),
+        (f"lr=1{'0' * 400}", "lr = 1000"),
+        ("lr.x=1", "lr = {'x': 1} not understood; expected float"),
+        ("weights=abc", "weights = 'abc' not understood; expected float"),
+        ("data=5", "data = 5 not understood; expected str"),
+        ("data=['a', 5]", "data = 5 not understood; expected str"),
+        ("problem=5", "problem = 5 not understood; expected str"),
     ],
 )
 def test_bad_settings_are_named(change: str, text: str) -> None:

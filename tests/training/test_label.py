@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +86,7 @@ def test_a_run_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):  # after all parts, before the file
         label("knapsack", out, n=10, count=12, seed=2)
     assert not out.exists()
-    (tmp_path / "labels.npz.parts" / "000000004.npz").unlink()
+    (tmp_path / "labels.npz.parts" / "000000004-4.npz").unlink()
     assert label("knapsack", out, n=10, count=12, seed=2) == 12
     assert read_labels(str(out)).digest == read_labels(str(whole)).digest
 
@@ -144,7 +146,7 @@ def test_tours_by_kicks_repeat_after_a_stop(tmp_path: Path) -> None:
     stamp = {"recipe": "tsp-uniform", "seed": 3, "first": 0, "n": 12, "expert": "or-opt",
              "effort": 20, "unit": "kicks"}  # fmt: skip
     parts = module.Parts(out, 6, stamp, module.CHUNK)
-    module._write_part(parts.path(4), "or-opt", "tsp-uniform", 12, 3, 4, 2, 20)
+    module._write_part(parts, "or-opt", "tsp-uniform", 12, 3, 0, 20, 4, 2, math.inf)
     assert module.label("tsp", out, **options) == 6
     assert read_labels(str(out)).digest == read_labels(str(whole)).digest
 
@@ -169,10 +171,71 @@ def test_a_script_that_labels_needs_no_guard(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
 
 
-def test_processes_that_end_early_are_one_line(tmp_path: Path) -> None:
+def test_processes_that_end_early_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = module.Parts(tmp_path / "labels.npz", 2, {}, 1)
+    (tmp_path / "ending.py").write_text("import os\ndef write(*_):\n    os._exit(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    write = importlib.import_module("ending").write
     with pytest.raises(RuntimeError, match="a process that made labels ended early") as caught:
-        module.make_parts(
-            parts, os._exit, lambda _: (1,), jobs=2, minutes=math.inf, told=lambda _: None
-        )
+        module.make_parts(parts, write, jobs=2, minutes=math.inf, told=lambda _: None)
     assert "\n" not in str(caught.value)
+
+
+def test_no_label_is_begun_after_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a chunk is kept, and the call goes on to the same labels."""
+    whole, out = tmp_path / "whole.npz", tmp_path / "labels.npz"
+    options = {"n": 10, "count": 12, "seed": 2}
+    label("knapsack", whole, **options)
+    now, draw = 0.0, module.draw
+
+    def slowly(*arguments: object) -> object:
+        nonlocal now
+        now += 60.0
+        return draw(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "draw", slowly)
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+        assert label("knapsack", out, **options, minutes=5.5) == 6
+    labels = read_labels(str(out))
+    assert len(labels) == 6
+    assert label("knapsack", out, **options) == 12
+    assert read_labels(str(out)).digest == read_labels(str(whole)).digest
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.npz", "whole.npz"]
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "labels.npz"
+    parts = module.Parts(out, 8, {}, 4)
+    for begin in (0, 4):
+        parts.write(begin, 4, {"chosen": np.zeros((4, 2), dtype=np.uint8)})
+    path = parts.path(4, 4)
+    data = path.read_bytes()
+    for spoilt in (data[:-30], b"", b"junk"):
+        path.write_bytes(spoilt)
+        with pytest.raises(
+            ValueError, match=r"000000004-4\.npz: no labels: .*the same call goes on"
+        ):
+            parts.merge("knapsack", {})
+    assert not out.exists()
+    path.write_bytes(data)
+    assert parts.merge("knapsack", {}) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"views": 8}, "views are for the expert bq, not for the default"),
+        ({"device": "cuda", "expert": "knapsack"}, "device is for the expert bq, not for knapsack"),
+        ({"expert": "bq", "jobs": 4}, "jobs = 4 not understood; bq"),
+        ({"expert": "bq", "effort": 0.5}, "effort 0.5 not understood; whole rounds"),
+    ],
+)
+def test_options_that_do_nothing_for_an_expert_are_refused(
+    options: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        module.make("knapsack", tmp_path / "a.npz", n=5, count=1, seed=0, **options)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,35 @@ def test_what_remains_of_a_packing_are_the_best_items_that_fit() -> None:
         )
         ratio = rest["values"][i][fits[i]] / rest["weights"][i][fits[i]]
         assert (np.diff(ratio) <= 0).all()
+
+
+def test_colons_in_the_path_are_no_recipe(tmp_path: Path) -> None:
+    tours = np.tile(np.arange(5), (2, 1))
+    path = tmp_path / "10:30:00.npz"
+    write_labels(path, "tsp", {"tour": tours}, recipe="tsp-uniform", seed=5)
+    labels = read_labels(str(path))
+    assert labels.source["seed"] == 5
+    assert read_labels(f"{path}:tsp-uniform:6").source["seed"] == 6
+
+
+def test_two_that_write_one_file_at_once_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, save = tmp_path / "a.npz", np.savez_compressed
+    tours = np.tile(np.arange(5), (2, 1))
+
+    def slow(file: Any, **arrays: Any) -> None:
+        monkeypatch.setattr(np, "savez_compressed", save)
+        file.write(b"half")
+        write_labels(path, "tsp", {"tour": tours}, recipe="tsp-uniform", seed=1)
+        assert read_labels(str(path)).source["seed"] == 1
+        file.seek(0)
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", slow)
+    write_labels(path, "tsp", {"tour": tours}, recipe="tsp-uniform", seed=2)
+    assert read_labels(str(path)).source["seed"] == 2
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_coordinates_may_be_stored(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ ROWS = """{"step": 1, "loss": 3.0, "action_loss": 2.0}
 {"step": 1, "gap": 20.0}
 {"step": 2, "loss": 2.0, "action_loss": 1.0}
 {"step": 2, "gap": 10.0}
+{"step": 3, "gap": null}
 {"step": 3, "lo"""
 
 
 def test_the_curve_shows_loss_and_gap(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(ROWS)
-    assert len(read_metrics(tmp_path)) == 4
+    assert len(read_metrics(tmp_path)) == 5
     axes = plot_curve(tmp_path)
     assert [list(line.get_ydata()) for line in axes.get_lines()] == [[2.0, 1.0]]
     assert len(axes.figure.axes) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,27 @@ def test_stored_instances_stay_stored(tmp_path: Path) -> None:
     write_labels(tmp_path / "a.npz", "tsp", {"tour": tours, "coords": coords})
     relabel(untrained("tsp"), "tsp", tmp_path / "b.npz", old=str(tmp_path / "a.npz"), rounds=5)
     assert np.array_equal(read_labels(str(tmp_path / "b.npz")).fields["coords"], coords)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"n": 9}, "leave out n, recipe and first"),
+        ({"recipe": "tsp-uniform"}, "leave out n, recipe and first"),
+        ({"first": 3}, "leave out n, recipe and first"),
+        ({"count": -1}, "count = -1 not understood"),
+        ({"count": 5}, "has 4 labels"),
+        ({"rounds": -1}, "rounds = -1"),
+    ],
+)
+def test_old_labels_have_their_instances(
+    options: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    old = str(tmp_path / "a.npz")
+    write_labels(old, "tsp", {"tour": np.tile(np.arange(6), (4, 1))}, recipe="tsp-uniform", seed=1)
+    with pytest.raises(ValueError, match=text):
+        relabel(untrained("tsp"), "tsp", tmp_path / "b.npz", old=old, **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_a_run_that_stopped_goes_on_with_the_same_labels(tmp_path: Path) -> None:

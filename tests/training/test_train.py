@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -236,3 +237,28 @@ def test_training_imports_torch_numpy_and_safetensors_only() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_labels_that_cost_nothing_leave_a_finite_gap(tmp_path: Path) -> None:
+    """All items of the last packings are too heavy."""
+    fields = {
+        "chosen": np.zeros((12, 6), dtype=bool), "values": np.ones((12, 6), dtype=int),
+        "weights": np.full((12, 6), 9), "capacity": np.full(12, 3),
+    }  # fmt: skip
+    fields["weights"][:9] = 1
+    fields["chosen"][:9, :3] = True
+    path = tmp_path / "a.npz"
+    write_labels(path, "knapsack", fields)
+    config = settings(
+        str(path), problem="knapsack", held_out=4, steps=1, eval_every=1, head="linear", edges=0.0
+    )
+    Trainer(config, tmp_path / "run").run()
+    rows = [json.loads(r) for r in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (gap,) = [row["gap"] for row in rows if "gap" in row]
+    assert 0.0 <= gap < 100.0
+
+
+def test_metrics_are_json(labels: str, tmp_path: Path) -> None:
+    trainer = Trainer(settings(labels), tmp_path)
+    trainer.record({"step": 1, "gap": math.inf, "loss": 0.5})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "gap": null, "loss": 0.5}\n'

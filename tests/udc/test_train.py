@@ -162,6 +162,18 @@ def test_every_problem_is_trained_by_the_same_trainer(problem: str, tmp_path: Pa
     assert (result.trajectory[0].by == "network") is (problem != "spctsp")
 
 
+def test_what_is_planned_is_trained_and_resumed_by_its_problem(tmp_path: Path) -> None:
+    config, run = tmp_path / "x.toml", str(tmp_path / "run")
+    text = settings("pctsp", steps=1).toml().replace('recipe = "pctsp-mixed"', 'recipe = ""')
+    config.write_text(text.replace('problem = "pctsp"', 'problem = "spctsp"'))
+    call = ["train", "udc-spctsp", "--out", run, "--quiet"]
+    assert main([*call, "--config", str(config)]) == 0
+    assert main([*call, "--resume", "--set", "steps=2"]) == 0
+    assert checkpoints(Path(run))[-1].name == "step-000000002"
+    meta = read_checkpoint(checkpoints(Path(run))[-1])[1]
+    assert (meta["config"]["problem"], meta["config"]["recipe"]) == ("pctsp", "spctsp-mixed")
+
+
 def sub_instances(trainer: UDCTrainer, count: int, k: int = 0) -> tuple[Model, State]:
     model = Model(trainer.network, trainer.policy, k)
     fields = stack_fields(trainer.policy.fields, trainer.instances(0, count))
