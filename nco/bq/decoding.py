@@ -30,6 +30,8 @@ log = logging.getLogger("nco")
 CPU_TOKENS = 4_096
 #: Pairs of tokens per chunk on a CPU, where the network looks at pairs.
 CPU_PAIRS = 1_048_576
+#: Where fewer than this share of a batch are left, those that are finished leave it.
+GOING = 0.85
 #: Rows of the first step that is timed, beside the markers.
 FEW = 8
 #: Share of the free GPU memory, and of the free main memory, that a chunk may take.
@@ -354,11 +356,18 @@ def decode(
     price = torch.zeros(b, 1, device=state.index.device)
     records: list[Tensor] = []
     parents: list[Tensor] = []
+    line = torch.arange(b, device=state.index.device)
     while not finished(policy, state):
         if stop():
             raise Stopped
         if not state.dense and len(records) % 8 == 0:
             state = state.compact(policy.markers)
+            if beam == 1 and sample is None and model.compiled is None:
+                # Those that are finished leave; compiled networks want batches of one size.
+                going = policy.mask(state).any(1)
+                if int(going.sum()) < GOING * state.batch:
+                    which = going.nonzero()[:, 0]
+                    state, line = state.take(which), line[which]
         rows, rates = model.rates(state)
         if first and not records:
             rates = only(rates, first)
@@ -366,8 +375,9 @@ def decode(
             if sample is not None:
                 noise = torch.empty_like(rates).exponential_(generator=sample)
                 rates = rates - noise.log()
-            state, record, cost = apply(policy, state, rows, rates.argmax(1))
-            price = price + cost[:, None]
+            state, record, _ = apply(policy, state, rows, rates.argmax(1))
+            if len(line) < b:
+                record = record.new_full((b,), -1).index_put_((line,), record)
             records.append(record)
             continue
         # Twice the beam is stepped, so that merging equal states leaves enough.

@@ -477,7 +477,11 @@ class UDC(BatchSolver):
             if solution is None:
                 break
             tracker.offer(solution, by=name)
-            made.append(solution)
+            if made and solution == made[-1]:
+                # Seeds change nothing.
+                made += [solution] * (self.samples - len(made))
+            else:
+                made.append(solution)
         if not made:
             plain = divider.plain(instance)
             if plain is None or instance.violations(plain):

@@ -90,7 +90,7 @@ def test_comes_close_on_real_files(shared_data, file, optimum):
     from nco.instances import io
 
     instance = io.read(shared_data / "routing" / "lib" / f"{file}.tsp")
-    assert 0.99 * optimum <= bound(instance, Budget(20.0)) <= optimum
+    assert 0.99 * optimum <= bound(instance, Budget(60.0)) <= optimum
 
 
 @settings(max_examples=30, deadline=None)

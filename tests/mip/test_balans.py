@@ -438,7 +438,7 @@ def test_the_root_is_begun_anew_where_nothing_pays(hard_mip, monkeypatch, near):
     monkeypatch.setattr(HighsEngine, "solve", solve)
     monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
     monkeypatch.setattr(alns, "RIVAL_SECONDS", math.inf)
-    result = Balans(arms="mutation", sub="highs").solve(hard_mip, Budget(2.0))
+    result = Balans(arms="mutation", sub="highs").solve(hard_mip, Budget(5.0))
     assert result.extra["roots"] == len(begun)
     assert [event.by for event in result.trajectory].count("root") == near
     if near:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Start = Callable[[Any, int, Budget], Any]
 
 
-#: Beyond so many nodes, greedy insertion takes longer than what it gains is worth.
+#: Beyond so many nodes, greedy insertion and assignments take longer than they are worth.
 LARGE = 5000
 
 
@@ -68,6 +68,8 @@ class Divider:
     decoded
         Whether the whole instance, decoded by the problem's policy, measured better than all of
         the starts.
+    large
+        The start beyond `LARGE` nodes, where the first takes too long; "" for the first always.
     """
 
     name: str
@@ -82,10 +84,11 @@ class Divider:
     piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None = None
     within: str = ""
     decoded: bool = False
+    large: str = ""
 
     def first(self, n: int) -> str:
         """The start that `auto` takes for n nodes or items."""
-        return "tour" if n > LARGE and "tour" in self.starts else next(iter(self.starts))
+        return self.large if n > LARGE and self.large else next(iter(self.starts))
 
 
 def load_divider(name: str) -> Divider | None:

@@ -57,4 +57,5 @@ DIVIDER = Divider(
     graph=graph,
     of_tour=of_tour,
     piece=piece,
+    large="tour",
 )

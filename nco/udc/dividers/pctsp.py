@@ -64,4 +64,5 @@ DIVIDER = Divider(
     of_tour=of_tour,
     piece=piece,
     decoded=True,
+    large="tour",
 )
