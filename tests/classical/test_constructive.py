@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from nco.classical import compiling, constructive, random_insertion
 from nco.classical.constructive import (
@@ -19,6 +20,7 @@ from nco.classical.constructive import (
     nearest_neighbor_routes,
     nearest_neighbor_tour,
     neighbor_lists,
+    patched_tour,
     ratio_greedy,
     savings_routes,
     split,
@@ -497,3 +499,25 @@ def test_compiled_loops_are_compiled_once(monkeypatch):
     tour = TSP.generate(9, seed=1, distribution="uniform").replace(fixed=[[0, 5], [5, 3]])
     assert sorted(constructive.greedy_tour(tour.distances, fixed=tour.fixed)) == list(range(9))
     assert len(random_insertion.random_insertion(instance.coords)) == 21
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 10_000))
+def test_patched_cycles_are_a_tour_no_cheaper_than_the_assignment(n, seed):
+    costs = np.random.default_rng(seed).integers(-20, 100, (n, n)).astype(float)
+    np.fill_diagonal(costs, 0.0)
+    distances = Distances(matrix=costs)
+    tour = patched_tour(distances)
+    assert sorted(tour) == list(range(n))
+    forbidden = costs + np.diag(np.full(n, 1e6))
+    least = forbidden[linear_sum_assignment(forbidden)].sum() if n > 1 else 0.0
+    assert distances.tour_length(tour) >= least - 1e-9
+
+
+def test_two_cycles_are_patched_at_the_least_cost():
+    # 0-1-2 and 3-4 are cheap; 2-3 and 4-0 are the cheapest ways between them.
+    costs = np.full((5, 5), 50.0)
+    for i, j, cost in ((0, 1, 1), (1, 2, 1), (2, 0, 1), (3, 4, 1), (4, 3, 1), (2, 3, 5), (4, 0, 6)):
+        costs[i, j] = cost
+    tour = patched_tour(Distances(matrix=costs))
+    assert tour == [0, 1, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -17,10 +18,18 @@ from nco.bq.solver import BQ, stack_fields
 from nco.instances.core import Budget, InputError, Stop, better
 from nco.instances.registry import problems
 from nco.instances.tsp import TSP
-from nco.udc.dividers import load_divider
+from nco.udc.dividers import atsp, load_divider
 from nco.udc.solver import UDC
 
 ALONE = BQ(reconstruct=False)
+
+
+@pytest.fixture
+def decoded_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts of matrices that are worse than what the policy decodes, by default."""
+    starts = {"greedy": atsp.DIVIDER.starts["greedy"]}
+    worse = dataclasses.replace(atsp.DIVIDER, starts=starts, decoded=True)
+    monkeypatch.setattr(atsp, "DIVIDER", worse)
 
 
 @pytest.mark.parametrize("problem", [name for name in problems.names() if load_divider(name)])
@@ -37,24 +46,26 @@ def test_the_better_of_the_policy_and_the_first_start(problem: str) -> None:
     assert result.extra.get("expected", result.objective) == pytest.approx(best)
 
 
-def test_matrices_are_decoded_by_default() -> None:
-    atsp = nco.generate("atsp", 60, seed=1)
-    result = UDC(size=20, stages=3).solve(atsp, Budget(time_limit=600.0))
+@pytest.mark.usefixtures("decoded_matrices")
+def test_what_measured_better_is_decoded_by_default() -> None:
+    made = nco.generate("atsp", 60, seed=1)
+    result = UDC(size=20, stages=3).solve(made, Budget(time_limit=600.0))
     assert [event.by for event in result.trajectory][:2] == ["greedy", "decoding"]
-    assert result.trajectory[1].objective == ALONE.solve(atsp, Budget()).objective
-    search = UDC(size=20, stages=3, conquer="or-opt").solve(atsp, Budget())
+    assert result.trajectory[1].objective == ALONE.solve(made, Budget()).objective
+    search = UDC(size=20, stages=3, conquer="or-opt").solve(made, Budget())
     assert "decoding" not in [event.by for event in search.trajectory]
-    kept = UDC(size=20, stages=1).solve(atsp, Budget(), start=result.solution)
+    kept = UDC(size=20, stages=1).solve(made, Budget(), start=result.solution)
     assert {event.by for event in kept.trajectory} <= {"start", "reunion"}
 
 
+@pytest.mark.usefixtures("decoded_matrices")
 def test_samples_begin_with_the_best_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    atsp = [nco.generate("atsp", 40, seed=seed) for seed in range(2)]
+    made = [nco.generate("atsp", 40, seed=seed) for seed in range(2)]
     begun: list[torch.Tensor] = []
     monkeypatch.setattr(decoding, "improve", lambda model, fields, now, **_: begun.append(now))
-    best = BQ(reconstruct=False, views=3).solve_batch(atsp, Budget())
+    best = BQ(reconstruct=False, views=3).solve_batch(made, Budget())
     plain = list(range(40))
-    results = UDC(size=12, samples=3).solve_batch(atsp, Budget(600.0), start=[None, plain])
+    results = UDC(size=12, samples=3).solve_batch(made, Budget(600.0), start=[None, plain])
     assert [r.objective for r in results] == [r.objective for r in best]
     decoded = [r.solution for r in results]
     tours = [sorted_tour(row) for row in begun[0].tolist()]
@@ -69,14 +80,27 @@ def sorted_tour(tour: list[int]) -> list[int]:
     return tour[at:] + tour[:at]
 
 
+def test_matrices_begin_with_patched_cycles() -> None:
+    made = nco.generate("atsp", 60, seed=1)
+    result = UDC(size=20, stages=1).solve(made, Budget())
+    assert result.trajectory[0].by == "patching"
+    assert "decoding" not in [event.by for event in result.trajectory]
+    # Symmetric ones have cycles of two.
+    matrix = made.matrix + made.matrix.T
+    same = UDC(divide="greedy", size=20).solve(made.replace(matrix=matrix), Budget(iterations=0))
+    result = UDC(size=20).solve(made.replace(matrix=matrix), Budget(iterations=0))
+    assert result.objective == same.objective
+
+
+@pytest.mark.usefixtures("decoded_matrices")
 @pytest.mark.parametrize("divide", ["bq", "auto"])
 def test_without_time_to_decode_the_first_start_is_improved(
     divide: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(decoding, "seconds_to_decode", lambda *_: 1e9)
-    atsp = nco.generate("atsp", 60, seed=1)
+    made = nco.generate("atsp", 60, seed=1)
     with caplog.at_level(logging.INFO, "nco"):
-        result = UDC(divide=divide, size=12, stages=6).solve(atsp, Budget(600.0))
+        result = UDC(divide=divide, size=12, stages=6).solve(made, Budget(600.0))
     by = [event.by for event in result.trajectory]
     assert (by[0], by[-1]) == ("greedy", "reunion")
     assert "decoding" not in by
@@ -84,6 +108,7 @@ def test_without_time_to_decode_the_first_start_is_improved(
     assert told.levelno == (logging.WARNING if divide == "bq" else logging.INFO)
 
 
+@pytest.mark.usefixtures("decoded_matrices")
 def test_interruption_while_decoding_leaves_the_first_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,7 +10,7 @@ from nco.udc.dividers.tsp import greedy
 
 
 def patching(instance: ATSP, seed: int, budget: Budget) -> list[int]:
-    """Cycles of the cheapest assignment, joined; of symmetric costs, whose are pairs, greedy edge."""
+    """Cycles of the cheapest assignment, joined; symmetric costs, whose are pairs: greedy edge."""
     if instance.distances.symmetric:
         return greedy(instance, seed, budget)
     return patched_tour(instance.distances, budget)
