@@ -464,7 +464,7 @@ class Search:
         hint = self._start_up(hint)
         reason: Stop | None = None
         if self.plan.main_share > 0:
-            self._main = self._begin(self._known(hint))
+            self._begin(self._known(hint))
             self._first_slices()
         if self._settled() is None:
             reason = self._trials(self._main_turn)
@@ -495,8 +495,8 @@ class Search:
 
     def _begin(self, x: Vector | None) -> MainSolve:
         """The main engine on the whole model, from column values [n] if there are any."""
-        engine = self._make_main(0)
-        solve = self._exact("main", engine)
+        # Known before it begins: its first solution may come at once.
+        self._main = solve = self._exact("main", self._make_main(0))
         solve.start(x)
         return solve
 
@@ -554,8 +554,7 @@ class Search:
         before, self._main = self._main, None
         before.stop()
         with suppress(OutOfTimeError):
-            self._main = self._begin(self._known(None))
-            self._main.seconds += before.seconds
+            self._begin(self._known(None)).seconds += before.seconds
 
     def _finish(self, reason: Stop | None, main: Outcome | None) -> Outcome:
         best = self.pool[0] if self.pool else None

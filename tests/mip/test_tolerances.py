@@ -9,7 +9,7 @@ from nco.instances import io
 from nco.instances.core import Budget, InputError, Sense, Status, Stop, Tracker
 from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
-from nco.mip import relaxation
+from nco.mip import backend, relaxation
 from nco.mip.alns import Plan, Search
 from nco.mip.backend import Form, Limits, Outcome, conclude, offer_bound, polish, prepare
 from nco.mip.balans import Balans
@@ -213,6 +213,7 @@ def test_large_limits_are_infinite(solver, whole):
 
 
 def test_linear_programs_hear_an_interruption(monkeypatch):
+    monkeypatch.setattr(backend, "POLISH", 30.0)
     mip = MIP(c=[1.0, 1.0], A=[[1.0, 1.0]], row_lower=[1.5], upper=[1, 1], integrality=[1, 0])
     budget = Budget(60)
     form, _, _ = prepare(Tracker(mip, budget, solver="test"), None)
