@@ -346,15 +346,17 @@ class Trainer:
         if path.is_dir():
             found = checkpoints.checkpoints(path)
             tensors, _ = checkpoints.read_checkpoint(found[-1] if found else path)
-            model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
         else:
-            model = read_model(path).network.state_dict()
-        own = self.network.state_dict()
-        fit = {k: v for k, v in model.items() if k in own and own[k].shape == v.shape}
-        if not fit:
-            raise ValueError(f"{path}: no tensor fits this network.")
-        self.network.load_state_dict({**own, **fit})
-        log.info("%d of %d tensors from %s", len(fit), len(own), path)
+            tensors = {f"model.{k}": v for k, v in read_model(path).network.state_dict().items()}
+        for name, module in self.modules().items():
+            own = module.state_dict()
+            known = {k: tensors.get(f"{name}.{k}") for k in own}
+            fit = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
+            if not fit and name == "model":
+                raise ValueError(f"{path}: no tensor fits this network.")
+            module.load_state_dict({**own, **fit})
+            if fit:
+                log.info("%s: %d of %d tensors from %s", name, len(fit), len(own), path)
 
     def _seed(self, step: int) -> int:
         """Seed of this step and rank; there is no other randomness to keep."""
@@ -409,8 +411,12 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _average(self, total: Tensor) -> None:
-        trained = [p for module in self.modules().values() for p in module.parameters()]
-        grads = [p.grad for p in trained if p.grad is not None]
+        grads = []
+        for p in (p for module in self.modules().values() for p in module.parameters()):
+            if p.requires_grad:
+                # A process may have had nothing to learn from; all of them send as much.
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                grads.append(p.grad)
         flat = torch.cat([total, *(g.flatten() for g in grads)])
         dist.all_reduce(flat)
         flat /= self.world

@@ -66,18 +66,11 @@ class Graph:
         tail = torch.arange(n, device=self.near.device).view(1, n, 1) + shift
         return torch.stack([(self.near + shift).flatten(), tail.expand(b, n, k).flatten()])
 
-    def take(self, which: slice) -> Graph:
-        """Some graphs of the batch."""
-        return self._each(lambda tensor: tensor[which])
-
     def to(self, device: torch.device) -> Graph:
         """The same on another device."""
-        return self._each(lambda tensor: tensor.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Graph:
         fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        changed: dict[str, Any] = {k: v if v is None else change(v) for k, v in fields.items()}
-        return Graph(**changed)
+        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in fields.items()}
+        return Graph(**moved)
 
     @staticmethod
     def stack(graphs: Sequence[Graph]) -> Graph:
@@ -85,21 +78,22 @@ class Graph:
         rows = [[getattr(g, f.name) for g in graphs] for f in dataclasses.fields(Graph)]
         return Graph(*(None if row[0] is None else torch.cat(row) for row in rows))  # type: ignore[arg-type]
 
-    def away(self, current: Tensor) -> Tensor:
-        """How far all nodes of the first graph are from some [s], in any unit [s, n]."""
+    def away(self, which: Tensor, current: Tensor) -> Tensor:
+        """How far all nodes of graphs [m] are from one of each [m], in any unit [m, n]."""
         if self.costs is not None:
-            return self.costs[0, current]
+            return self.costs[which, current]
         assert self.points is not None
-        gap = self.points[0, current, None] - self.points[0]
+        gap = self.points[which, current, None] - self.points[which]
         return (gap * gap).sum(2)
 
     def lengths(self) -> Tensor:
-        """Lengths of the first graph's edges [n, k]."""
-        near = self.near[0]
+        """Lengths of the edges [b, n, k]."""
         if self.costs is not None:
-            return self.costs[0].gather(1, near)
+            return self.costs.gather(2, self.near)
         assert self.points is not None
-        return torch.linalg.vector_norm(self.points[0][near] - self.points[0][:, None], dim=2)
+        which = torch.arange(len(self.near), device=self.near.device)[:, None, None]
+        gap = self.points[which, self.near] - self.points[:, :, None]
+        return torch.linalg.vector_norm(gap, dim=3)
 
 
 @dataclass(frozen=True)
@@ -172,37 +166,34 @@ class HeatNetwork(nn.Module):
         return nodes.view(b, n, -1), edges.view(b, n, k, -1)
 
     def context(self, nodes: Tensor, first: Tensor, current: Tensor, left: Tensor) -> Tensor:
-        """What the head sees of partial solutions [s, width].
+        """What the head sees of partial solutions [b, s, width].
 
         Parameters
         ----------
         nodes
-            Embedded nodes of one instance [n, width].
+            Embedded nodes [b, n, width].
         first, current
-            Where the solutions began and where they are [s].
+            Where the solutions began and where they are [b, s].
         left
-            Whether a node is still to be visited [s, n].
+            Whether a node is still to be visited [b, s, n].
         """
-        weight = left.to(nodes.dtype)
-        mean = (weight @ nodes) / weight.sum(1, keepdim=True).clamp_min(1.0)
-        out: Tensor = self.partial(torch.cat([nodes[first], nodes[current], mean], 1))
+        which = rows_of(first)
+        seen = [nodes[which, first], nodes[which, current], mean_of(nodes, left)]
+        out: Tensor = self.partial(torch.cat(seen, 2))
         return out
 
     def items(self, nodes: Tensor, left: Tensor) -> Tensor:
-        """Logits [s, n] of items, whose order so far the head sees as it sees partial tours.
+        """Logits [b, s, n] of items, whose order so far the head sees as it sees partial tours.
 
         Parameters
         ----------
         nodes
-            Embedded items of one instance [n, width].
+            Embedded items [b, n, width].
         left
-            Whether an item is not yet in the order [s, n].
+            Whether an item is not yet in the order [b, s, n].
         """
-        means = []
-        for part in (torch.ones_like(left), ~left, left):
-            weight = part.to(nodes.dtype)
-            means.append((weight @ nodes) / weight.sum(1, keepdim=True).clamp_min(1.0))
-        return self.heat(nodes[None], self.partial(torch.cat(means, 1)))
+        means = [mean_of(nodes, part) for part in (torch.ones_like(left), ~left, left)]
+        return self.heat(nodes[:, None], self.partial(torch.cat(means, 2)))
 
     def heat(self, edges: Tensor, context: Tensor) -> Tensor:
         """Logits [..., k] of the edges [..., k, width] after contexts [..., width]."""
@@ -210,19 +201,30 @@ class HeatNetwork(nn.Module):
         return out.squeeze(-1)
 
 
+def rows_of(index: Tensor) -> Tensor:
+    """Numbers of the batch [b, 1] that go with an index [b, s] into its second dimension."""
+    return torch.arange(len(index), device=index.device)[:, None]
+
+
+def mean_of(nodes: Tensor, some: Tensor) -> Tensor:
+    """Means [b, s, width] of those nodes [b, n, width] that are among some [b, s, n]."""
+    weight = some.to(nodes.dtype)
+    return (weight @ nodes) / weight.sum(2, keepdim=True).clamp_min(1.0)
+
+
 class Heat(Protocol):
-    """Logits of the edges or the items of one instance, as partial solutions grow."""
+    """Logits of the edges or the items of a batch of instances, as partial solutions grow."""
 
     def revisit(self, first: Tensor, current: Tensor, left: Tensor) -> None:
         """See the partial solutions, as `HeatNetwork.context` does."""
         ...
 
     def row(self, current: Tensor) -> Tensor:
-        """Logits [s, k] of the edges that leave the current nodes [s]."""
+        """Logits [b, s, k] of the edges that leave the current nodes [b, s]."""
         ...
 
     def items(self, left: Tensor) -> Tensor:
-        """Logits [s, n] of all items, as `HeatNetwork.items` gives them."""
+        """Logits [b, s, n] of all items, as `HeatNetwork.items` gives them."""
         ...
 
 
@@ -234,7 +236,7 @@ class NetworkHeat:
     network
         The network.
     nodes, edges
-        What it made of one instance [n, width] and [n, k, width].
+        What it made of the instances [b, n, width] and [b, n, k, width].
     """
 
     def __init__(self, network: HeatNetwork, nodes: Tensor, edges: Tensor):
@@ -246,11 +248,12 @@ class NetworkHeat:
 
     def row(self, current: Tensor) -> Tensor:
         """As the network says."""
-        return self.network.heat(self.edges[current], self.seen)
+        return self.network.heat(self.edges[rows_of(current), current], self.seen)
 
     def items(self, left: Tensor) -> Tensor:
-        """As the network says; one order is in memory at a time."""
-        return torch.cat([self.network.items(self.nodes, row[None]) for row in left])
+        """As the network says; one order of each instance is in memory at a time."""
+        rows = [self.network.items(self.nodes, left[:, i : i + 1]) for i in range(left.shape[1])]
+        return torch.cat(rows, 1)
 
 
 class FixedHeat:
@@ -259,7 +262,7 @@ class FixedHeat:
     Parameters
     ----------
     logits
-        Of one instance's edges [n, k], or items [n].
+        Of the edges [b, n, k], or the items [b, n].
     """
 
     def __init__(self, logits: Tensor):
@@ -270,11 +273,11 @@ class FixedHeat:
 
     def row(self, current: Tensor) -> Tensor:
         """Always the same."""
-        return self.logits[current]
+        return self.logits[rows_of(current), current]
 
     def items(self, left: Tensor) -> Tensor:
         """Always the same."""
-        return self.logits.expand(left.shape)
+        return self.logits[:, None].expand(left.shape)
 
 
 #: Lengths of a mean edge, or deviations of items' priorities, at which a weight has fallen to 1/e.
@@ -282,19 +285,19 @@ REACH = 0.3
 
 
 def plain_heat(graph: Graph, kind: str) -> FixedHeat:
-    """Heat of the first graph: "uniform", or by "distance": short edges, items of priority."""
+    """Heat of a batch: "uniform", or by "distance": short edges, items of priority."""
     if graph.priority is not None:
         # Equal priorities are equal heat: rounding must not decide between them.
-        logits = graph.priority[0] - graph.priority[0].mean()
-        logits = logits / (REACH * logits.std(correction=0)).clamp_min(1e-6)
+        logits = graph.priority - graph.priority.mean(1, keepdim=True)
+        logits = logits / (REACH * logits.std(1, correction=0, keepdim=True)).clamp_min(1e-6)
     else:
         far = graph.lengths()
-        logits = -far / (REACH * far.mean(1, keepdim=True)).clamp_min(1e-30)
+        logits = -far / (REACH * far.mean(2, keepdim=True)).clamp_min(1e-30)
     return FixedHeat(torch.zeros_like(logits) if kind == "uniform" else logits)
 
 
 def sample(heat: Heat, graph: Graph, *how: Any) -> Tensor:
-    """Tours of one instance as `sample_tours`, or orders of its items as `sample_orders`."""
+    """Tours as `sample_tours` draws them, or orders of items as `sample_orders`."""
     draw = sample_tours if graph.priority is None else sample_orders
     return draw(heat, graph, *how)
 
@@ -308,7 +311,7 @@ def sample_orders(
     generator: torch.Generator,
     stop: Callable[[], bool] = never,
 ) -> Tensor:
-    """Orders [samples, n] of one instance's items, all sampled in parallel.
+    """Orders [b, samples, n] of the items of instances, all sampled in parallel.
 
     The next item is drawn among those not yet in the order, by their heat: all that are drawn
     between two revisits at once, by their logits plus Gumbel noise (the Gumbel-top-k trick;
@@ -326,8 +329,8 @@ def sample_orders(
     Stopped
         When ``stop`` says so.
     """
-    n, device = graph.near.shape[1], graph.near.device
-    left = torch.ones(samples, n, dtype=torch.bool, device=device)
+    (b, n, _), device = graph.near.shape, graph.near.device
+    left = torch.ones(b, samples, n, dtype=torch.bool, device=device)
     parts: list[Tensor] = []
     period = revisit_period(n, revisits)
     for begin in range(0, n, period):
@@ -335,9 +338,9 @@ def sample_orders(
             raise Stopped
         logits = heat.items(left).masked_fill(~left, -torch.inf)
         noise = torch.empty_like(logits).exponential_(generator=generator)
-        parts.append((logits - noise.log()).topk(min(period, n - begin), 1).indices)
-        left.scatter_(1, parts[-1], False)
-    return torch.cat(parts, 1)
+        parts.append((logits - noise.log()).topk(min(period, n - begin), 2).indices)
+        left.scatter_(2, parts[-1], False)
+    return torch.cat(parts, 2)
 
 
 @torch.no_grad()
@@ -349,19 +352,17 @@ def sample_tours(
     generator: torch.Generator,
     stop: Callable[[], bool] = never,
 ) -> Tensor:
-    """Tours [samples, n] of one instance, all sampled in parallel.
+    """Tours [b, samples, n] of instances, all sampled in parallel.
 
     The next node is drawn among the candidates not yet visited, by their heat. From where
     all candidates are visited it goes to the nearest node that is not.
 
     Parameters
     ----------
-    heat
-        The instance's.
-    graph
-        Of that instance alone.
+    heat, graph
+        The instances'.
     samples
-        Number of tours.
+        Number of tours of each.
     revisits
         How often, evenly spread, the heat sees the partial tours.
     generator
@@ -374,30 +375,31 @@ def sample_tours(
     Stopped
         When ``stop`` says so.
     """
-    near = graph.near[0]
-    n, device = len(near), near.device
-    row = torch.arange(samples, device=device)
-    first = torch.randint(0, n, (samples,), generator=generator, device=device)
-    left = torch.ones(samples, n, dtype=torch.bool, device=device)
-    tours = torch.empty(samples, n, dtype=torch.int64, device=device)
+    (b, n, _), device = graph.near.shape, graph.near.device
+    which, row = torch.arange(b, device=device)[:, None], torch.arange(samples, device=device)
+    first = torch.randint(0, n, (b, samples), generator=generator, device=device)
+    left = torch.ones(b, samples, n, dtype=torch.bool, device=device)
+    tours = torch.empty(b, samples, n, dtype=torch.int64, device=device)
     current = first
     period = revisit_period(n, revisits)
     for step in range(n):
-        tours[:, step] = current
-        left[row, current] = False
+        tours[:, :, step] = current
+        left[which, row, current] = False
         if step == n - 1:
             break
         if step % period == 0:
             heat.revisit(first, current, left)
         if step % min(period, 256) == 0 and stop():
             raise Stopped
-        logits = heat.row(current).masked_fill(~left[row[:, None], near[current]], -torch.inf)
+        near = graph.near[which, current]
+        logits = heat.row(current).masked_fill(~left.gather(2, near), -torch.inf)
         noise = torch.empty_like(logits).exponential_(generator=generator)
-        chosen = (logits - noise.log()).argmax(1)
-        following = near[current, chosen]
-        lost = (~left[row, following]).nonzero()[:, 0]
-        if len(lost):
-            far = graph.away(current[lost]).masked_fill(~left[lost], torch.inf)
+        chosen = (logits - noise.log()).argmax(2, keepdim=True)
+        following = near.gather(2, chosen)
+        lost = (~left.gather(2, following)[:, :, 0]).nonzero(as_tuple=True)
+        following = following[:, :, 0]
+        if len(lost[0]):
+            far = graph.away(lost[0], current[lost]).masked_fill(~left[lost], torch.inf)
             following[lost] = far.argmin(1)
         current = following
     return tours
@@ -415,7 +417,7 @@ def revisit_period(n: int, revisits: int) -> int:
 def tour_rates(
     network: HeatNetwork, nodes: Tensor, edges: Tensor, near: Tensor, tours: Tensor, revisits: int
 ) -> Tensor:
-    """Log-probabilities [s] with which `sample_tours` draws tours, for their gradient.
+    """Log-probabilities [b, s] with which `sample_tours` draws tours, for their gradient.
 
     Steps that were no choice count as certain.
 
@@ -424,58 +426,59 @@ def tour_rates(
     network, nodes, edges
         As for `NetworkHeat`.
     near
-        Candidates [n, k].
+        Candidates [b, n, k].
     tours
-        Tours [s, n].
+        Tours [b, s, n].
     revisits
         As for `sample_tours`.
     """
-    s, n = tours.shape
+    n, device = tours.shape[2], tours.device
+    which = torch.arange(len(tours), device=device)[:, None, None]
     place = torch.empty_like(tours).scatter_(
-        1, tours, torch.arange(n, device=tours.device).expand(s, n)
+        2, tours, torch.arange(n, device=device).expand_as(tours)
     )
-    total = torch.zeros(s, device=nodes.device, dtype=nodes.dtype)
+    total = torch.zeros(tours.shape[:2], device=nodes.device, dtype=nodes.dtype)
     period = revisit_period(n, revisits)
     for begin in range(0, n - 1, period):
         end = min(begin + period, n - 1)
-        context = network.context(nodes, tours[:, 0], tours[:, begin], place > begin)
-        here, following = tours[:, begin:end], tours[:, begin + 1 : end + 1]
-        logits = network.heat(edges[here], context[:, None].expand(-1, end - begin, -1))
-        candidates = near[here]
-        step = torch.arange(begin, end, device=tours.device)
-        visited = place.gather(1, candidates.flatten(1)).view_as(candidates) <= step[:, None]
+        context = network.context(nodes, tours[:, :, 0], tours[:, :, begin], place > begin)
+        here, following = tours[:, :, begin:end], tours[:, :, begin + 1 : end + 1]
+        logits = network.heat(edges[which, here], context[:, :, None])
+        candidates = near[which, here]
+        step = torch.arange(begin, end, device=device)
+        visited = place.gather(2, candidates.flatten(2)).view_as(candidates) <= step[:, None]
         chosen = candidates == following[..., None]
         rates = logits.masked_fill(visited, -torch.inf)
-        known = chosen.any(2)
+        known = chosen.any(3)
         # Where all is visited nothing was drawn.
-        rates = torch.where(known[..., None], rates, 0.0).log_softmax(2)
-        rates = rates.masked_fill(~chosen, 0.0).sum(2)
-        total = total + (rates * known).sum(1)
+        rates = torch.where(known[..., None], rates, 0.0).log_softmax(3)
+        rates = rates.masked_fill(~chosen, 0.0).sum(3)
+        total = total + (rates * known).sum(2)
     return total
 
 
 def order_rates(network: HeatNetwork, nodes: Tensor, orders: Tensor, revisits: int) -> Tensor:
-    """Log-probabilities [s] with which `sample_orders` draws orders, for their gradient.
+    """Log-probabilities [b, s] with which `sample_orders` draws orders, for their gradient.
 
     Parameters
     ----------
     network, nodes
         As for `NetworkHeat`.
     orders
-        Orders [s, n].
+        Orders [b, s, n].
     revisits
         As for `sample_orders`.
     """
-    s, n = orders.shape
-    left = torch.ones(s, n, dtype=torch.bool, device=orders.device)
-    total = torch.zeros(s, device=nodes.device, dtype=nodes.dtype)
+    n = orders.shape[2]
+    left = torch.ones_like(orders, dtype=torch.bool)
+    total = torch.zeros(orders.shape[:2], device=nodes.device, dtype=nodes.dtype)
     period = revisit_period(n, revisits)
     for begin in range(0, n, period):
         # What is not yet in the order stands behind it.
-        logits = network.items(nodes, left).gather(1, orders[:, begin:])
-        among = logits.flip(1).logcumsumexp(1).flip(1)
-        total = total + (logits - among)[:, :period].sum(1)
-        left = left.scatter(1, orders[:, begin : begin + period], False)
+        logits = network.items(nodes, left).gather(2, orders[:, :, begin:])
+        among = logits.flip(2).logcumsumexp(2).flip(2)
+        total = total + (logits - among)[:, :, :period].sum(2)
+        left = left.scatter(2, orders[:, :, begin : begin + period], False)
     return total
 
 
@@ -702,9 +705,9 @@ def draw_tours(
         network = network.to(device)
         with torch.no_grad():
             nodes, edges = network(graph, stop)
-        heat = NetworkHeat(network, nodes[0], edges[0])
+        heat = NetworkHeat(network, nodes, edges)
     else:
         graph = graph_of(neighbors).to(device)
         heat = plain_heat(graph, kind)
     generator = torch.Generator(device).manual_seed(seed)
-    return sample(heat, graph, samples, revisits_of(graph.near.shape[1], size), generator, stop)
+    return sample(heat, graph, samples, revisits_of(graph.near.shape[1], size), generator, stop)[0]

@@ -378,22 +378,20 @@ class UDCTrainer(Trainer):
 
     def divide(
         self, instances: list[Instance[Any]], samples: int, generator: torch.Generator
-    ) -> tuple[Graph, tuple[Tensor, Tensor] | None, list[Tensor], Tensor]:
-        """Graphs, what the network made of them, tours [samples, n] of each, and actions."""
+    ) -> tuple[Graph, tuple[Tensor, Tensor] | None, Tensor, Tensor]:
+        """Graphs, what the network made of them, tours [b, samples, n], and actions."""
         config = self.config
         graph = self.graphs(instances)
         seen = self.divider(graph) if config.heat == "network" else None
-        tours, rows = [], []
+        heat: Heat
+        if seen is None:
+            heat = plain_heat(graph, config.heat)
+        else:
+            heat = NetworkHeat(self.divider, seen[0].detach(), seen[1].detach())
+        tours = sample(heat, graph, samples, self._revisits(graph), generator)
+        rows = []
         fields = stack_fields(self.policy.fields, instances)
-        for i, instance in enumerate(instances):
-            own = graph.take(slice(i, i + 1))
-            heat: Heat
-            if seen is None:
-                heat = plain_heat(own, config.heat)
-            else:
-                heat = NetworkHeat(self.divider, seen[0][i].detach(), seen[1][i].detach())
-            drawn = sample(heat, own, samples, self._revisits(graph), generator)
-            tours.append(drawn)
+        for i, (instance, drawn) in enumerate(zip(instances, tours, strict=True)):
             rows += self.actions(instance, {k: v[i : i + 1] for k, v in fields.items()}, drawn)
         actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
         return graph, seen, tours, actions.to(self.device)
@@ -470,15 +468,12 @@ class UDCTrainer(Trainer):
         own = torch.zeros((), device=self.device)
         if seen is not None:
             gain = (cost - cost.mean(1, keepdim=True)) / cost.abs().mean(1, keepdim=True)
-            for i, drawn in enumerate(tours):
-                revisits = self._revisits(graph)
-                if graph.priority is None:
-                    rates = tour_rates(
-                        self.divider, seen[0][i], seen[1][i], graph.near[i], drawn, revisits
-                    )
-                else:
-                    rates = order_rates(self.divider, seen[0][i], drawn, revisits)
-                own = own + (rates * gain[i].float()).mean() / len(instances)
+            revisits = self._revisits(graph)
+            if graph.priority is None:
+                rates = tour_rates(self.divider, *seen, graph.near, tours, revisits)
+            else:
+                rates = order_rates(self.divider, seen[0], tours, revisits)
+            own = (rates * gain.float()).mean()
             own.backward()  # type: ignore[no-untyped-call]
         if self.world > 1:
             self._average(torch.zeros(1, device=self.device))

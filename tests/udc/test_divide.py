@@ -84,13 +84,13 @@ def network(layers: int = 2, width: int = 16) -> HeatNetwork:
 
 def draw(heat: object, g: Graph, samples: int, revisits: int = 3, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return sample_tours(heat, g, samples, revisits, generator)  # type: ignore[arg-type]
+    return sample_tours(heat, g, samples, revisits, generator)[0]  # type: ignore[arg-type]
 
 
 def network_heat(net: HeatNetwork, g: Graph) -> NetworkHeat:
     with torch.no_grad():
         nodes, edges = net(g)
-    return NetworkHeat(net, nodes[0], edges[0])
+    return NetworkHeat(net, nodes, edges)
 
 
 def test_tours_of_every_heat_visit_every_node_once_and_repeat() -> None:
@@ -112,7 +112,7 @@ def test_heat_decides_where_tours_go() -> None:
     along[order] = torch.arange(30.0)
     # Always to the right: from any node the tour goes to the right end first.
     ahead = along[line.near[0]] - along[:, None]
-    tours = draw(FixedHeat(torch.where(ahead == 1, 50.0, 0.0)), line, 5)
+    tours = draw(FixedHeat(torch.where(ahead == 1, 50.0, 0.0)[None]), line, 5)
     steps = along[tours].diff(dim=1)
     assert ((steps == 1).float().mean() > 0.6).all()
     assert (draw(plain_heat(g, "uniform"), g, 1) >= 0).all()
@@ -137,11 +137,43 @@ def test_rates_are_those_of_the_draws(revisits: int) -> None:
     heat = network_heat(net, g)
     tours = draw(heat, g, 40_000, revisits)
     found, count = torch.unique(tours, dim=0, return_counts=True)
-    rates = tour_rates(net, heat.nodes, heat.edges, g.near[0], found, revisits)
+    rates = tour_rates(net, heat.nodes, heat.edges, g.near, found[None], revisits)[0]
     # The first node is drawn evenly, which is no choice of the network's.
     expected = rates.exp().detach() / 4
     assert torch.allclose(expected.sum(), torch.tensor(1.0), atol=1e-5)
     assert torch.allclose(count / 40_000, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "knapsack"])
+def test_instances_of_a_batch_are_drawn_each_by_its_own_heat(problem: str) -> None:
+    """What is drawn by very sure heat, and the rates of what is, do not depend on the rest."""
+    graphs = [made_graph(problem, 24, 5, seed=seed)[2] for seed in range(3)]
+    together = Graph.stack(graphs)
+    torch.manual_seed(1)
+    dims = together.nodes.shape[2], together.edges.shape[3]
+    net = HeatNetwork(DividerConfig(*dims, layers=2, width=8)).eval()
+    drawn = sample(network_heat(net, together), together, 4, 3, torch.Generator().manual_seed(0))
+    assert drawn.shape == (3, 4, 24)
+    assert torch.equal(drawn.sort(2).values, torch.arange(24).expand(3, 4, -1))
+
+    def rates(g: Graph, tours: torch.Tensor) -> torch.Tensor:
+        heat = network_heat(net, g)
+        if g.priority is not None:
+            return order_rates(net, heat.nodes, tours, 3)
+        return tour_rates(net, heat.nodes, heat.edges, g.near, tours, 3)
+
+    alone = [rates(g, drawn[i : i + 1]) for i, g in enumerate(graphs)]
+    assert torch.allclose(rates(together, drawn), torch.cat(alone), rtol=1e-4, atol=1e-4)
+    for kind in ("distance", "uniform"):
+        logits = [plain_heat(g, kind).logits for g in graphs]
+        assert torch.allclose(plain_heat(together, kind).logits, torch.cat(logits))
+    sure = FixedHeat(1e4 * plain_heat(together, "distance").logits)
+    ends = sample(sure, together, 1, 1, torch.Generator().manual_seed(0))
+    for i, g in enumerate(graphs):
+        own = FixedHeat(1e4 * plain_heat(g, "distance").logits)
+        # What sure heat draws depends on the first node alone.
+        each = sample(own, g, 400, 1, torch.Generator().manual_seed(0))[0].tolist()
+        assert ends[i, 0].tolist() in each
 
 
 def test_a_revisit_changes_the_heat() -> None:
@@ -150,7 +182,8 @@ def test_a_revisit_changes_the_heat() -> None:
     heat = network_heat(net, g)
     tours = draw(heat, g, 3)
     one, many = (
-        tour_rates(net, heat.nodes, heat.edges, g.near[0], tours, revisits) for revisits in (1, 8)
+        tour_rates(net, heat.nodes, heat.edges, g.near, tours[None], revisits)
+        for revisits in (1, 8)
     )
     assert not torch.allclose(one, many)
 
@@ -219,9 +252,9 @@ def test_what_is_drawn_is_feasible_and_repeats(problem: str) -> None:
         assert torch.isfinite(g.nodes).all()
         assert torch.isfinite(g.edges).all()
         for heat in heats_of(g):
-            drawn = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))
+            drawn = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))[0]
             assert torch.equal(drawn.sort(1).values, torch.arange(n).expand(4, -1))
-            again = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))
+            again = sample(heat, g, 4, 3, torch.Generator().manual_seed(0))[0]
             assert torch.equal(drawn, again)
             for tour in drawn.tolist():
                 assert instance.violations(side.of_tour(instance, tour)) == []
@@ -253,7 +286,7 @@ def test_heat_by_distance_draws_better_starts_than_uniform_heat(problem: str) ->
     instance, side, g = made_graph(problem, 80, 8)
 
     def mean(kind: str) -> float:
-        drawn = sample(plain_heat(g, kind), g, 16, 1, torch.Generator().manual_seed(0))
+        drawn = sample(plain_heat(g, kind), g, 16, 1, torch.Generator().manual_seed(0))[0]
         costs = [instance.objective(side.of_tour(instance, tour)) for tour in drawn.tolist()]
         return float(np.mean(costs))
 
@@ -359,9 +392,9 @@ def test_rates_are_those_of_the_drawn_orders(revisits: int) -> None:
     dims = g.nodes.shape[2], g.edges.shape[3]
     net = HeatNetwork(DividerConfig(*dims, layers=2, width=16)).eval()
     heat = network_heat(net, g)
-    orders = sample(heat, g, 20_000, revisits, torch.Generator().manual_seed(0))
+    orders = sample(heat, g, 20_000, revisits, torch.Generator().manual_seed(0))[0]
     found, count = torch.unique(orders, dim=0, return_counts=True)
-    expected = order_rates(net, heat.nodes, found, revisits).exp().detach()
+    expected = order_rates(net, heat.nodes, found[None], revisits)[0].exp().detach()
     assert len(found) == 24
     assert torch.allclose(expected.sum(), torch.tensor(1.0), atol=1e-4)
     assert torch.allclose(count / 20_000, expected, atol=0.012)
@@ -373,7 +406,7 @@ def test_routes_with_a_cost_matrix_are_drawn_too() -> None:
     side = load_divider("cvrp")
     g = side.graph(matrix, 6)
     assert g.costs.shape == (1, 30, 30)
-    drawn = sample(plain_heat(g, "distance"), g, 2, 1, torch.Generator().manual_seed(0))
+    drawn = sample(plain_heat(g, "distance"), g, 2, 1, torch.Generator().manual_seed(0))[0]
     assert all(matrix.violations(side.of_tour(matrix, t)) == [] for t in drawn.tolist())
 
 
@@ -407,7 +440,7 @@ def test_items_of_one_priority_are_drawn_in_any_order() -> None:
     edges = [[i, (i + step) % n] for i in range(n) for step in (1, 2)]
     instance = MIS(edges=np.array(edges), weights=np.ones(n, dtype=int))
     g = load_divider("mis").graph(instance, 8)
-    drawn = sample(plain_heat(g, "distance"), g, 8, 1, torch.Generator().manual_seed(0))
+    drawn = sample(plain_heat(g, "distance"), g, 8, 1, torch.Generator().manual_seed(0))[0]
     assert len({tuple(order) for order in drawn.tolist()}) == 8
 
 
@@ -430,16 +463,17 @@ def test_the_shipped_divider_draws_better_starts_than_uniform_heat(problem: str)
     g = side.graph(instance, k)
     heat = network_heat(net, g)
     n = g.near.shape[1]
-    left = torch.ones(n, n, dtype=torch.bool)
+    left = torch.ones(1, n, n, dtype=torch.bool)
     if g.priority is None:
-        heat.revisit(torch.zeros(n, dtype=torch.int64), torch.arange(n), left)
-        logits = heat.row(torch.arange(n))
+        everywhere = torch.arange(n)[None]
+        heat.revisit(torch.zeros_like(everywhere), everywhere, left)
+        logits = heat.row(everywhere)
     else:
-        logits = heat.items(left[:1])
-    assert logits.std(1).mean() > 0.1
+        logits = heat.items(left[:, :1])
+    assert logits.std(2).mean() > 0.1
 
     def mean(one: Heat) -> float:
-        drawn = sample(one, g, 32, 2, torch.Generator().manual_seed(0)).tolist()
+        drawn = sample(one, g, 32, 2, torch.Generator().manual_seed(0))[0].tolist()
         solutions = [side.of_tour(instance, tour) for tour in drawn]
         assert all(instance.violations(solution) == [] for solution in solutions)
         return float(np.mean([instance.objective(solution) for solution in solutions]))
