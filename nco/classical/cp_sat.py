@@ -507,15 +507,20 @@ class CPSAT:
     def _search(self, solver: Any, built: _Model, tracker: Tracker[Any], run: Any) -> Any:
         from ortools.sat.python import cp_model
 
+        over = False
+
         class Listen(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
             def on_solution_callback(self) -> None:
+                if over:
+                    return
                 values = [self.value(variable) for variable in built.variables]
                 solution = built.decode(np.array(values, dtype=np.float64))
                 if not tracker.instance.violations(solution):
                     tracker.offer(solution)
 
         def hear_bound(bound: float) -> None:
-            self._offer_bound(tracker, built, bound)
+            if not over:
+                self._offer_bound(tracker, built, bound)
 
         solver.best_bound_callback = hear_bound
         codes: list[Any] = []
@@ -523,8 +528,10 @@ class CPSAT:
         def search() -> None:
             codes.append(solver.solve(built.model, Listen()))
 
-        run(search, lambda: tracker.done() is not None, solver.stop_search)
-        return codes[0]
+        answered = run(search, lambda: tracker.done() is not None, solver.stop_search)
+        # One that does not answer is left behind; what it still finds comes too late.
+        over = True
+        return codes[0] if answered else cp_model.UNKNOWN
 
     @staticmethod
     def _offer_bound(tracker: Tracker[Any], built: _Model, bound: float) -> None:

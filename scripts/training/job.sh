@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One time-boxed training job on a machine without network: train, evaluate, hand back.
+# One training job of so many minutes, without network: train, evaluate, write the checkpoint.
 #
 #   OUT=results scripts/training/job.sh NAME MINUTES [--set NAME=VALUE ...]
 #

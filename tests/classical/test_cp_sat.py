@@ -169,3 +169,19 @@ def test_an_orienteering_limit_that_leaves_nothing():
     instance = OP(coords=[[0, 0], [5, 0]], prizes=[3, 4], max_length=1.0)
     result = CPSAT().solve(instance, Budget(10), start=[])
     assert (result.solution, result.objective, result.bound) == ([], 3, 3)
+
+
+def test_a_search_that_does_not_answer_is_left_behind(monkeypatch):
+    found, left = [], []
+
+    def never(work, stop, interrupt):
+        left.append(work)
+        return False
+
+    monkeypatch.setattr("nco.mip.backend.run_interruptible", never)
+    instance = Knapsack.generate(30, seed=1)
+    result = CPSAT().solve(instance, Budget(10.0), on_event=found.append)
+    assert (result.status, result.stopped) == (Status.FEASIBLE, Stop.TIME)
+    before = len(found)
+    left[0]()  # what it finds now comes too late
+    assert len(found) == before
