@@ -311,7 +311,7 @@ def relative_gap(objective: float, bound: float) -> float | None:
 
     None where it is infinite: different signs, or exactly one of them zero.
     """
-    if abs(objective - bound) <= FLOAT_TOLERANCE * max(1.0, abs(objective)):
+    if meets(objective, bound):
         return 0.0
     smallest = min(abs(objective), abs(bound))
     if smallest == 0.0 or objective * bound < 0 or not math.isfinite(objective - bound):
@@ -466,6 +466,14 @@ class Distances:
             self._integral = whole
             self.symmetric = True
         self._full: NDArray[np.float64] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Metrics without a name cannot be pickled, and the full matrix is made from the rest.
+        return self.__dict__ | {"_function": None, "_full": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._function = METRICS[self.metric][0]
 
     @property
     def integral(self) -> bool:
@@ -1104,9 +1112,11 @@ class Result:
                 objective = bound
             status = Status.FEASIBLE
         elif objective is not None and bound is not None:
-            if better(objective, bound, instance.sense) and not close(objective, bound, 1e-6):
+            constant = getattr(instance, "offset", 0.0)
+            beyond = better(objective, bound, instance.sense)
+            if beyond and not close(objective, bound, 1e-6, constant):
                 raise CheckError(f"{where} claims bound {bound}, beyond objective {objective}")
-            if close(objective, bound, FLOAT_TOLERANCE) or better(objective, bound, instance.sense):
+            if beyond or meets(objective, bound, constant):
                 bound, status = objective, Status.OPTIMAL
         return cls(
             problem=instance.problem,
@@ -1189,9 +1199,21 @@ class Result:
         return cls.from_dict(json.loads(text))
 
 
-def close(a: float, b: float, tolerance: float) -> bool:
-    """Whether two objectives agree within a relative tolerance; infinite ones with themselves."""
-    return a == b or abs(a - b) <= tolerance * max(1.0, abs(a), abs(b)) < math.inf
+def close(a: float, b: float, tolerance: float, constant: float = 0.0) -> bool:
+    """Whether two objectives agree within a relative tolerance; infinite ones with themselves.
+
+    A constant that is part of both is known exactly, but for the rounding of a sum with it.
+    """
+    size = max(min(abs(value), abs(value - constant)) for value in (a, b))
+    slack = tolerance * max(1.0, size) + 4 * math.ulp(constant)
+    return a == b or abs(a - b) <= slack < math.inf
+
+
+def meets(objective: float, bound: float, constant: float = 0.0) -> bool:
+    """Whether a bound is as good as the objective; a constant is part of both."""
+    # Whole values are one or they are not.
+    apart = isinstance(objective, int) and abs(objective - bound) >= 0.5
+    return not apart and close(objective, bound, FLOAT_TOLERANCE, constant)
 
 
 def plain(value: Any) -> Any:

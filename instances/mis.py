@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -120,6 +121,10 @@ class MIS(Instance[list[int]]):
 
     def neighbors(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The graph in compressed rows: ``indptr`` [n + 1] and ``indices`` [2 m]."""
+        return self._rows
+
+    @functools.cached_property
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         tails, heads = self.edges.T
         # One sort of whole numbers: sorting pairs takes several times as long.
         pairs = np.sort(np.concatenate([tails * self.n + heads, heads * self.n + tails]))

@@ -270,7 +270,7 @@ class _Reader:
             self.whole[column] = True
         if kind in ("UP", "UI"):
             self.high[column] = value
-            if value < 0 and self.low.get(column, 0.0) == 0.0 and column not in self.low:
+            if value < 0 and column not in self.low:
                 self.low[column] = -math.inf
         elif kind in ("LO", "LI"):
             self.low[column] = value

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nco.instances.core import FLOAT_TOLERANCE
+from nco.instances.core import FLOAT_TOLERANCE, as_indices
 from nco.instances.pctsp import PCTSP
 from nco.instances.subset_tour import SubsetTour, prize_collecting
 
@@ -77,10 +77,13 @@ class SPCTSP(SubsetTour):
         ValueError
             When ``prefix`` repeats a customer or holds an unknown one.
         """
-        problems = super().violations(list(prefix))
-        if problems:
-            raise ValueError(f"{problems[0]}.")
-        return list(self.real_prizes[list(prefix)].tolist())
+        visits = as_indices(prefix)
+        # One visit is checked without looking at all customers.
+        if visits is None or not (
+            len(np.unique(visits)) == len(visits) and ((visits > 0) & (visits <= self.n)).all()
+        ):
+            raise ValueError(f"{super().violations(list(prefix))[0]}.")
+        return list(self.real_prizes[visits].tolist())
 
     def enough(self, revealed: Sequence[float]) -> bool:
         """Whether revealed prizes suffice."""
@@ -93,13 +96,18 @@ class SPCTSP(SubsetTour):
         Returns
         -------
         The visited customers; all of ``order`` where its prizes do not suffice.
+
+        Raises
+        ------
+        ValueError
+            When ``order`` repeats a customer or holds an unknown one.
         """
-        visited: list[int] = []
-        for customer in order:
-            if self.enough(self.reveal(visited)):
-                break
-            visited.append(int(customer))
-        return visited
+        found = 0.0
+        for count, prize in enumerate(self.reveal(order)):
+            if self.enough([found]):
+                return [int(k) for k in order[:count]]
+            found += prize
+        return [int(k) for k in order]
 
     def objective(self, solution: list[int]) -> float:
         """Length of the tour plus the penalties of customers left out."""

@@ -15,14 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from nco.classical.compiling import compiled_before
-from nco.instances.core import Status, Stop, Tracker, close, primal_gap
+from nco.instances.core import FLOAT_TOLERANCE, Status, Stop, Tracker, meets, primal_gap
 from nco.instances.mip import MipView
 from nco.instances.registry import operators
 from nco.mip.backend import (
@@ -63,8 +63,8 @@ PROMISING, EXPLORE = 0.3, 0.3
 #: Seconds below which loading the starters does not pay.
 SHORT = 1.0
 #: Largest shares of the time that the main engine's root is favoured for, and before the first
-#: trial, as long as it improves.
-FIRST_SHARE, MOST_FIRST = 0.3, 0.5
+#: trial: as long as it improves, and without any solution.
+FIRST_SHARE, MOST_FIRST, VAIN_FIRST = 0.3, 0.5, 0.1
 #: The main engine's least share beside the trials while it is at its root, where engines find most.
 ROOT_MAIN = 0.4
 #: A gap is wide from here on: then an engine at its root, the relaxation solved, may stall for
@@ -102,7 +102,7 @@ FIRST_SUB, LEAST_SUB, MOST_SUB = 0.6, 0.3, 3.0
 #: A trial may go on without an improvement for so many times the nodes that those which paid
 #: lately have needed at most for their last one, and for `Plan.sub_stall` nodes at least.
 STALLED = 3
-#: An engine whose trials fail so often in a row gets no more.
+#: An engine whose sub-solves fail so often in a row gets no more.
 FAILURES = 3
 #: The second engine of sub-solves joins when of so many trials half have run out of time,
 #: and the model has at most so many entries: writing large ones takes seconds.
@@ -234,7 +234,7 @@ class Search:
         #: Engines of sub-solves that cannot be used, how often in a row each has failed, and
         #: failures that were told.
         self._broken: set[str] = set()
-        self._failures = dict.fromkeys(sub, 0)
+        self._failures: dict[str, int] = {}
         self._told: set[str] = set()
         #: Whose proofs do not hold although engines keep rows as closely as they can.
         self._refuted: set[str] = set()
@@ -266,6 +266,8 @@ class Search:
         self._loaded = threading.Event()
         self._loading = False
         self._ended = False
+        #: What a listener has raised. Engines, which hear of nothing else, are not to blame for it.
+        self._error: Exception | None = None
         self._lock = threading.RLock()
         self._news: dict[str, Vector | None] = {"main": None, "rival": None}
         self._accept: Any = None
@@ -308,11 +310,15 @@ class Search:
                 self.pool.append(_State(polished, value))
                 self.pool.sort(key=_State.objective)
                 del self.pool[POOL:]
-            if value >= best - 1e-9 * max(1.0, abs(best)):
+            if value >= best - self._least_gain(best):
                 return False
             if self.current is None or value < self.current.value:
                 self.current = _State(polished, value)
-            self.tracker.offer(self.view.decode(polished), by)
+            try:
+                self.tracker.offer(self.view.decode(polished), by)
+            except Exception as error:
+                self._error, self._ended = error, True
+                return False
             if math.isfinite(best):
                 self._found[by] = self._found.get(by, 0.0) + best - value
             self._news = dict.fromkeys(self._news, polished)
@@ -320,6 +326,11 @@ class Search:
         if self.share is not None and not shared:
             self.share.tell(polished, value, by)
         return True
+
+    def _least_gain(self, value: float) -> float:
+        """By how much a solution must be better than one of this value to count as better."""
+        varying = abs(value - self.form.offset)
+        return FLOAT_TOLERANCE * max(1.0, varying) + math.ulp(self.form.offset)
 
     def _checked(self, x: Vector) -> Vector | None:
         """Column values [n] that model and instance admit, mended if need be; or None."""
@@ -333,18 +344,26 @@ class Search:
         with self._lock:
             if self._ended:
                 return
-            offer_bound(self.tracker, self.form, self.view, bound, by)
+            try:
+                offer_bound(self.tracker, self.form, self.view, bound, by)
+            except Exception as error:
+                self._error, self._ended = error, True
+                return
         if self.share is not None and math.isfinite(bound):
             self.share.tell_bound(bound)
 
     def done(self) -> Stop | None:
         """Why to stop now, or None."""
+        if self._error is not None:
+            return Stop.ERROR
         reason = self.tracker.done(self.iterations)
         if reason is not None:
             return reason
         objective, bound = self.tracker.objective, self.tracker.bound
-        if objective is not None and bound is not None and close(objective, bound, 1e-9):
-            return Stop.PROVED
+        if objective is not None and bound is not None:
+            # What the result takes for a proof.
+            constant = getattr(self.tracker.instance, "offset", 0.0)
+            return Stop.PROVED if meets(objective, bound, constant) else None
         return None
 
     def _stop(self) -> bool:
@@ -369,13 +388,17 @@ class Search:
         ----------
         hint
             A start, feasible or not, or None.
+
+        Raises
+        ------
+        Exception
+            What the tracker's listener has raised.
         """
         if hint is not None:
             self.offer(hint, "start")
         try:
-            if self.plan.deterministic:
-                return self._run_counted(hint)
-            return self._run_timed(hint)
+            run = self._run_counted if self.plan.deterministic else self._run_timed
+            outcome = run(hint)
         finally:
             with self._lock:
                 self._ended = True
@@ -386,6 +409,9 @@ class Search:
                 engine.close()
             if not answered:
                 logger.info("an exact solve did not stop in time; it is left behind.")
+        if self._error is not None:
+            raise self._error
+        return outcome
 
     def _start_up(self, hint: Vector | None) -> Vector | None:
         """Run the starters; they may go on beside the main solve. Returns a start."""
@@ -397,7 +423,9 @@ class Search:
         # Engines that are given a poor solution look less hard for a good one.
         self._news = dict.fromkeys(self._news)
         if self.plan.deterministic or limit is None:
-            found = run_starters(self.form, seed, self.offer, self._stop, self.promise)
+            found = None
+            if compiled_before(load_starters, self._stop):
+                found = run_starters(self.form, seed, self.offer, self._stop, self.promise)
         elif limit < SHORT:
             return hint
         else:
@@ -446,17 +474,26 @@ class Search:
 
     def _run_counted(self, hint: Vector | None) -> Outcome:
         hint = self._start_up(hint)
-        engine = self._make_main(0)
-        watch = Watch(
-            on_solution=lambda x: self.offer(x, engine.name),
-            on_bound=lambda b: self.offer_bound(b, engine.name),
-            stop=self._stop,
-        )
-        outcome = engine.solve(Limits(self.tracker.budget.left(), nodes=100), None, hint, watch)
-        engine.close()
-        if self._settles(outcome, engine.name):
-            return outcome
-        self.offer_bound(outcome.bound, engine.name)
+        outcome: Outcome | None = None
+        if self.plan.main_share > 0:
+            try:
+                engine = self._make_main(0)
+                watch = Watch(
+                    on_solution=lambda x: self.offer(x, engine.name),
+                    on_bound=lambda b: self.offer_bound(b, engine.name),
+                    stop=self._stop,
+                )
+                limits = Limits(self.tracker.budget.left(), nodes=100)
+                outcome = engine.solve(limits, None, hint, watch)
+                engine.close()
+            except OutOfTimeError:
+                raise
+            except Exception as error:
+                self._tell("the exact solve", error)
+            if outcome is not None:
+                if self._settles(outcome, engine.name):
+                    return outcome
+                self.offer_bound(outcome.bound, engine.name)
         reason = self._trials(lambda: None)
         return self._settled() or self._finish(reason, outcome)
 
@@ -465,7 +502,8 @@ class Search:
         reason: Stop | None = None
         if self.plan.main_share > 0:
             self._begin(self._known(hint))
-            self._first_slices()
+        if self._main is not None:
+            self._first_slices(self._main)
         if self._settled() is None:
             reason = self._trials(self._main_turn)
         settled = self._settled()
@@ -493,12 +531,22 @@ class Search:
         self._exacts[role] = MainSolve(engine, Limits(self.tracker.budget.left()), watch)
         return self._exacts[role]
 
-    def _begin(self, x: Vector | None) -> MainSolve:
-        """The main engine on the whole model, from column values [n] if there are any."""
+    def _begin(self, x: Vector | None, seconds: float = 0.0) -> None:
+        """The main engine on the whole model, from column values [n] if there are any.
+
+        It is taken to have had so many seconds. If it cannot be made, there is none.
+        """
+        try:
+            engine = self._make_main(0)
+        except OutOfTimeError:
+            raise
+        except Exception as error:
+            self._tell("the exact solve", error)
+            return
         # Known before it begins: its first solution may come at once.
-        self._main = solve = self._exact("main", self._make_main(0))
-        solve.start(x)
-        return solve
+        self._main = self._exact("main", engine)
+        self._main.seconds = seconds
+        self._main.start(x)
 
     def _load(self) -> None:
         """Load MABWiser, which takes seconds, beside the engines."""
@@ -554,7 +602,7 @@ class Search:
         before, self._main = self._main, None
         before.stop()
         with suppress(OutOfTimeError):
-            self._begin(self._known(None)).seconds += before.seconds
+            self._begin(self._known(None), before.seconds)
 
     def _finish(self, reason: Stop | None, main: Outcome | None) -> Outcome:
         best = self.pool[0] if self.pool else None
@@ -592,15 +640,14 @@ class Search:
             self.suggested += x is not None
         return x
 
-    def _first_slices(self) -> None:
-        """Let the main solve work until it has a solution and stalls."""
-        assert self._main is not None
+    def _first_slices(self, main: MainSolve) -> None:
+        """Let the main solve work until it has a solution and stalls, or has none for long."""
         begin = last = time.monotonic()
         mark = math.inf
         limit = self.tracker.budget.time_limit
         patience = 0.5 if limit is None else min(2.0, max(0.2, 0.02 * limit))
-        while not self._main.finished and not self._stop():
-            self.engine_seconds += self._main.run(0.1, self._stop)
+        while not main.finished and not self._stop():
+            self.engine_seconds += main.run(0.1, self._stop)
             self._listen()
             now = time.monotonic()
             if self.main_best < mark:
@@ -616,7 +663,7 @@ class Search:
                     enough = max(enough, ROOT_PATIENCE)
             if self.pool and waited > enough:
                 return
-            if self.pool and worked > MOST_FIRST * (limit or math.inf):
+            if worked > (MOST_FIRST if self.pool else VAIN_FIRST) * (limit or math.inf):
                 return
 
     def _at_root(self) -> bool:
@@ -637,13 +684,16 @@ class Search:
 
         Engines differ most there. If it closes enough of the gap it goes on beside the trials.
         """
+        wide = self._wide()
+        if wide is None:
+            return
         self._asked = True
         limit, bound = self.tracker.budget.time_limit, self.tracker.bound
         if limit is None or RIVAL_SHARE * limit < RIVAL_SECONDS or self.form.A.nnz > MOST_ENTRIES:
             return
         known = self._main.engine if self._main is not None else None
         name = next((name for name in self._make_sub if name != known), None)
-        if known is None or name is None or not self.pool or not self._wide() or bound is None:
+        if known is None or name is None or not self.pool or not wide or bound is None:
             return
         begin = time.monotonic()
         try:
@@ -659,6 +709,7 @@ class Search:
         pays = False
         while not rival.finished and rival.seconds < RIVAL_SHARE * limit and not self._stop():
             self.engine_seconds += rival.run(0.1, self._stop)
+            self._listen()
             # Of the gap that there would be without it; the main engine may work beside.
             gain = self.gains["rival"]
             pays = gain > RIVAL_CLOSES * (self.pool[0].value + gain - self.form.sign * bound)
@@ -780,7 +831,8 @@ class Search:
                 continue
             if self._broken >= set(self.engines.arms):
                 # Without sub-solves the exact ones have all the time.
-                alive = [s for s in (self._main, self._rival) if s is not None and s.idle]
+                exact = (self._main, self._rival)
+                alive = [s for s in exact if s is not None and not s.finished]
                 if not alive:
                     return Stop.ERROR
                 for solve in alive:
@@ -864,6 +916,10 @@ class Search:
             outcome = Outcome(stopped=Stop.ERROR, error=str(error))
         if outcome.error:
             self._tell(f"a sub-solve of {by}", outcome.error)
+        failed = outcome.stopped is Stop.ERROR
+        self._failures[name] = self._failures.get(name, 0) + 1 if failed else 0
+        if self._failures[name] >= FAILURES:
+            self._broken.add(name)
         if engine is not None and engine.lost:
             self._subs.pop(name, None)
         self.engine_seconds += time.monotonic() - begin
@@ -896,16 +952,21 @@ class Search:
         return free_only(known, free), x
 
     def _find(self) -> None:
-        """Look for a first solution with the engine of the sub-solves."""
+        """Look for a first solution with the engines of the sub-solves, in turn."""
         # Every other time the whole model: what is near may not be near enough.
         repair, x = (None, None) if self.iterations % 2 else self._repair()
-        limits = self._limits(3.0 if repair is None else 1.0)
+        # Longer and longer, as nothing else can be done without one.
+        limits = self._limits(3.0 * (self.iterations + 1) if repair is None else 1.0)
         nodes = None
         if self.plan.deterministic and limits.nodes is not None:
-            # Longer and longer, as nothing else can be done without one.
             nodes = 10 * (self.iterations + 1) * limits.nodes
         limits = Limits(limits.seconds, nodes=nodes, solutions=1)
-        outcome = self._solve(repair, limits, x, "first" if repair is None else "repair")
+        # Engines differ much in what they find; each has its turn with both. The main solve's,
+        # which has looked for long, comes last.
+        names = [name for name in self.engines.arms if name not in self._broken]
+        names.sort(key=lambda name: self._main is not None and name == self._main.engine)
+        name = names[self.iterations // 2 % len(names)]
+        outcome = self._solve(repair, limits, x, "first" if repair is None else "repair", name)
         if outcome.x is not None:
             self.offer(outcome.x, "first")
         if repair is None:
@@ -979,42 +1040,33 @@ class Search:
         arm = self.bandit.choose(context, hurry=hurry, explore=explore)
         if arm in new & self._adaptive:
             self._begin_size(arm, new)
-        if arm.partition(":")[0] in RELAXED:
-            self._refresh()
-            if self.done() is not None:
-                return True
-        current = self.current
-        known = Incumbents(
-            self.form,
-            current.x,
-            [state.x for state in self.pool],
-            self._root,
-            self._relaxation,
-            self.view.groups,
-            self._program,
-            filled=arm in self._adaptive,
-        )
-        relaxing = 0.0 if self._program is None else self._program.seconds
-        neighborhood = self._operators[arm](known, self._sizes[arm], self.rng)
-        if self._program is not None:
-            self.engine_seconds += self._program.seconds - relaxing
+        try:
+            if arm.partition(":")[0] in RELAXED:
+                self._refresh()
+                if self.done() is not None:
+                    return True
+            current = self.current
+            neighborhood = self._operate(arm, current)
+        except OutOfTimeError:
+            raise
+        except Exception as error:
+            self._tell(arm, error)
+            neighborhood = None
         if neighborhood is None:
             self.bandit.nothing(arm)
             return False
         if self.plan.cutoff and neighborhood.cutoff is None:
             scale = abs(current.value - self.form.offset)
             step = 1.0 if self.form.mip.integral else max(1e-7, 1e-5 * scale)
-            neighborhood = Neighborhood(
-                neighborhood.fix,
-                neighborhood.bounds,
-                neighborhood.rows,
-                neighborhood.objective,
-                current.value - step + (1e-6 if self.form.mip.integral else 0.0),
-            )
+            cutoff = current.value - step + (1e-6 if self.form.mip.integral else 0.0)
+            neighborhood = replace(neighborhood, cutoff=cutoff)
         before = self._found.get(arm, 0.0)
         name = self._which()
         begin = time.monotonic()
-        base = current.x if neighborhood.start is None else neighborhood.start
+        base = neighborhood.start
+        if base is None and self.plan.cutoff:
+            # Where worse answers are wanted, it would be the best one.
+            base = current.x
         limits = self._limits(trial_of=name)
         outcome = self._solve(neighborhood, limits, base, arm, name)
         seconds = max(1e-3, time.monotonic() - begin)
@@ -1037,12 +1089,28 @@ class Search:
         )
         learn(self.bandit, arm, context=context)
         learn(self.engines, name)
-        self._failures[name] = self._failures[name] + 1 if failed else 0
-        if self._failures[name] >= FAILURES:
-            self._broken.add(name)
         if not failed:
             self._adapt(arm, gain, outcome)
         return True
+
+    def _operate(self, arm: str, current: _State) -> Neighborhood | None:
+        """The arm's neighbourhood of the current solution, or None."""
+        known = Incumbents(
+            self.form,
+            current.x,
+            [state.x for state in self.pool],
+            self._root,
+            self._relaxation,
+            self.view.groups,
+            self._program,
+            filled=arm in self._adaptive,
+        )
+        before = 0.0 if self._program is None else self._program.seconds
+        try:
+            return self._operators[arm](known, self._sizes[arm], self.rng)
+        finally:
+            if self._program is not None:
+                self.engine_seconds += self._program.seconds - before
 
     def _begin_size(self, arm: str, new: set[str]) -> None:
         """A size for an arm's first turn: those of the others have adapted to the model."""
@@ -1070,7 +1138,7 @@ class Search:
 
     def _reward(self, gain: float, effort: float) -> float:
         """Worth of a trial in [0, 1]: improvement per second or node, beside the best rate."""
-        if gain <= 1e-9 * max(1.0, abs(self.pool[0].value)):
+        if gain <= self._least_gain(self.pool[0].value):
             return (
                 VAIN * VAIN_SECONDS / (VAIN_SECONDS + (0.0 if self.plan.deterministic else effort))
             )

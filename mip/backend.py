@@ -56,9 +56,14 @@ AGREE = 1e-6
 EXACT = 1e-9
 
 
-def _limits(values: Vector) -> Vector:
-    """Limits, infinite where engines take them for it."""
-    return np.where(np.abs(values) >= INFINITY, np.copysign(math.inf, values), values)
+def _limits(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+    """Limits, infinite where engines take them for it, and equal where only rounding parts them."""
+    lower, upper = (
+        np.where(np.abs(values) >= INFINITY, np.copysign(math.inf, values), values)
+        for values in (lower, upper)
+    )
+    slack = EXACT * np.clip(np.abs(upper), 1.0, INFINITY)
+    return np.where((lower > upper) & (lower <= upper + slack), upper, lower), upper
 
 
 class Form:
@@ -98,9 +103,9 @@ class Form:
         self.offset = self.sign * mip.offset
         self.A = mip.A
         self.n, self.m = mip.n, mip.m
-        self.row_lower, self.row_upper = _limits(mip.row_lower), _limits(mip.row_upper)
+        self.row_lower, self.row_upper = _limits(mip.row_lower, mip.row_upper)
         self.whole: NDArray[np.bool_] = mip.integrality
-        lower, upper = _limits(mip.lower), _limits(mip.upper)
+        lower, upper = _limits(mip.lower, mip.upper)
         # Whole columns have whole bounds; engines differ in how they round others.
         self.lower = np.where(self.whole, np.ceil(lower - 1e-9), lower)
         self.upper = np.where(self.whole, np.floor(upper + 1e-9), upper)
@@ -144,7 +149,8 @@ class Form:
         x = np.where(self.whole, np.rint(x), x)
         return np.clip(x, self.lower, self.upper)
 
-    def _slack(self, value: float) -> float:
+    def slack(self, value: float) -> float:
+        """How far from a minimised value engines may see the same one."""
         # A constant is known exactly, but for the rounding of a sum with it.
         varying = min(abs(value), abs(value - self.offset))
         slack = AGREE * max(1.0, varying) + 4 * math.ulp(value)
@@ -154,12 +160,12 @@ class Form:
     def agree(self, a: float, b: float) -> bool:
         """Whether two minimised values are the same, as far as engines can tell."""
         apart = abs(a - b)
-        return math.isfinite(apart) and apart <= max(self._slack(a), self._slack(b))
+        return math.isfinite(apart) and apart <= max(self.slack(a), self.slack(b))
 
     def safe_bound(self, bound: float) -> float:
         """A lower bound, rounded up where the objective must be whole."""
         if self.mip.integral and math.isfinite(bound):
-            return math.ceil(bound - self._slack(bound))
+            return math.ceil(bound - self.slack(bound))
         return bound
 
     def original(self, value: float) -> float:
@@ -230,7 +236,7 @@ class Neighborhood:
         """Whether column values [n], as a start may, miss the cutoff."""
         if self.cutoff is None:
             return False
-        return form.value(x) > self.cutoff + AGREE * max(1.0, abs(self.cutoff))
+        return form.value(x) > self.cutoff + form.slack(self.cutoff)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial, wraps
 from os import PathLike
 from typing import Any, ClassVar, TypeVar
@@ -346,11 +346,14 @@ class Balans:
             )
         if len(results) < self.jobs:
             # What a worker had told before it was lost counts, too.
-            for event in heard:
-                hear(*event)
+            for told in heard:
+                hear(*told)
         outcome = Outcome(stopped=tracker.done() or Stop.FINISHED)
         # In the order of their numbers: which of them was the first is chance.
         for number, result in results.items():
+            if self.deterministic:
+                for event in result.trajectory:
+                    tracker.observe(replace(event, by=f"worker {number} {event.by}"))
             if result.solution is not None and not instance.violations(result.solution):
                 tracker.offer(result.solution, by=f"worker {number}")
             if result.bound is not None:
@@ -360,7 +363,7 @@ class Balans:
                 outcome.status, outcome.stopped = result.status, Stop.PROVED
                 if result.objective is not None:
                     outcome.objective = form.sign * result.objective
-        if not results and tracker.solution is None:
+        if not results:
             outcome.stopped = tracker.done() or Stop.ERROR
         extra = {"workers": [dict(r.extra) for r in results.values()]}
         stops = {r.stopped for r in results.values()}

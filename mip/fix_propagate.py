@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.classical.compiling import kernel
 from nco.mip.backend import Form, Vector
 
 #: Row visits of one propagation.
@@ -22,7 +22,7 @@ MOST_VISITS = 2000
 CHUNK = 4000
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _sums(
     row_start: NDArray,
     row_index: NDArray,
@@ -51,7 +51,7 @@ def _sums(
             most[row] += high
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _set(
     j: int,
     new_lower: float,
@@ -92,7 +92,7 @@ def _set(
     lower[j], upper[j] = new_lower, new_upper
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _propagate(
     start: int,
     row_start: NDArray,
@@ -196,7 +196,7 @@ def _propagate(
     return fine, depth
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _rows(
     row_start: NDArray,
     row_index: NDArray,
@@ -220,7 +220,7 @@ def _rows(
                 reach[row] = max(reach[row], abs(row_value[e]) * (upper[j] - lower[j]))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _fix(
     order: NDArray,
     wish: NDArray,

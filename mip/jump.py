@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nco.classical.compiling import kernel
 from nco.mip.backend import Form, Vector
 
 #: Entries of a row that are tried in one step.
@@ -25,7 +25,7 @@ CHUNK = 20_000
 TABU = 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _excess(activity: float, low: float, high: float) -> float:
     if activity < low:
         return low - activity
@@ -34,7 +34,7 @@ def _excess(activity: float, low: float, high: float) -> float:
     return 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _steps(
     row_start: NDArray,
     row_index: NDArray,

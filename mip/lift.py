@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nco.classical.compiling import kernel
 from nco.mip.backend import Form, Vector
 
 #: Passes over all columns.
 PASSES = 20
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _pass(
     order: NDArray,
     start: NDArray,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import pickle
 import queue
 import threading
 import time
@@ -27,7 +28,7 @@ from nco.parallel import deaf_children
 logger = logging.getLogger("nco")
 
 #: Seconds that workers get to come back after the deadline before they are killed.
-GRACE = 0.4
+GRACE = 0.3
 #: The same after Ctrl-C.
 ANSWER = 3.0
 #: Seconds between two looks at the workers.
@@ -86,25 +87,25 @@ def _work(
 ) -> None:
     """Search as one of the workers, and send the result up.
 
-    The first that comes down is an instance and a start.
+    The first that comes down is an instance and a start, pickled.
     """
     from nco.mip.balans import Balans
 
-    instance, start = down.get()
-
-    # The clock is the parent's, too: loading this process counts.
-    left = None if math.isinf(end) else max(0.0, end - clock())
-    budget = Budget(left, **limits)
-
-    def watch() -> None:
-        while not stop.value:
-            time.sleep(0.1)
-            if budget.left() <= 0:
-                return
-        budget.interrupt()
-
-    threading.Thread(target=watch, daemon=True).start()
     try:
+        instance, start = pickle.loads(down.get())
+
+        # The clock is the parent's, too: loading this process counts.
+        left = None if math.isinf(end) else max(0.0, end - clock())
+        budget = Budget(left, **limits)
+
+        def watch() -> None:
+            while not stop.value:
+                time.sleep(0.1)
+                if budget.left() <= 0:
+                    return
+            budget.interrupt()
+
+        threading.Thread(target=watch, daemon=True).start()
         line = _Line(number, up, down)
         result = Balans(**params).search(instance, budget, seed=seed, start=start, share=line)
         message = ("result", number, result.to_json(), 0.0, "")
@@ -359,7 +360,11 @@ def run_portfolio(
     ------
     InputError
         When a cluster has fewer CPUs than there are workers.
+    TypeError, AttributeError, pickle.PicklingError
+        When the instance or the start cannot be pickled.
     """
+    # A queue would only say that it cannot be pickled, and workers wait for ever.
+    pickled = pickle.dumps((instance, start))
     left = budget.left()
     begin = time.monotonic()
     end = begin + left
@@ -373,7 +378,7 @@ def run_portfolio(
     ]  # fmt: skip
     for down in place.downs:
         # Not with the task: beginning a process waits until it has read that.
-        down.put((instance, start))
+        down.put(pickled)
     results: dict[int, Result] = {}
     waiting = set(range(len(tasks)))
     best, bound = math.inf, -math.inf

@@ -295,8 +295,9 @@ class ScipEngine:
             if restriction.cutoff is not None:
                 if restriction.objective is None:
                     # SCIP wants strictly better; a hair more keeps ties.
-                    slack = 1e-9 * max(1.0, abs(restriction.cutoff))
-                    model.setObjlimit(restriction.cutoff + slack)
+                    cutoff = restriction.cutoff
+                    slack = 1e-9 * max(1.0, abs(cutoff - form.offset)) + 4 * math.ulp(cutoff)
+                    model.setObjlimit(cutoff + slack)
                 else:
                     right = np.array([restriction.cutoff - form.offset])
                     extra += self._add(sparse.csr_array(form.c[None]), np.array([-math.inf]), right)

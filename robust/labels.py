@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from nco.robust import OWN
 from nco.robust.encoding import ENCODERS, encoder_of
 from nco.robust.recourse import budget_recourse, knapsack_recourse
-from nco.training.label import Parts, make_parts, parts_of
+from nco.training.label import Parts, Progress, log_progress, make_parts, parts_of
 from nco.training.labels import LabelError, load_arrays, save_arrays
 
 log = logging.getLogger("nco")
@@ -454,6 +454,7 @@ def label(
     jobs: int = 1,
     minutes: float = math.inf,
     source: Any = "",
+    progress: Progress = log_progress,
 ) -> int:
     """Make labels and write them to one file; the number of labels in it.
 
@@ -474,6 +475,8 @@ def label(
         written, and the same call goes on with the rest.
     source
         For problems of one's own, "two-stage": `nco.robust.own_labels.Instances`.
+    progress
+        Called with how many labels there are and are to be, after every chunk.
 
     Raises
     ------
@@ -499,12 +502,12 @@ def label(
         )  # fmt: skip
         return instances * a * b
     parts = Parts(out, instances, meta, CHUNK)
-    started, spent = time.monotonic(), 0
+    done = instances - sum(size for _, size in parts.missing())
 
     def tell(size: int) -> None:
-        nonlocal spent
-        spent += size * a * b
-        log.info("%d labels made, %.0f a second", spent, spent / (time.monotonic() - started))
+        nonlocal done
+        done += size
+        progress(done * a * b, instances * a * b)
 
     write = partial(_write_part, parts, problem, seed, a, b, source)
     make_parts(parts, write, jobs=jobs, minutes=minutes, told=tell)

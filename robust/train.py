@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,7 @@ from nco.training.checkpoints import (
 from nco.training.config import (
     check_finite,
     check_least,
+    forget_later_rows,
     json_line,
     linear_rate,
     settings,
@@ -353,6 +354,8 @@ class ValueTrainer:
         The settings.
     out
         The run's folder; a checkpoint in it is gone on from.
+    on_row
+        Called with every row of the metrics, as it is written.
 
     Raises
     ------
@@ -360,8 +363,13 @@ class ValueTrainer:
         When labels or checkpoint do not fit the settings.
     """
 
-    def __init__(self, config: ValueTraining, out: str | Path):
-        self.config, self.out = config, Path(out)
+    def __init__(
+        self,
+        config: ValueTraining,
+        out: str | Path,
+        on_row: Callable[[Mapping[str, Any]], object] | None = None,
+    ):
+        self.config, self.out, self.on_row = config, Path(out), on_row
         self.out.mkdir(parents=True, exist_ok=True)
         self.stop = threading.Event()
         self.device = find_device(config.device)
@@ -396,7 +404,7 @@ class ValueTrainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
-        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self.step, self.seconds = 0, 0.0
         self.last: dict[str, float] = {}
         found = checkpoints(self.out)
         if found:
@@ -478,6 +486,7 @@ class ValueTrainer:
             When the loss is not finite; the last good checkpoint stays.
         """
         write_text(self.out / "config.toml", toml(dataclasses.asdict(self.config)))
+        forget_later_rows(self.out / "metrics.jsonl", self.step)
         begin = saved = mark = time.monotonic()
         losses: list[float] = []
         while self.step < self.config.steps and not self.stop.is_set():
@@ -507,6 +516,8 @@ class ValueTrainer:
         """Append a line to ``metrics.jsonl``, null for what is not finite."""
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json_line(row))
+        if self.on_row is not None:
+            self.on_row(row)
 
     def export(self, folder: str | Path, name: str) -> Path:
         """Write the averaged weights with their card."""
@@ -518,7 +529,6 @@ class ValueTrainer:
             self.config.problem,
             ranges=ranges(self.train, self.config.network, self.entries),
             training={
-                "command": "scripts/training/ROBUST.md",
                 "labels": self.meta,
                 "settings": {**dataclasses.asdict(self.config), "labels": self.digest},
                 "steps": self.step,

@@ -68,7 +68,7 @@ def insert_routes(
         left[route.path] = False
     if view.skip_costs is None:
         for number, v in enumerate(_order(view)):
-            if budget is not None and number % 64 == 0 and budget.done():
+            if budget is not None and number % 64 == 0 and budget.spent():
                 if (
                     view.demands is not None
                     or view.windows is not None
@@ -106,7 +106,8 @@ def _append(view: RoutingView, made: list[_Route], left: NDArray[np.bool_]) -> R
     nodes = np.flatnonzero(left)
     if view.distances.coords is not None and len(nodes):
         nodes = nodes[hilbert_order(view.distances.coords[nodes])]
-    count = view.vehicles or 1
+    # More vehicles than customers would stay empty.
+    count = min(view.vehicles or 1, view.nodes)
     routes += [[] for _ in range(count - len(routes))]
     shares = np.array_split(nodes, len(routes))
     return [[*route, *share.tolist()] for route, share in zip(routes, shares, strict=True)]
@@ -208,7 +209,7 @@ def _collect(
     # Cheapest extra length of every customer; only the two new legs change it.
     extra = _extra(view, route.path, every).min(0)
     at = np.tile(route.path[:-1], (view.nodes, 1))[:, 0]
-    while budget is None or not budget.done():
+    while budget is None or not budget.spent():
         short = found < view.min_prize
         pays = left & (route.length + extra <= most)
         if view.free:

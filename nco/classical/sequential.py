@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nco.classical.routing import tracked
 from nco.instances.core import Budget, Instance, Listener, Result, Status
 from nco.instances.pctsp import PCTSP
 from nco.instances.spctsp import SPCTSP
 
-#: Planned customers that are looked at together, from the next one on.
+#: Planned customers that are looked at together at first, from the next one on.
 LOOK_AHEAD = 64
 
 
@@ -43,54 +44,87 @@ def next_customer(
     revealed
         Their real prizes.
     """
-    seen = {*visited}
-    return _next(public, min_prize, [k for k in plan if k not in seen], visited, revealed)
+    left = _left(public, visited)
+    ahead = [k for k in plan if left[k]]
+    missing = min_prize - sum(revealed)
+    return _next(public, missing, ahead, left, visited[-1] if visited else 0)
+
+
+def _left(public: PCTSP, visited: Sequence[int]) -> NDArray[np.bool_]:
+    """Which nodes [n + 1] are customers that were not visited."""
+    left = public.left_out(list(visited))
+    left[0] = False
+    return left
 
 
 def _next(
-    public: PCTSP, min_prize: float, ahead: list[int], visited: list[int], revealed: list[float]
+    public: PCTSP, missing: float, ahead: Sequence[int], left: NDArray[np.bool_], at: int
 ) -> int:
-    """As `next_customer`, with what is ahead of a plan."""
+    """As `next_customer`.
+
+    Parameters
+    ----------
+    public
+        The problem with expected prizes.
+    missing
+        Prize that is due yet; none where it is not positive.
+    ahead
+        What is left of the plan.
+    left
+        Which nodes [n + 1] are customers that were not visited.
+    at
+        The last customer visited, or 0.
+    """
     distances = public.distances
-    at = visited[-1] if visited else 0
-    if sum(revealed) >= min_prize:
-        for first in range(0, len(ahead), LOOK_AHEAD):
-            legs = np.array([*ahead[first : first + LOOK_AHEAD + 1], 0])
+    if missing <= 0.0:
+        first, size = 0, LOOK_AHEAD
+        while first < len(ahead):
+            legs = np.array([*ahead[first : first + size + 1], 0])
             there = distances.pairs(at, legs)
             on = distances.pairs(legs[:-1], legs[1:])
-            detours = (there[:-1] + on - there[1:])[:LOOK_AHEAD]
+            detours = (there[:-1] + on - there[1:])[:size]
             worth = np.flatnonzero(detours <= public.penalties[legs[: len(detours)]])
             if len(worth):
                 return int(legs[worth[0]])
+            first, size = first + size, 2 * size
         return 0
     if ahead:
         return ahead[0]
-    seen = {*visited}
-    left = np.array([k for k in range(1, public.nodes) if k not in seen], dtype=np.intp)
-    if not len(left):
+    others = np.flatnonzero(left)
+    if not len(others):
         return 0
     home = float(distances.pairs(at, 0))
-    extra = distances.pairs(at, left) + distances.pairs(left, 0) - home - public.penalties[left]
-    missing = min_prize - sum(revealed)
-    worth = np.clip(public.prizes[left].astype(np.float64), 1e-12, max(missing, 1e-12))
+    extra = distances.pairs(at, others) + distances.pairs(others, 0) - home
+    extra = extra - public.penalties[others]
+    worth = np.clip(public.prizes[others].astype(np.float64), 1e-12, max(missing, 1e-12))
     # What costs nothing comes first, by what it saves.
-    return int(left[np.argmin(np.where(extra > 0, extra / worth, extra))])
+    return int(others[np.argmin(np.where(extra > 0, extra / worth, extra))])
 
 
 def follow(instance: SPCTSP, plan: Sequence[int]) -> list[int]:
-    """Execute a plan, learning real prizes visit by visit."""
+    """Execute a plan, learning real prizes visit by visit.
+
+    Raises
+    ------
+    ValueError
+        When the plan holds an unknown customer.
+    """
     public = instance.public()
-    ahead = list(dict.fromkeys(plan))
-    visited: list[int] = []
-    revealed: list[float] = []
+    order = list(dict.fromkeys(plan))
+    # While prize is missing, the plan goes on.
+    visited = instance.execute(order)
+    found = sum(instance.reveal(visited))
+    ahead, left = order[len(visited) :], _left(public, visited)
     while True:
-        k = _next(public, instance.min_prize, ahead, visited, revealed)
+        missing = 0.0 if instance.enough([found]) else instance.min_prize - found
+        k = _next(public, missing, ahead, left, visited[-1] if visited else 0)
         if k == 0:
             return visited
         if ahead:
             ahead.remove(k)
         visited.append(k)
-        revealed += instance.reveal([k])
+        left[k] = False
+        found += instance.reveal([k])[0]
 
 
 class Planner(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from nco.cli.options import (
     complete_problem,
     start_logging,
 )
+
+if TYPE_CHECKING:
+    from nco.cli.report import Line
 
 
 def label(
@@ -96,7 +99,8 @@ def label(
         if idle:
             what = f"{idle}: nothing to say for labels of {problem}"
             raise InputError(None, None, what, "leave it out")
-        return _second_stages(problem, out, count, seed, jobs, minutes, old)
+        with Line(not quiet) as line:
+            return _second_stages(problem, out, count, seed, jobs, minutes, old, line)
     with Line(not quiet) as line:
         try:
             made = make(
@@ -113,7 +117,14 @@ def label(
 
 
 def _second_stages(
-    problem: str, out: Path, count: int, seed: int, jobs: int, minutes: float | None, source: str
+    problem: str,
+    out: Path,
+    count: int,
+    seed: int,
+    jobs: int,
+    minutes: float | None,
+    source: str,
+    line: Line,
 ) -> int:
     """Labels of a value network: pairs of first stage and scenario, 256 of each instance."""
     from nco.instances.core import InputError
@@ -130,6 +141,7 @@ def _second_stages(
             jobs=os.cpu_count() or 1 if jobs == -1 else jobs,
             minutes=math.inf if minutes is None else minutes,
             source=source,
+            progress=lambda done, total: line.show(f"{done} of {total} labels"),
         )
     except InputError:
         raise

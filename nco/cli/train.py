@@ -21,6 +21,7 @@ from nco.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from nco.cli.report import Line
     from nco.training.config import TrainConfig
 
 
@@ -96,7 +97,9 @@ def train(
         if init_from:
             what = "value networks are trained from the start"
             raise InputError(None, None, what, "leave out --init-from")
-        return _value_network(problem, out, config, data or [], change or [], minutes, device)
+        return _value_network(
+            problem, out, config, data or [], change or [], minutes, device, quiet
+        )
     kind, make = TrainConfig, Trainer
     for prefix, (module, settings_of, trainer_of) in OTHERS.items():
         if problem.startswith(prefix):
@@ -115,7 +118,7 @@ def train(
         changes.append(f"device={device!r}")
     settings = _settings(kind, config, changes, problem)
     with Line(not quiet) as line:
-        told = _Teller(line, settings)
+        told = _Teller(line, settings.steps)
         try:
             trainer = make(settings, out, on_row=told)
             _run(trainer, minutes)
@@ -123,8 +126,7 @@ def train(
             raise InputError(None, None, str(error) or "out of memory") from error
     _curve(out)
     print(out)
-    if not quiet and trainer.step < settings.steps:
-        line.say(f"stopped at step {trainer.step} of {settings.steps}; go on with --resume")
+    told.stopped(trainer.step)
     return 0
 
 
@@ -136,8 +138,10 @@ def _value_network(
     changes: list[str],
     minutes: float | None,
     device: str,
+    quiet: bool,
 ) -> int:
     """Train a value network; its weights are written into the run's folder, too."""
+    from nco.cli.report import Line
     from nco.instances.core import InputError
     from nco.robust.train import ValueTrainer, ValueTraining
 
@@ -148,13 +152,16 @@ def _value_network(
         settings = ValueTraining.read(given, config, changes)
         if len(data) > 1 or not settings.labels:
             raise ValueError("a value network needs one label file; give --data FILE.")
-        trainer = ValueTrainer(settings, out)
-        _run(trainer, minutes)
-        trainer.export(out, f"{problem}-v1")
+        with Line(not quiet) as line:
+            told = _Teller(line, settings.steps)
+            trainer = ValueTrainer(settings, out, on_row=told)
+            _run(trainer, minutes)
+            trainer.export(out, f"{problem}-v1")
     except (ValueError, MemoryError) as error:
         raise InputError(None, None, str(error) or "out of memory") from error
     _curve(out)
     print(out)
+    told.stopped(trainer.step)
     return 0
 
 
@@ -191,9 +198,9 @@ def _settings(
 class _Teller:
     """Shows the rows of the metrics: one line that changes on a terminal, else some lines."""
 
-    def __init__(self, line: Any, settings: TrainConfig):
+    def __init__(self, line: Line, steps: int):
         self.line = line
-        self.steps = settings.steps
+        self.steps = steps
         self.gap = ""
 
     def __call__(self, row: Mapping[str, Any]) -> None:
@@ -201,12 +208,26 @@ class _Teller:
             self.gap = f", greedy gap {row['gap']:.3f} %"
             self.line.say(f"step {row['step']}{self.gap}")
             return
-        key = next(k for k in row if k.endswith("_per_second"))
+        if "mae" in row:  # of a value network
+            self.gap = f", held-out error {row['mae']:.4f}"
+            self.line.say(f"step {row['step']}{self.gap}")
+            return
+        loss = row.get("action_loss", row["loss"])
+        told = f"step {row['step']} of {self.steps}: loss {loss:.4f}{self.gap}"
+        key = next((k for k in row if k.endswith("_per_second")), None)
+        if key is None:
+            self.line.show(told)
+            return
         self.line.show(
-            f"step {row['step']} of {self.steps}: loss {row['action_loss']:.4f}{self.gap}, "
+            f"{told}, "
             f"{row[key]:,.3g} {key.removesuffix('_per_second')}/s, {row['tflops']:.3g} TFLOP/s "
             f"({100 * row['peak_share']:.0f} % of peak)"
         )
+
+    def stopped(self, step: int) -> None:
+        """Say so if it ended before its last step."""
+        if step < self.steps:
+            self.line.say(f"stopped at step {step} of {self.steps}; go on with --resume")
 
 
 def _curve(folder: Path) -> None:

@@ -73,6 +73,31 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(finite, allow_nan=False) + "\n"
 
 
+def forget_later_rows(metrics: Path, step: int) -> None:
+    """Drop rows of metrics beyond a step, if there are any, and lines that are none.
+
+    After a kill they may be ahead of the checkpoint: those steps come again.
+
+    Parameters
+    ----------
+    metrics
+        A run's ``metrics.jsonl``, which need not be there.
+    step
+        The last step that stays.
+    """
+    if not metrics.is_file():
+        return
+    rows = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row.get("step", 0) <= step:
+            rows.append(line)
+    write_text(metrics, "".join(f"{row}\n" for row in rows))
+
+
 def check_least(config: Any, least: Mapping[str, int]) -> None:
     """Refuse settings below their smallest values, given by name.
 

@@ -35,6 +35,7 @@ from nco.training.labels import (
     Arrays,
     LabelError,
     draw,
+    find_recipe,
     load_arrays,
     same_labels,
     save_arrays,
@@ -384,19 +385,6 @@ def label(
     write = partial(_write_part, parts, name, recipe, n, seed, first, effort)
     make_parts(parts, write, jobs=jobs, minutes=minutes, told=told)
     return parts.merge(problem, {}, **meta)
-
-
-def find_recipe(problem: str, recipe: str) -> str:
-    """The recipe, if it makes instances of the problem.
-
-    Raises
-    ------
-    ValueError
-        When it does not.
-    """
-    if recipe not in RECIPES or RECIPES[recipe][0] != problem:
-        raise ValueError(f"recipe {recipe!r} for {problem} is not known.")
-    return recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

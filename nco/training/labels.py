@@ -287,6 +287,21 @@ RECIPES: dict[str, tuple[str, Callable[[int, int, int, int], Arrays]]] = {
 SOLUTIONS = ("tour", "start", "chosen")
 
 
+def find_recipe(problem: str, recipe: str) -> str:
+    """The recipe, if it makes instances of the problem.
+
+    Raises
+    ------
+    ValueError
+        When it does not.
+    """
+    known = [name for name, (what, _) in RECIPES.items() if what == problem]
+    if recipe not in known:
+        names = ", ".join(known) or "none"
+        raise ValueError(f"recipe {recipe!r} for {problem} is not known; there are: {names}.")
+    return recipe
+
+
 def draw(recipe: str, seed: int, first: int, count: int, n: int) -> Arrays:
     """Instances ``first..first+count-1`` of a recipe.
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nco.training.config import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -46,16 +48,21 @@ def plot_curve(folder: str | Path, ax: Axes | None = None) -> Axes:
         left, what, unit = errors, "error on held-out labels", "mean absolute error, scaled"
         right, other, scale = series("accuracy", 100.0), "accuracy", "feasibility told right [%]"
     else:
-        left, what, unit = series("action_loss"), "loss of the next action", "cross-entropy"
-        right, other, scale = series("gap"), "greedy gap", "gap to the labels [%]"
+        left, what, unit = series("action_loss"), "loss", "loss of actions"
+        right, other, scale = series("gap"), "held-out gap", "gap [%]"
     if left:
         ax.plot(*zip(*left, strict=True), color="tab:blue", label=what)
-    ax.set(xlabel="step", ylabel=unit, yscale="log")
+    # Losses without labels have either sign.
+    positive = all(value > 0.0 for _, value in left)
+    ax.set(xlabel="step", ylabel=unit, yscale="log" if positive else "linear")
     handles = ax.get_lines()[:]
     if right:
         twin = ax.twinx()
         handles += twin.plot(*zip(*right, strict=True), color="tab:red", marker="o", label=other)
-        twin.set(ylabel=scale, ylim=(0, None))
+        twin.set_ylabel(scale)
+        # What is better than its reference has a gap below zero.
+        if all(value >= 0.0 for _, value in right):
+            twin.set_ylim(bottom=0.0)
     ax.legend(handles=handles)
     return ax
 
@@ -67,5 +74,6 @@ def save_curve(folder: str | Path) -> Path:
     figure = Figure(figsize=(7, 4), layout="constrained")
     plot_curve(folder, figure.subplots())
     path = Path(folder) / "curve.png"
-    figure.savefig(path, dpi=120)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120, format="png")
     return path

@@ -15,8 +15,8 @@ from nco.bq.regions import with_regions
 from nco.training.config import check_minutes
 from nco.training.experts import expert_for
 from nco.training.export import read_trained
-from nco.training.label import Parts, Progress, find_recipe, finished, log_progress, pack
-from nco.training.labels import Arrays, draw, read_labels
+from nco.training.label import Parts, Progress, finished, log_progress, pack
+from nco.training.labels import Arrays, draw, find_recipe, read_labels
 from nco.training.train import pick_device
 from nco.weights import default_weights
 

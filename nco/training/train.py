@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import logging
 import math
 import os
@@ -35,7 +34,13 @@ from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.weights import read_model
 from nco.training import checkpoints
-from nco.training.config import TrainConfig, check_minutes, json_line, write_text
+from nco.training.config import (
+    TrainConfig,
+    check_minutes,
+    forget_later_rows,
+    json_line,
+    write_text,
+)
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
 from nco.training.processes import end_with_parent
@@ -185,6 +190,10 @@ class Trainer:
 
     #: What a batch is counted in.
     unit = "suffixes"
+    #: Which of `modules` a run that is started from takes over from another one.
+    transferred: tuple[str, ...] = ("model",)
+    #: What needs less memory.
+    smaller = "more micro_batches, a smaller batch, k or network"
     #: Smallest and largest n of the instances, where that is known.
     sizes: tuple[int, int] | None = None
 
@@ -213,7 +222,6 @@ class Trainer:
         self._make_networks(config)
         self.optimizers = self._optimizers()
         self.step = 0
-        self.best = math.inf
         self.seconds = 0.0
         self.stop = threading.Event()
         found = checkpoints.checkpoints(self.out)
@@ -331,7 +339,6 @@ class Trainer:
             for name, optimizer in self.optimizers.items():
                 checkpoints.restore_optimizer(name, optimizer, tensors)
             self.step, self.seconds = meta["step"], meta["seconds"]
-            self.best = meta["best"] or math.inf
         except (KeyError, ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise ValueError(f"{path}: does not fit this version: {text}") from None
@@ -348,19 +355,21 @@ class Trainer:
             tensors, _ = checkpoints.read_checkpoint(found[-1] if found else path)
         else:
             tensors = {f"model.{k}": v for k, v in read_model(path).network.state_dict().items()}
-        for name, module in self.modules().items():
-            own = module.state_dict()
+        modules = self.modules()
+        for name in self.transferred:
+            own = modules[name].state_dict()
             known = {k: tensors.get(f"{name}.{k}") for k in own}
             fit = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
             if not fit and name == "model":
                 raise ValueError(f"{path}: no tensor fits this network.")
-            module.load_state_dict({**own, **fit})
+            modules[name].load_state_dict({**own, **fit})
             if fit:
                 log.info("%s: %d of %d tensors from %s", name, len(fit), len(own), path)
 
-    def _seed(self, step: int) -> int:
-        """Seed of this step and rank; there is no other randomness to keep."""
-        return (self.config.seed * 1_000_003 + step) * 4096 + self.rank
+    def _seed(self, step: int, rank: int | None = None) -> int:
+        """Seed of a step and a rank, by default this one; there is no other randomness to keep."""
+        own = self.rank if rank is None else rank
+        return (self.config.seed * 1_000_003 + step) * 4096 + own
 
     def update(self) -> tuple[Tensor, float, float]:
         """One optimiser step.
@@ -414,7 +423,8 @@ class Trainer:
         grads = []
         for p in (p for module in self.modules().values() for p in module.parameters()):
             if p.requires_grad:
-                # A process may have had nothing to learn from; all of them send as much.
+                # A process may have had nothing to learn from; all of them send as much. Where
+                # none had, the optimiser still decays weights a little; one process would not.
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
                 grads.append(p.grad)
         flat = torch.cat([total, *(g.flatten() for g in grads)])
@@ -464,7 +474,6 @@ class Trainer:
                 **self.shapes(),
                 "data": self.data_digest,
                 **({"sizes": list(self.sizes)} if self.sizes else {}),
-                "best": None if math.isinf(self.best) else self.best,
                 "seconds": self.seconds,
                 "world": self.world,
                 "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
@@ -478,20 +487,6 @@ class Trainer:
                 file.write(json_line(row))
             if self.on_row is not None:
                 self.on_row(row)
-
-    def _forget_later_rows(self) -> None:
-        # After a kill the log may be ahead of the checkpoint: those steps come again.
-        path = self.out / "metrics.jsonl"
-        if self.rank == 0 and path.is_file():
-            rows = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if row.get("step", 0) <= self.step:
-                    rows.append(line)
-            write_text(path, "".join(f"{row}\n" for row in rows))
 
     def run(self, minutes: float = math.inf) -> None:
         """Train until the last step, a stop request or the time is over; then checkpoint.
@@ -511,13 +506,13 @@ class Trainer:
             if not out_of_memory(error):
                 raise
             raise TrainingError(
-                f"out of memory in step {self.step}: use more micro_batches (now "
-                f"{self.config.micro_batches}), a smaller batch, k or network; {self._kept()}"
+                f"out of memory in step {self.step}: use {self.smaller}; {self._kept()}"
             ) from None
 
     def _run(self, minutes: float) -> None:
         config = self.config
-        self._forget_later_rows()
+        if self.rank == 0:
+            forget_later_rows(self.out / "metrics.jsonl", self.step)
         peak = matmul_peak(self.device, config.bf16)
         count = sum(p.numel() for p in self.network.parameters())
         if self.rank == 0:
@@ -527,6 +522,7 @@ class Trainer:
                 config.problem, count / 1e6, self.device, self.world, peak / 1e12,
             )  # fmt: skip
         begin = saved = mark = time.monotonic()
+        before = self.seconds
         window: list[Tensor] = []
         tokens = flops = 0.0
         while self.step < config.steps and not (self.world == 1 and self.stop.is_set()):
@@ -534,29 +530,31 @@ class Trainer:
             window.append(values)
             tokens, flops = tokens + seen, flops + spent
             now = time.monotonic()
+            self.seconds = before + now - mark
             out_of_time = now - begin > minutes * 60
             if self.device.type == "cpu" or len(window) >= config.log_every or out_of_time:
                 self._check_finite(window)
             if len(window) >= config.log_every:
                 now = time.monotonic()
+                self.seconds = before + now - mark
                 self._report(window, tokens / len(window), flops, now - mark, peak)
-                self.seconds += now - mark
-                mark, window, tokens, flops = now, [], 0.0, 0.0
+                before, mark, window, tokens, flops = self.seconds, now, [], 0.0, 0.0
             if self.step % config.eval_every == 0 or self.step == config.steps:
                 asked = time.monotonic()
                 gap = self.validate()
                 self.record({"step": self.step, "gap": gap})
                 log.info("step %d: greedy gap %.3f %%", self.step, gap)
-                self.best = min(self.best, gap)
                 mark += time.monotonic() - asked  # steps only
             if self._agree(out_of_time):
                 break
-            if now - saved > config.checkpoint_every * 60 and not window:
+            if now - saved > config.checkpoint_every * 60:
+                if window:
+                    self._check_finite(window)
                 self.save()
                 saved = now
         if window:
             self._check_finite(window)
-        self.seconds += time.monotonic() - mark
+        self.seconds = before + time.monotonic() - mark
         self.save()
 
     def _agree(self, out_of_time: bool) -> bool:
@@ -593,7 +591,7 @@ class Trainer:
                 "action_loss": mean[1],
                 "grad_norm": mean[2],
                 "lr": self.config.lr * self.config.learning_rate(self.step),
-                "seconds": self.seconds + seconds,
+                "seconds": self.seconds,
                 f"{self.unit}_per_second": rate,
                 "tflops": speed / 1e12,
                 "peak_share": speed / peak / self.world,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from nco.bq.policies.tsp import TourPolicy
 from nco.bq.state import Cut, Fields, State
 from nco.instances.core import Budget, Distances, Instance
 from nco.udc.pieces import Piece
-
-logger = logging.getLogger("nco")
+from nco.udc.solver import EFFORT, KICKS, TellsOnce
 
 
 class CostPolicy(TourPolicy):
@@ -65,16 +64,36 @@ class CostPolicy(TourPolicy):
         return State(index[..., None].double(), index, index[:, :0].double(), owner=rows)
 
 
-class ClassicalConqueror:
+@dataclass(frozen=True)
+class ClassicalConqueror(TellsOnce):
     """Parts one after the other by classical search, on the CPU.
 
     A part that the search fails on stays as it was; the first failure is told.
+
+    Parameters
+    ----------
+    policy
+        Cuts and measures.
+    seed
+        Seed of all searches.
+    turns
+        Numbers of the searches, each of which has a seed of its own.
     """
 
-    policy: Any
     device = torch.device("cpu")
     #: Its search begins with what there is, and with another seed.
     once = False
+
+    policy: Any
+    seed: int = field(default=0, kw_only=True)
+    turns: Iterator[int] = field(
+        default_factory=itertools.count, kw_only=True, compare=False, repr=False
+    )
+
+    def next_seed(self) -> int:
+        """The seed of the next search."""
+        # Not every solver takes larger ones, or negative ones.
+        return (self.seed * 1_000_003 + next(self.turns)) % (2**31 - 1)
 
     def part(self, cut: Cut, row: int) -> Sequence[int] | None:
         """The new actions of one part as they are recorded; None where there are none."""
@@ -89,18 +108,12 @@ class ClassicalConqueror:
                 raise Stopped(_filled(rows) if rows else None)
             try:
                 made = self.part(cut, row)
-            except (KeyboardInterrupt, SystemExit):
-                raise
             except Exception as error:  # whatever a solver of one's own raises
-                self._tell(" ".join(str(error).split()) or type(error).__name__)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self._tell("a part stays as it was, as its search failed: %s", reason)
                 made = None
             rows.append(now if made is None else made)
         return _filled(rows)
-
-    def _tell(self, reason: str) -> None:
-        if not getattr(self, "_told", False):
-            logger.warning("a part stays as it was, as its search failed: %s", reason)
-            object.__setattr__(self, "_told", True)
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
@@ -152,17 +165,18 @@ class OrOptConqueror(ClassicalConqueror):
         Measures tours of the instances: a `CostPolicy`, perhaps with regions.
     effort
         Kicks per node of a part.
+    seed, turns
+        As for `ClassicalConqueror`.
     """
 
-    policy: Any
-    effort: float = 3.0
+    effort: float = KICKS
 
     def part(self, cut: Cut, row: int) -> Sequence[int]:
         """As `ClassicalConqueror.part`."""
         assert cut.state.owner is not None
         path, ways = tour_part(cut, row)
         distances = self.policy.distances[int(cut.state.owner[row])]
-        return tour_actions_of(path, ways, self._order(distances, path, ways, row))
+        return tour_actions_of(path, ways, self._order(distances, path, ways, self.next_seed()))
 
     def _order(
         self, distances: Distances, path: NDArray[Any], ways: NDArray[Any], seed: int
@@ -226,14 +240,15 @@ class SolverConqueror(ClassicalConqueror):
         Of the whole search.
     effort
         Iterations of the solver per node of a part.
+    seed, turns
+        As for `ClassicalConqueror`.
     """
 
-    policy: Any
     wholes: Sequence[Instance[Any]]
     solver: Any
     piece: Callable[[Any, NDArray[np.int64], NDArray[Any]], Piece] | None
     budget: Budget
-    effort: float = 10.0
+    effort: float = EFFORT
 
     def part(self, cut: Cut, row: int) -> Sequence[int] | None:
         """As `ClassicalConqueror.part`."""
@@ -248,13 +263,14 @@ class SolverConqueror(ClassicalConqueror):
             return now  # there is nothing to choose from
         piece = self.piece(whole, index, cut.state.scalar[row].double().numpy())
         start = piece.solution(now)
-        solution = self._solve(piece.instance, start, int(cut.place[row].sum()))
+        solution = self._solve(piece.instance, start)
         return None if solution is None else piece.actions(solution)
 
-    def _solve(self, instance: Instance[Any], start: Any, seed: int) -> Any:
+    def _solve(self, instance: Instance[Any], start: Any) -> Any:
         limit = None if self.budget.time_limit is None else self.budget.left()
         budget = self.budget.child(limit, max(1, round(self.effort * instance.n)))
         start = start if start and not instance.violations(start) else None
+        seed = self.next_seed()
         return self.solver.solve(instance, budget, seed=seed, start=start).solution
 
     def _path(self, cut: Cut, row: int) -> Sequence[int] | None:
@@ -274,7 +290,7 @@ class SolverConqueror(ClassicalConqueror):
             costs[extra, first] = costs[second, extra] = 0.0
         made = type(whole)(matrix=costs)
         start = np.insert(np.arange(m), np.r_[0, head + 1], extra).tolist()
-        solution = self._solve(made, start, int(cut.place[row].sum()))
+        solution = self._solve(made, start)
         if solution is None:
             return None
         tour = np.asarray(solution)

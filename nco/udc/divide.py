@@ -510,7 +510,7 @@ def near_graph(
     rows: list[Any] = []
     for own in points.cpu().double().numpy():
         tree = cKDTree(own)
-        parts = [np.asarray(tree.query(own[i], k + 1)[1]) for i in slices(n, stop)]
+        parts = [np.asarray(tree.query(own[i], k + 1)[1]) for i in row_slices(n, stop)]
         found = torch.as_tensor(np.concatenate(parts)).view(n, k + 1)
         # The node itself is the first of its nearest, unless others share its place.
         itself = found == torch.arange(n)[:, None]
@@ -524,7 +524,7 @@ def near_graph(
     return _graph(near, points, far, extra, points=points)
 
 
-def slices(n: int, stop: Callable[[], bool]) -> Iterator[slice]:
+def row_slices(n: int, stop: Callable[[], bool]) -> Iterator[slice]:
     """`ROWS` of n rows at a time; `Stopped` when ``stop`` says so."""
     for begin in range(0, n, ROWS):
         if stop():
@@ -556,13 +556,13 @@ def cost_graph(
     itself = torch.eye(n, dtype=torch.bool, device=costs.device)
     rows = [
         costs[:, i].masked_fill(itself[i], torch.inf).topk(k, 2, largest=False)
-        for i in slices(n, stop)
+        for i in row_slices(n, stop)
     ]
     far, near = (torch.cat([row[which] for row in rows], 1) for which in (0, 1))
     there = torch.cat(
         [
             costs[:, :, i].masked_fill(itself[:, i], torch.inf).topk(k, 1, largest=False).values
-            for i in slices(n, stop)
+            for i in row_slices(n, stop)
         ],
         2,
     )

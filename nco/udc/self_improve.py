@@ -21,7 +21,7 @@ from nco.instances.core import Budget
 from nco.instances.registry import problems
 from nco.training.config import TrainConfig, check_least
 from nco.training.experts import expert_for
-from nco.training.labels import draw, instances_of
+from nco.training.labels import draw, find_recipe, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.dividers import load_divider
 
@@ -101,6 +101,7 @@ class SelfTrainer(Trainer):
     """
 
     config: SelfConfig
+    smaller = "more micro_batches, a smaller batch, k, n, pool or network"
 
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
         assert isinstance(config, SelfConfig)
@@ -111,7 +112,8 @@ class SelfTrainer(Trainer):
             raise ValueError(f"{config.problem} shows prizes at visits: train a plan's policy.")
         if config.data:
             raise ValueError("data is for labels; self-improvement needs none.")
-        recipe = config.recipe or expert_for(config.problem)[1].recipe
+        asked = config.recipe or expert_for(config.problem)[1].recipe
+        recipe = find_recipe(config.problem, asked)
         count = config.pool + config.held_out
         arrays = draw(recipe, config.seed, 0, count, config.n)
         made = instances_of(problems.load(config.problem), arrays)
@@ -171,7 +173,8 @@ class SelfTrainer(Trainer):
     def renew(self) -> None:
         """Improve the pool's solutions by the policy as it is; what is not better stays."""
         fields = {k: self.given[k][: self.config.pool] for k in self.policy.fields}
-        new = self._improved(fields, self.pool.actions, self._seed(self.step))
+        # All processes improve one pool, which only the first one saves.
+        new = self._improved(fields, self.pool.actions, self._seed(self.step, rank=0))
         room = self.pool.actions.shape[1] - new.shape[1]
         self.pool.actions.copy_(nn.functional.pad(new, (0, room), value=-1))
         self.sources = [self._source()]

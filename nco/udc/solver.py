@@ -38,6 +38,8 @@ CONQUERORS = ("bq", "or-opt")
 NO_CONQUERORS = ("auto", "udc")
 #: Stages when nothing limits them.
 STAGES = 50
+#: Told where nothing smaller can be tried.
+KEPT = "out of memory: what there is by now is kept"
 #: Starts that are drawn from heat on a sparse graph, all samples of an instance at a time.
 HEATS = ("network", "distance", "uniform")
 #: The start that the problem's policy decodes from scratch.
@@ -45,6 +47,8 @@ DECODED = "bq"
 #: Seconds within which a library is not imported for the first time, as nothing can interrupt
 #: that: torch takes more than one, that of a learned divider's layers two more.
 LOADING = {"torch": 2.0, "torch_geometric": 5.0}
+#: Iterations per node of a part that suit a classical conqueror, and kicks of or-opt.
+EFFORT, KICKS = 10.0, 3.0
 
 
 def loads(library: str, budget: Budget) -> bool:
@@ -52,8 +56,22 @@ def loads(library: str, budget: Budget) -> bool:
     return library in sys.modules or budget.left() >= LOADING[library]
 
 
+class TellsOnce:
+    """Warns of everything once, whatever the values in a text are."""
+
+    @functools.cached_property
+    def _told(self) -> set[str]:
+        return set()
+
+    def _tell(self, text: str, *values: Any) -> None:
+        """Warn, unless that text was told before; the values are put into it."""
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning(text, *values)
+
+
 @dataclass(frozen=True)
-class UDC(BatchSolver):
+class UDC(TellsOnce, BatchSolver):
     """Improve parts of whole solutions, all parts of all solutions at a time.
 
     A start divides the instance: it is cut into parts of equal size, every part is solved
@@ -146,6 +164,17 @@ class UDC(BatchSolver):
     @functools.cached_property
     def _bq(self) -> BQ:
         return BQ(weights=self.weights, k=self.k, device=self.device, precision=self.precision)
+
+    @property
+    def _effort(self) -> float:
+        """Iterations per node of a part of a classical conqueror."""
+        return self.effort or (KICKS if self.conquer == "or-opt" else EFFORT)
+
+    def _stages(self, budget: Budget) -> int | None:
+        """Largest number of stages, or None for as many as time allows."""
+        unlimited = budget.time_limit is None and budget.iterations is None
+        stages = self.stages or (STAGES if unlimited else None)
+        return min((s for s in (stages, budget.iterations) if s is not None), default=None)
 
     def supports(self, instance: Instance[Any]) -> str | None:
         """None where there are a divider and a conqueror for the instance."""
@@ -277,17 +306,22 @@ class UDC(BatchSolver):
         logger.warning(
             "n = %d is within one part: solved by %s alone", instances[0].n, self.conquer
         )
+        stages = self._stages(budget)
         if self.conquer == "bq":
-            if self.stages:
-                limits = [r for r in (self.stages, budget.iterations) if r is not None]
-                budget = budget.share(1.0, iterations=min(limits))
+            share = budget
+            if stages != budget.iterations:
+                share = budget.share(1.0, iterations=stages)
             results = self._bq.solve_batch(
-                instances, budget, seed=seed, start=starts, on_event=on_event
+                instances, share, seed=seed, start=starts, on_event=on_event
             )
         else:
             other, results = solvers.load(self.conquer)(), []
             for i, (instance, given) in enumerate(zip(instances, starts, strict=True)):
-                share = budget.share(1.0 / (len(instances) - i), iterations=budget.iterations)
+                limit = budget.iterations
+                if stages is not None:
+                    most = max(1, round(stages * self._effort * instance.n))
+                    limit = most if limit is None else min(limit, most)
+                share = budget.share(1.0 / (len(instances) - i), iterations=limit)
                 results.append(
                     other.solve(instance, share, seed=seed, start=given, on_event=on_event)
                 )
@@ -298,7 +332,12 @@ class UDC(BatchSolver):
         ]
 
     def _conqueror(
-        self, divider: Divider, policy: str, instances: Sequence[Instance[Any]], budget: Budget
+        self,
+        divider: Divider,
+        policy: str,
+        instances: Sequence[Instance[Any]],
+        budget: Budget,
+        seed: int,
     ) -> Callable[[Sequence[int]], Conqueror]:
         """What conquers parts of solutions of the instances with these numbers."""
         from nco.bq.policies import load_policy
@@ -314,16 +353,17 @@ class UDC(BatchSolver):
                 own = dataclasses.replace(self._bq, weights="")
                 model = WithinRoutes(model, own.model(tours), self.within)
             return lambda numbers: model
-        effort = {"effort": self.effort} if self.effort else {}
         side = CostPolicy(instances) if divider.piece is None else load_policy(policy).POLICY()
         if self.conquer == "or-opt":
-            search = with_regions(OrOptConqueror(side, **effort), self.regions)
+            search = with_regions(OrOptConqueror(side, self._effort, seed=seed), self.regions)
             return lambda numbers: search
         solver = solvers.load(self.conquer)()
 
         def of(numbers: Sequence[int]) -> Conqueror:
             wholes = [instances[i] for i in numbers]
-            made = SolverConqueror(side, wholes, solver, divider.piece, budget, **effort)
+            made = SolverConqueror(
+                side, wholes, solver, divider.piece, budget, self._effort, seed=seed
+            )
             return with_regions(made, self.regions)
 
         return of
@@ -340,10 +380,6 @@ class UDC(BatchSolver):
         on_event: Listener | None,
     ) -> list[Result]:
         trackers = self.trackers(instances, budget, seed, starts, on_event)
-        stages = self.stages
-        limited = budget.time_limit is not None or budget.iterations is not None
-        if not (stages or limited):
-            stages = STAGES
         versions: dict[str, str] = {}
 
         def results(stopped: Stop) -> list[Result]:
@@ -369,7 +405,13 @@ class UDC(BatchSolver):
         from nco.bq.decoding import Model, beam_widths, improve, out_of_memory
         from nco.udc.within import WithinRoutes
 
-        conqueror_of = self._conqueror(divider, policy, instances, budget)
+        try:
+            conqueror_of = self._conqueror(divider, policy, instances, budget, seed)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            self._tell(KEPT)
+            return results(Stop.FINISHED)
 
         def copied() -> tuple[Any, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
             # Copies of an instance are neighbours in the batch.
@@ -383,7 +425,6 @@ class UDC(BatchSolver):
             actions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
             return conqueror, fields, actions, side.cost(fields, actions)
 
-        told = False
         while True:
             owner = np.repeat(np.arange(len(instances)), [len(own) for own in solutions])
             owners: list[int] = owner.tolist()
@@ -393,13 +434,9 @@ class UDC(BatchSolver):
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-            if len(owners) == len(instances):
-                logger.warning("out of memory: what there is by now is kept")
-                return results(Stop.FINISHED)
-            if not told:
-                logger.warning("out of memory: going on with fewer samples")
-                told = True
             solutions = [own[: -(-len(own) // 2)] for own in solutions]
+            if not self._fewer(len(owners), sum(map(len, solutions))):
+                return results(Stop.FINISHED)
         model = conqueror.routes if isinstance(conqueror, WithinRoutes) else conqueror
         versions = model_versions(model) if isinstance(model, Model) else {}
         side = conqueror.policy
@@ -417,8 +454,8 @@ class UDC(BatchSolver):
                     trackers[owners[row]].offer(side.solution(now[row].tolist()), by="reunion")
             best = torch.minimum(cost, best)
 
-        rounds = min((r for r in (stages, budget.iterations) if r), default=None)
-        while budget.iterations != 0 and (rounds is None or done < rounds):
+        rounds = self._stages(budget)
+        while rounds is None or done < rounds:
             try:
                 improve(
                     conqueror,
@@ -439,11 +476,7 @@ class UDC(BatchSolver):
             order = np.lexsort((best.numpy(), owner))
             place = np.arange(len(owner)) - np.searchsorted(owner, owner)
             keep = np.sort(order[place < -(-np.bincount(owner)[owner] // 2)])
-            if not told:
-                logger.warning("out of memory: going on with fewer samples")
-                told = True
-            if len(keep) == len(owner):
-                logger.warning("out of memory: what there is by now is kept")
+            if not self._fewer(len(owner), len(keep)):
                 break
             done, owner = turn, owner[keep]
             owners = owner.tolist()
@@ -460,7 +493,7 @@ class UDC(BatchSolver):
         first = divider.first(instance.n)
         name = first if self.divide in ("auto", DECODED) else self.divide
         made = [] if given is None else [given]
-        if name in HEATS and len(made) < self.samples and not tracker.done():
+        if name in HEATS and len(made) < self.samples and not tracker.done(-1):
             drawn = self._draw(divider, instance, budget, seed, self.samples - len(made))
             for solution in drawn:
                 tracker.offer(solution, by=name)
@@ -468,11 +501,15 @@ class UDC(BatchSolver):
             if not drawn:
                 name = first
         while name not in HEATS and len(made) < self.samples:
-            if made and (tracker.done() or budget.left() <= 0.0):
+            # Iterations are those of stages.
+            if made and tracker.done(-1):
                 break
             try:
                 solution = divider.starts[name](instance, seed + len(made), budget)
             except TimeoutError:
+                break
+            except MemoryError:
+                self._tell("out of memory: %s makes no start", name)
                 break
             if solution is None:
                 break
@@ -542,17 +579,14 @@ class UDC(BatchSolver):
         # Steps are a little more than what is timed.
         views = min(self.samples, int(0.95 * budget.left() / seconds))
         if not views:
-            text = f"{budget.left():.1f} s are too few to decode the whole: the start stays"
-            if self.divide == DECODED:
-                self._tell(text)
-            else:
-                logger.info(text)
+            tell = self._tell if self.divide == DECODED else logger.info
+            tell("%.1f s are too few to decode the whole: the start stays", budget.left())
         return views
 
     def _ready(self, budget: Budget) -> bool:
         """Whether what improves starts is loaded, or compiled, before time is up."""
         if not loads("torch", budget):
-            self._tell(f"{budget.left():.1f} s are too few to load what improves the start")
+            self._tell("%.1f s are too few to load what improves the start", budget.left())
             return False
         if self.conquer != "or-opt":
             return True
@@ -564,11 +598,10 @@ class UDC(BatchSolver):
         self._tell("the start stays as it is: kernels are still being compiled, once per machine")
         return False
 
-    def _tell(self, text: str) -> None:
-        """Warn once."""
-        if not getattr(self, "_told", False):
-            logger.warning(text)
-            object.__setattr__(self, "_told", True)
+    def _fewer(self, before: int, after: int) -> bool:
+        """Tell what comes of samples when memory does not suffice: whether fewer go on."""
+        self._tell("out of memory: going on with fewer samples" if after < before else KEPT)
+        return after < before
 
     def _draw(
         self, divider: Divider, instance: Instance[Any], budget: Budget, seed: int, samples: int
@@ -578,15 +611,16 @@ class UDC(BatchSolver):
         assert divider.of_tour is not None
         if not loads("torch_geometric" if self.divide == "network" else "torch", budget):
             self._tell(
-                f"heat is not loaded within {budget.left():.1f} s: the start is "
-                f"{divider.first(instance.n)}"
+                "heat is not loaded within %.1f s: the start is %s",
+                budget.left(),
+                divider.first(instance.n),
             )
             return []
 
         from nco.bq.decoding import Stopped, out_of_memory
         from nco.udc.divide import draw_tours
 
-        device = self._bq.torch_device()
+        device, asked = self._bq.torch_device(), samples
         while True:
             try:
                 tours = draw_tours(
@@ -612,6 +646,13 @@ class UDC(BatchSolver):
                 self._tell("out of memory: no start is drawn from heat, but another one")
                 return []
             samples //= 2
-            logger.warning("out of memory: going on with %d samples", samples)
-        found = (divider.of_tour(instance, tour) for tour in tours.tolist())
-        return [solution for solution in found if solution is not None]
+        if samples < asked:
+            self._tell("out of memory: going on with %d samples", samples)
+        found: list[Any] = []
+        for tour in tours.tolist():
+            if found and budget.spent():
+                break
+            solution = divider.of_tour(instance, tour)
+            if solution is not None:
+                found.append(solution)
+        return found

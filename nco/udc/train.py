@@ -9,6 +9,7 @@ costs after the reunion against their mean over an instance's draws.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor
 
 from nco.bq.decoding import CPU_TOKENS, Model, apply, finished, stacked
+from nco.bq.policies import load_policy
 from nco.bq.solver import stack_fields
 from nco.bq.state import Cut, Fields, Policy, State
 from nco.instances.core import Budget, Instance
 from nco.instances.registry import problems
 from nco.training.config import TrainConfig, check_least
 from nco.training.experts import expert_for
-from nco.training.labels import RECIPES, draw, instances_of
+from nco.training.labels import RECIPES, draw, find_recipe, instances_of
 from nco.training.train import Source, Trainer
 from nco.udc.divide import (
     DividerConfig,
@@ -40,14 +42,16 @@ from nco.udc.divide import (
     tour_rates,
 )
 from nco.udc.dividers import load_divider
+from nco.udc.solver import HEATS
 from nco.weights import read_card
 
-HEATS = ("network", "distance", "uniform")
 DECISIONS = ("some", "all")
 #: Not the prefix of the divider's own tensors in a checkpoint.
 DIVIDER_OPTIMIZER = "adamw-divider"
 #: What of a policy's frame is left out without normalisation.
 FRAME = ("shift", "scale", "rotate", "reflect")
+#: Settings of a training on labels that do nothing here.
+IDLE = ("teacher", "edges", "k_min", "augment", "micro_batches", "compile")
 #: What of a weights file's network is the conqueror's that begins with it.
 SHAPE = ("layers", "width", "heads", "ff", "norm", "head", "edge_width")
 #: Costs of one part's draws that spread by no more than this share of them are the same.
@@ -126,6 +130,10 @@ class UDCConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
+        plain = TrainConfig(problem=self.problem)
+        idle = [name for name in IDLE if getattr(self, name) != getattr(plain, name)]
+        if idle:
+            raise ValueError(f"{idle[0]} is for training on labels only; leave it out.")
         path = Path(self.init_from)
         # A run that is resumed has the shape in its own settings.
         if path.suffix == ".safetensors" and path.is_file():
@@ -148,6 +156,9 @@ class UDCConfig(TrainConfig):
         if self.frozen and self.heat != "network":
             raise ValueError("frozen = true with heat that is not learned: nothing to train.")
         if not self.normalise:
+            known = inspect.signature(load_policy(self.problem).POLICY).parameters
+            if not set(FRAME) <= known.keys():
+                raise ValueError(f"normalise = false: {self.problem} has no frame to leave out.")
             bare = {**self.policy, **dict.fromkeys(FRAME, False)}
             object.__setattr__(self, "policy", bare)
 
@@ -195,7 +206,7 @@ def narrowed(policy: Policy, state: State, step: int) -> State:
     return state if state.dense or step % COMPACT else state.compact(policy.markers)
 
 
-def slices(device: torch.device, total: int, width: int) -> list[slice]:
+def pieces(device: torch.device, total: int, width: int) -> list[slice]:
     """A batch in pieces: on a CPU of as many states of that width as the caches hold."""
     size = max(1, CPU_TOKENS // width) if device.type == "cpu" else max(1, total)
     return [slice(i, i + size) for i in range(0, total, size)]
@@ -223,7 +234,7 @@ def draw_parts(
     """
     records: list[Tensor] = []
     kept: list[Decisions] = []
-    for piece in slices(model.device, state.batch, state.width):
+    for piece in pieces(model.device, state.batch, state.width):
         now = state.take(piece)
         rows_of: list[Tensor] = []
         draw = torch.arange(piece.start, piece.start + now.batch, device=now.index.device)
@@ -284,7 +295,7 @@ def push(model: Model, draws: Draws, weight: Tensor) -> float:
         own = weight[some.draw] * some.share
         # Draws of no weight have no gradient.
         which = own.nonzero()[:, 0]
-        for piece in slices(model.device, len(which), some.state.width):
+        for piece in pieces(model.device, len(which), some.state.width):
             at = which[piece]
             _, rates = model.rates(some.state.take(at))
             loss = (rates.gather(1, some.action[at, None])[:, 0] * own[at]).sum()
@@ -311,6 +322,8 @@ class UDCTrainer(Trainer):
 
     config: UDCConfig
     unit = "instances"
+    transferred = ("model", "divider")
+    smaller = "a smaller batch, samples, copies, part, n or network"
 
     def _load(self, config: TrainConfig) -> tuple[list[Source], str]:
         assert isinstance(config, UDCConfig)
@@ -320,7 +333,11 @@ class UDCTrainer(Trainer):
         if config.data:
             raise ValueError("data is for labels; a divider and its conqueror need none.")
         self.side = side
-        self.recipe = config.recipe or expert_for(config.problem)[1].recipe
+        recipe = config.recipe or expert_for(config.problem)[1].recipe
+        drawn = RECIPES[recipe][0] if recipe in RECIPES else config.problem
+        known = load_divider(drawn)
+        planned = known is not None and known.planned == config.problem
+        self.recipe = find_recipe(drawn if planned else config.problem, recipe)
         self.sizes = config.n, config.n
         return [], f"{self.recipe}:{config.seed}:{config.n}"
 
@@ -467,14 +484,16 @@ class UDCTrainer(Trainer):
         cost = self.policy.cost(fields, actions).view(len(instances), samples)
         own = torch.zeros((), device=self.device)
         if seen is not None:
-            gain = (cost - cost.mean(1, keepdim=True)) / cost.abs().mean(1, keepdim=True)
+            # Where all draws cost nothing there is nothing to learn.
+            scale = cost.abs().mean(1, keepdim=True).clamp_min(1e-30)
+            gain = (cost - cost.mean(1, keepdim=True)) / scale
             revisits = self._revisits(graph)
             if graph.priority is None:
                 rates = tour_rates(self.divider, *seen, graph.near, tours, revisits)
             else:
                 rates = order_rates(self.divider, seen[0], tours, revisits)
             own = (rates * gain.float()).mean()
-            own.backward()  # type: ignore[no-untyped-call]
+            own.backward()
         if self.world > 1:
             self._average(torch.zeros(1, device=self.device))
         norm = torch.zeros((), device=self.device)

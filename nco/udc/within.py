@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nco.bq.decoding import Conqueror, never
-from nco.bq.state import Cut, Fields, gather_parts
+from nco.bq.state import Cut, Fields
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,24 @@ class RoutePaths:
         """
         steps, device = actions.shape[1], actions.device
         known = actions >= 0
-        route = (known & (actions % 2 == 1)).long().cumsum(1) - 1
-        number, place = gather_parts(route.masked_fill(~known, -1), steps)
-        owner, count = number // steps, (place >= 0).sum(1)
+        # A route's actions stand side by side, up to the next one's or the end of all.
+        owner, first = (known & (actions % 2 == 1)).nonzero(as_tuple=True)
+        after = torch.where(owner[1:] == owner[:-1], first[1:], known.sum(1)[owner[:-1]])
+        after = torch.cat([after, known.sum(1)[owner[-1:]]])
+        count = after - first
         draw = torch.rand(len(count), 4, generator=generator, device=device)
         span = (2.0 * draw[:, 0] * count).ceil().long().clamp(3, size).minimum(count)
         offset = (draw[:, 1] * (count - span + 1)).long()
-        column = offset[:, None] + torch.arange(int(span.max()) if len(span) else 0, device=device)
-        outside = column >= (offset + span)[:, None]
-        place = F.pad(place, (1, 1), value=-1)  # before the first and after the last is the depot
-        nodes = torch.where(place >= 0, actions[owner[:, None], place.clamp_min(0)] // 2, 0)
-        column = (column + 1).clamp_max(place.shape[1] - 1)
-        window = nodes.gather(1, column).masked_fill(outside, -1)
-        begin = nodes.gather(1, offset[:, None])
-        end = nodes.gather(1, (offset + span + 1)[:, None])
+        column = torch.arange(int(span.max()) if len(span) else 0, device=device)
+        outside = column >= span[:, None]
+        first = first + offset
+        place = (first[:, None] + column).masked_fill(outside, -1)
+        nodes = actions // 2
+        window = nodes[owner[:, None], place].masked_fill(outside, -1)
+        # Before the first and after the last is the depot.
+        begin = nodes[owner, first - 1].masked_fill(offset == 0, 0)[:, None]
+        end = nodes[owner, (first + span).clamp_max(steps - 1)]
+        end = end.masked_fill(offset + span == count, 0)[:, None]
         free = (offset + span == count)[:, None] & bool(getattr(self.routes, "open", False))
         path = self._path(begin, window, end.masked_fill(free, -1))
         cost = self._length(fields, path, owner)
@@ -78,8 +82,7 @@ class RoutePaths:
         state = self.tours.substate(fields, torch.cat([begin, filled, end], 1), owner)
         index = torch.cat([begin, end, inner], 1)
         state = replace(state, index=index, dense=bool((inner >= 0).all()))
-        spot = place.gather(1, column).masked_fill(outside, -1)
-        return Cut(state, owner, cost[some], spot[some])
+        return Cut(state, owner, cost[some], place[some])
 
     @staticmethod
     def _path(begin: Tensor, inner: Tensor, end: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nco.classical import prize_search
-from nco.classical.insertion import insert_routes
+from nco.classical.insertion import insert_routes, insertion
 from nco.classical.views import enough_prize
 from nco.instances.core import Budget, Status, Stop, better
 from nco.instances.knapsack import Knapsack
@@ -275,6 +275,12 @@ def test_missing_prize_is_made_up(n, seed):
     (route,) = enough_prize(instance.to_routing(), [[1]])
     assert instance.violations(route) == []
     assert route.count(1) == 1
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "pctsp", "mtsp"])
+def test_insertion_has_no_iterations(problem):
+    instance = problems.load(problem).generate(30, seed=1)
+    assert insertion(instance, Budget(iterations=0)) == insertion(instance)
 
 
 @given(st.integers(1, 15), st.integers(0, 10**6))

@@ -34,6 +34,7 @@ from nco.instances.core import (
 )
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack, dantzig_bound
+from nco.instances.mip import MIP
 from nco.instances.mis import MIS
 from nco.instances.mtsp import MTSP
 from nco.instances.tsp import TSP
@@ -87,6 +88,17 @@ SCALAR = {
     "XRAY1": xray(1.0, 1.0, 1.0),
     "XRAY2": xray(1.25, 1.5, 1.15),
 }
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_can_be_pickled(metric):
+    coords = np.random.default_rng(0).uniform(0, 90, (5, METRICS[metric][1]))
+    distances = Distances(coords=coords, metric=metric)
+    full = distances.matrix
+    again = pickle.loads(pickle.dumps(distances))
+    assert (again.matrix == full).all()
+    assert not again.matrix.flags.writeable
+    assert (again.metric, again.integral) == (metric, distances.integral)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -512,6 +524,23 @@ def test_first_interrupt_is_a_request():
     thread.start()
     thread.join()
     assert results == [None]
+
+
+def test_a_constant_makes_no_bound_meet_the_objective():
+    mip = MIP(c=[1, 1], A=[[2, 1]], row_lower=[3], upper=[5, 5], integrality=[1, 1], offset=1e10)
+    solution = {"x0": 5, "x1": 5}
+    fields = {"solver": "any", "seconds": 0.0, "stopped": Stop.TIME}
+    result = Result.of(mip, solution, bound=1e10 + 2, **fields)
+    assert (result.status, result.bound) == (Status.FEASIBLE, 1e10 + 2)
+    assert result.gap == pytest.approx(8e-10)
+    assert Result.of(mip, solution, bound=1e10 + 10, **fields).status is Status.OPTIMAL
+    with pytest.raises(CheckError, match="beyond"):
+        Result.of(mip, solution, bound=1e10 + 11, **fields)
+    # Rounded to what a float near the constant can be.
+    half = mip.replace(integrality=[0, 0])
+    status = {below: Result.of(half, solution, bound=1e10 + 10 - below, **fields).status
+              for below in (0.5, 2e-6)}  # fmt: skip
+    assert status == {0.5: Status.FEASIBLE, 2e-6: Status.OPTIMAL}
 
 
 def test_gaps():

@@ -75,6 +75,61 @@ def test_following_is_one_decision_after_another(case, data):
     assert follow(instance, plan) == visited
 
 
+def visit_by_visit(instance, plan):
+    """What following a plan says, word by word: everything is looked at anew at every visit."""
+    length, visited = instance.distances.pairs, []
+    while True:
+        at, left = [0, *visited][-1], [k for k in range(1, instance.n + 1) if k not in visited]
+        found = sum(instance.real_prizes[k] for k in visited)
+        ahead = [k for k in plan if k in left]
+        if instance.enough([found]):
+            after = [*ahead[1:], 0]
+            detour = {k: length(at, k) + length(k, j) - length(at, j)
+                      for k, j in zip(ahead, after, strict=False)}  # fmt: skip
+            on = [k for k in ahead if detour[k] <= instance.penalties[k]]
+        elif ahead or not left:
+            on = ahead
+        else:
+            cost = {k: length(at, k) + length(k, 0) - length(at, 0) - instance.penalties[k]
+                    for k in left}  # fmt: skip
+            due = instance.min_prize - found
+            rate = {k: c / np.clip(instance.prizes[k], 1e-12, due) if c > 0 else c
+                    for k, c in cost.items()}  # fmt: skip
+            on = [min(left, key=rate.__getitem__)]
+        if not on:
+            return visited
+        visited.append(on[0])
+
+
+@given(CASES, st.data())
+def test_plans_are_followed_word_by_word(case, data):
+    n, seed = case
+    instance = SPCTSP.generate(n, seed=seed, penalty_scale=data.draw(st.sampled_from([0.5, 4.0])))
+    plan = list(data.draw(st.permutations(range(1, n + 1))))[: data.draw(st.integers(0, n))]
+    assert follow(instance, plan) == visit_by_visit(instance, plan)
+
+
+def test_following_and_executing_reveal_no_prize_again_and_again(monkeypatch):
+    n, looked, reveal = 2000, [], SPCTSP.reveal
+    monkeypatch.setattr(
+        SPCTSP, "reveal", lambda self, prefix: looked.append(len(prefix)) or reveal(self, prefix)
+    )
+    instance = SPCTSP.generate(n, seed=1)
+    poor = instance.replace(real_prizes=np.r_[0.0, np.full(n, 1.0 / n)])
+    for run in (lambda: follow(poor, range(1, n)), lambda: poor.execute(range(1, n + 1))):
+        looked.clear()
+        assert len(run()) == n
+        assert sum(looked) <= 3 * n
+
+
+@pytest.mark.parametrize("visits", [[1, 1], [0], [4], [1.5], [[1]]])
+def test_only_customers_are_revealed_once(visits):
+    instance = SPCTSP.generate(3, seed=1)
+    for ask in (instance.reveal, instance.execute):
+        with pytest.raises(ValueError, match="customer"):
+            ask(visits)
+
+
 @pytest.mark.parametrize("n", [63, 64, 65, 200])
 def test_planned_customers_are_passed_by_until_one_is_worth_its_detour(n):
     """However far ahead it is; the next one in the plan counts for the detour, or the depot."""

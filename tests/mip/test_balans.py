@@ -12,20 +12,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nco.instances.core import Budget, InputError, Sense, Status, Stop
+from nco.instances.core import Budget, InputError, Sense, Status, Stop, Tracker
 from nco.instances.cvrp import CVRP
 from nco.instances.mip import MIP
 from nco.instances.tsp import TSP
 from nco.mip import alns
-from nco.mip.backend import Form, Outcome, OutOfTimeError, polish
+from nco.mip.backend import Form, Neighborhood, Outcome, OutOfTimeError, polish
 from nco.mip.balans import ARMS, PRESETS, Balans
-from nco.mip.bandit import load_memory
+from nco.mip.bandit import Bandit, load_memory
 from nco.mip.highs import HiGHS, HighsEngine
 from nco.mip.main_solve import MainSolve
 from nco.mip.neighborhoods import Incumbents
 from nco.mip.neighborhoods.lb_relax import lb_relax
 from nco.mip.relaxation import LinearProgram
 from nco.mip.scip import ScipEngine
+
+
+class Engine:
+    """One that answers by a function, and keeps its arguments."""
+
+    name = "highs"
+    lost = False
+
+    def __init__(self, answer):
+        self.answer, self.calls = answer, []
+
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        self.calls.append((limits, neighborhood, start))
+        return self.answer()
+
+    def close(self):
+        pass
+
+
+def searching(mip, engine, **plan):
+    """A search by counts with one arm and no main engine of its own."""
+    counted = {"arms": ("mutation",), "accept": lambda: None, "deterministic": True}
+    plan = alns.Plan(**counted | plan)
+    tracker = Tracker(mip, Budget(60), solver="test")
+    return alns.Search(Form(mip), mip.to_mip(), tracker, plan, Bandit(plan.arms, "ucb1"),
+                       lambda number: engine, {"highs": lambda: engine}, 0)  # fmt: skip
 
 
 @settings(max_examples=20)
@@ -195,6 +221,176 @@ def test_an_engine_that_cannot_be_made_costs_its_sub_solves(hard_mip, monkeypatc
 def test_acceptance(hard_mip, accept):
     solver = Balans(accept=accept, cutoff=False, deterministic=True, sub_nodes=5, main_share=0.1)
     assert solver.solve(hard_mip, Budget(60, iterations=5)).feasible
+
+
+def test_worse_answers_can_be_had_and_accepted(hard_mip):
+    one, two = np.eye(2, hard_mip.n)
+    better, worse = (one, two) if hard_mip.c[0] > hard_mip.c[1] else (two, one)
+    engine = Engine(lambda: Outcome(Status.FEASIBLE, worse))
+    search = searching(hard_mip, engine, accept=lambda: lambda *_: True, cutoff=False)
+    search.offer(better, "test")
+    assert search._trial()
+    # With a start no engine would say what is worse.
+    assert engine.calls[0][2] is None
+    assert (search.current.x == worse).all()
+    assert (search.pool[0].x == better).all()
+
+
+def test_neighborhoods_keep_their_start_beside_a_cutoff(hard_mip):
+    one, two = np.eye(2, hard_mip.n)
+    engine = Engine(lambda: Outcome(Status.INFEASIBLE))
+    search = searching(hard_mip, engine)
+    search._operators["mutation"] = lambda *_: Neighborhood(start=two)
+    search.offer(one, "test")
+    assert search._trial()
+    (_, neighborhood, start), *_ = engine.calls
+    assert start is neighborhood.start is two
+    assert neighborhood.cutoff == pytest.approx(-hard_mip.c[0] - 1)
+
+
+def test_an_operator_that_fails_costs_its_turn(hard_mip, caplog):
+    def fails(*_):
+        raise ZeroDivisionError("no luck")
+
+    engine = Engine(Outcome)
+    search = searching(hard_mip, engine)
+    search._operators["mutation"] = fails
+    search.offer(np.zeros(hard_mip.n), "test")
+    assert not search._trial()
+    assert not engine.calls
+    assert search.bandit.statistics["mutation"].empty == 1
+    assert "mutation failed: no luck" in caplog.text
+
+    def late(*_):
+        raise OutOfTimeError
+
+    search._operators["mutation"] = late
+    with pytest.raises(OutOfTimeError):
+        search._trial()
+
+
+def test_relaxations_that_fail_cost_their_turns(hard_mip, monkeypatch, caplog):
+    def fails(*_, **__):
+        raise RuntimeError("LP trouble")
+
+    monkeypatch.setattr(LinearProgram, "solve", fails)
+    solver = Balans(deterministic=True, sub_nodes=5, arms="rins+mutation")
+    result = solver.solve(hard_mip, Budget(60, iterations=4))
+    assert (result.status, result.stopped) == (Status.FEASIBLE, Stop.ITERATIONS)
+    assert result.extra["arms"]["mutation"]["tries"] > 0
+    assert "rins failed: LP trouble" in caplog.text
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("method", ["__init__", "solve"])
+def test_a_main_engine_that_fails_leaves_the_trials(hard_mip, monkeypatch, caplog, counted, method):
+    def fails(*_, **__):
+        raise RuntimeError("no such library")
+
+    monkeypatch.setattr(ScipEngine, method, fails)
+    monkeypatch.setattr(ScipEngine, "close", lambda self: None)
+    solver = Balans(main="scip", sub="highs", arms="mutation", deterministic=counted, sub_nodes=5)
+    result = solver.solve(hard_mip, Budget(60, iterations=3))
+    assert (result.status, result.stopped) == (Status.FEASIBLE, Stop.ITERATIONS)
+    assert result.extra["arms"]["mutation"]["tries"] == 3
+    assert caplog.text.count("no such library") == 1
+
+
+def test_the_other_engines_look_for_a_first_solution_too(hard_mip, monkeypatch):
+    def solve(self, limits, neighborhood=None, start=None, watch=None):
+        if limits.solutions == 1:
+            return Outcome(Status.FEASIBLE, found) if self.name == "scip" else Outcome()
+        while not watch.stop():
+            watch.pause()
+            time.sleep(0.005)
+        return Outcome(stopped=Stop.TIME)
+
+    found = np.zeros(hard_mip.n)
+    for engine in (HighsEngine, ScipEngine):
+        monkeypatch.setattr(engine, "solve", solve)
+    monkeypatch.setattr(alns.Search, "_start_up", lambda self, hint: hint)
+    result = Balans(sub="highs+scip").solve(hard_mip, Budget(3.0, target=0.0))
+    assert result.stopped is Stop.TARGET
+    assert [event.by for event in result.trajectory if event.objective is not None] == ["first"]
+
+
+def test_the_other_engine_is_not_asked_before_there_is_a_gap(hard_mip):
+    search = searching(hard_mip, Engine(Outcome))
+    search._ask_rival()
+    assert not search._asked
+    search.offer(np.zeros(hard_mip.n), "test")
+    search.offer_bound(-1e9, "test")
+    search._ask_rival()
+    assert search._asked
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_without_a_share_the_main_engine_does_nothing(hard_mip, share):
+    engine = Engine(Outcome)
+    search = searching(hard_mip, engine, main_share=share)
+    search.tracker.budget.iterations = 0
+    search._start_up = lambda hint: hint
+    assert search.run(np.zeros(hard_mip.n)).stopped is Stop.ITERATIONS
+    assert len(engine.calls) == (share > 0)
+
+
+def test_an_exact_solve_deep_in_a_relaxation_is_waited_for(hard_mip):
+    class Deep:
+        engine, error, outcome, nodes, seconds = "highs", None, None, 0, 0.0
+        idle = finished = False
+
+        def run(self, seconds, until):
+            self.finished, self.outcome = True, Outcome(Status.OPTIMAL, best, value, value)
+            return 0.0
+
+        def stop(self):
+            return True
+
+    best = np.eye(1, hard_mip.n)[0]
+    search = searching(hard_mip, Engine(Outcome))
+    value = search.form.value(best)
+    search._main, search._broken = Deep(), {"highs"}
+    assert search._trials(lambda: None) is None
+    assert (search.pool[0].x == best).all()
+
+
+def test_the_first_call_of_the_starters_is_ended_in_time(hard_mip, monkeypatch):
+    def late(load, stop):
+        asked.append((load, stop))
+        return False
+
+    asked = []
+    search = searching(hard_mip, Engine(Outcome))
+    monkeypatch.setattr(alns, "compiled_before", late)
+    monkeypatch.setattr(alns, "run_starters", None)
+    search._start_up(None)
+    assert asked == [(alns.load_starters, search._stop)]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("what", ["objective", "bound"])
+def test_what_a_listener_raises_is_not_an_engines_fault(hard_mip, caplog, counted, what):
+    def listener(event):
+        if getattr(event, what) is not None:
+            heard.append(event)
+            raise LookupError("mine")
+
+    heard = []
+    with pytest.raises(LookupError, match="mine"):
+        Balans(deterministic=counted).solve(hard_mip, Budget(60), on_event=listener)
+    assert len(heard) == 1
+    assert "failed" not in caplog.text
+
+
+def test_first_solves_that_fail_count(hard_mip):
+    def fails():
+        raise RuntimeError("broken")
+
+    search = searching(hard_mip, Engine(fails))
+    for _ in range(alns.FAILURES):
+        assert not search._broken
+        search._find()
+    assert search._broken == {"highs"}
 
 
 @pytest.mark.parametrize("instance", [TSP.generate(25, seed=1), CVRP.generate(12, seed=1)])

@@ -1,6 +1,7 @@
 """Workers in processes and on a cluster: results, sharing, limits, failures."""
 
 import os
+import pickle
 import queue
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from nco.cli import main
 from nco.instances import io
 from nco.instances.core import Budget, InputError, Status, Stop
+from nco.instances.cvrp import CVRP
 from nco.instances.mip import MIP
 from nco.mip.backend import Form
 from nco.mip.balans import Balans
-from nco.mip.portfolio import _Line, _Processes, _Ray
+from nco.mip.portfolio import _Line, _Processes, _Ray, run_portfolio
 
 
 def test_configurations_differ():
@@ -64,12 +66,29 @@ def test_counting_nodes_repeats_with_workers(hard_mip):
     assert runs[0].stopped is runs[1].stopped is Stop.ITERATIONS
     found = [[(e.objective, e.bound, e.by) for e in run.trajectory] for run in runs]
     assert found[0] == found[1]
+    # Which of their arms, starters or engines it was, too.
+    assert all(len(by.split()) > 2 for objective, _, by in found[0] if objective is not None)
     for run in runs:
         assert [worker["iterations"] for worker in run.extra["workers"]] == [2, 2]
     assert runs[0].extra["workers"] == [
         worker | {key: ours[key] for key in ours if key.endswith("_seconds")}
         for worker, ours in zip(runs[1].extra["workers"], runs[0].extra["workers"], strict=True)
     ]
+
+
+def test_instances_with_a_named_metric_reach_the_workers():
+    rng = np.random.default_rng(0)
+    instance = CVRP(coords=rng.uniform(0, 100, (7, 2)), demands=[0, 1, 1, 1, 1, 1, 1], capacity=3,
+                    metric="EUC_2D")  # fmt: skip
+    result = Balans(jobs=2).solve(instance, Budget(60))
+    assert (result.status, result.stopped) == (Status.OPTIMAL, Stop.PROVED)
+
+
+def test_what_cannot_be_sent_to_workers_is_an_error_at_once(hard_mip):
+    configurations = Balans(jobs=2).configurations()
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        run_portfolio(configurations, hard_mip, Budget(60), seed=0, start=lambda: None,
+                      share=False, on_event=print)  # fmt: skip
 
 
 def test_the_first_worker_waits_for_no_process(hard_mip, monkeypatch):
@@ -95,6 +114,13 @@ def test_a_worker_that_fails_costs_no_result(hard_mip, monkeypatch, caplog):
     assert result.stopped is Stop.TARGET
     assert {e.by[:8] for e in result.trajectory} == {"worker 1"}
     assert "a worker failed: RuntimeError: no luck" in caplog.text
+
+
+def test_without_any_worker_a_start_is_no_end(hard_mip, monkeypatch):
+    monkeypatch.setattr("nco.mip.portfolio.run_portfolio", lambda *_, **__: {})
+    start = {name: 0.0 for name in hard_mip.columns}
+    result = Balans(jobs=2).solve(hard_mip, Budget(60), start=start)
+    assert (result.status, result.stopped) == (Status.FEASIBLE, Stop.ERROR)
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_message_silences_no_other():

@@ -1,5 +1,6 @@
 """Starters without LP: what they call feasible is, and they find what is easy to find."""
 
+import importlib.util
 import math
 import sys
 
@@ -52,6 +53,20 @@ def test_no_violated_rows_means_feasible(seed):
     assert (x <= form.upper).all()
     if count == 0:
         assert form.feasible(x)
+
+
+@pytest.mark.parametrize("function", [fix_propagate, jump, lift])
+def test_kernels_compile_where_no_cache_can_be_written(function, monkeypatch):
+    from numba import njit
+
+    def unwritable(function=None, **options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr("numba.njit", unwritable)
+    source = importlib.util.find_spec(function.__module__)
+    source.loader.exec_module(importlib.util.module_from_spec(source))
 
 
 def test_jump_repeats_and_stops():

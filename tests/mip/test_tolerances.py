@@ -12,7 +12,16 @@ from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
 from nco.mip import backend, relaxation
 from nco.mip.alns import Plan, Search
-from nco.mip.backend import Form, Limits, Outcome, conclude, offer_bound, polish, prepare
+from nco.mip.backend import (
+    Form,
+    Limits,
+    Neighborhood,
+    Outcome,
+    conclude,
+    offer_bound,
+    polish,
+    prepare,
+)
 from nco.mip.balans import Balans
 from nco.mip.bandit import Bandit
 from nco.mip.highs import WHOLE, HiGHS, HighsEngine
@@ -110,6 +119,53 @@ def test_a_start_better_than_the_optimum_is_no_error(solver):
     result = solver().solve(mip, Budget(20), start={"B": 1e9, "s": 500.0})
     assert result.objective == 500
     assert result.bound in (None, 500)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sense", list(Sense))
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_large_constant_hides_no_better_solution(solver, sense, whole):
+    sign = 1 if sense is Sense.MINIMIZE else -1
+    mip = MIP(c=[sign, sign], A=[[2, 1]], row_lower=[3], upper=[5, 5], integrality=[1, whole],
+              offset=sign * 1e10, sense=sense)  # fmt: skip
+    result = solver().solve(mip, Budget(20), start={"x0": 5, "x1": 5})
+    assert (result.status, result.stopped) == (Status.OPTIMAL, Stop.PROVED)
+    assert result.objective == pytest.approx(sign * (1e10 + 2), abs=1e-5, rel=0)
+
+
+def test_a_large_constant_makes_no_bound_a_proof():
+    mip = MIP(c=[1, 1], A=[[2, 1]], row_lower=[3], upper=[5, 5], integrality=[1, 1], offset=1e10)
+    form = Form(mip)
+    tracker = Tracker(mip, Budget(60), solver="test")
+    plan = Plan(arms=("mutation",), accept=lambda: None)
+    search = Search(form, mip.to_mip(), tracker, plan, Bandit(plan.arms, "ucb1"),
+                    lambda number: HighsEngine(form), {"highs": HighsEngine}, 0)  # fmt: skip
+    assert search.offer(np.array([5.0, 5.0]), "test")
+    search.offer_bound(1e10 + 2, "test")
+    assert search.done() is None
+    assert search.offer(np.array([2.0, 2.0]), "test")
+    assert tracker.objective == 1e10 + 4
+    assert search._reward(6.0, 1.0) > 0.5
+    assert search.offer(np.array([1.0, 1.0]), "test")
+    assert search.done() is Stop.PROVED
+
+
+def test_a_large_constant_widens_no_cutoff():
+    mip = MIP(c=[1, 1], A=np.zeros((0, 2)), upper=[5, 5], integrality=[1, 1], offset=1e10)
+    wanted = Neighborhood(cutoff=1e10 + 4)
+    assert wanted.beyond(Form(mip), np.array([5.0, 0.0]))
+    assert not wanted.beyond(Form(mip), np.array([4.0, 0.0]))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_limits_that_only_rounding_parts_are_equal(solver):
+    low, high = 0.1 + 0.2, 0.3
+    assert low > high
+    for fields in ({"lower": [low], "upper": [high]}, {"row_lower": [low], "row_upper": [high]}):
+        result = solver().solve(MIP(c=[1.0], A=[[1.0]], **fields), Budget(20))
+        assert (result.status, result.objective) == (Status.OPTIMAL, pytest.approx(high))
+    apart = MIP(c=[1.0], A=[[1.0]], lower=[0.3 + 1e-6], upper=[0.3])
+    assert solver().solve(apart, Budget(20)).status is Status.INFEASIBLE
 
 
 # ------------------------------------------------------------------ solutions

@@ -87,7 +87,6 @@ def test_a_label_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
         tiny = dataclasses.replace(labels.MAKERS["capital-budgeting"], instance=slowly)
         patch.setitem(labels.MAKERS, "capital-budgeting", tiny)
-        patch.setattr(labels.log, "info", lambda *_: None)
         assert label("capital-budgeting", parts, **arguments, minutes=5.5) == 6 * 32
     assert read_labels(parts)[1]["instances"] == 6
     with pytest.raises(ValueError, match="other arguments"):
@@ -175,6 +174,33 @@ def test_a_stopped_run_goes_on_to_the_same_weights(knapsack_labels, tmp_path):
         assert torch.equal(again.average[name], tensor)
     with pytest.raises(ValueError, match="made with another lr"):
         ValueTrainer(settings(knapsack_labels, lr=0.1), tmp_path / "part")
+
+
+def test_the_metrics_of_a_killed_run_hold_no_step_twice(knapsack_labels, tmp_path):
+    given = settings(knapsack_labels, steps=4, log_every=1, eval_every=4)
+    ValueTrainer(given, tmp_path).run(minutes=0.0)
+    # As after a kill: rows that no checkpoint has seen, and half a row.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "loss": 9.0}\n{"step": 3, "lo')
+    ValueTrainer(given, tmp_path).run()
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows if "mae" in row] == [4]
+
+
+def test_progress_is_shown_unless_quiet(tmp_path, capsys):
+    out, run = str(tmp_path / "l.npz"), str(tmp_path / "run")
+    make = ["label", "two-stage-knapsack", "--count", str(256 * 8), "--out", out]
+    fit = ["train", "two-stage-knapsack", "--data", out, "--out", run, "--set", "steps=2",
+           "--set", "held_out=0.3", "--set", "eval_every=1"]  # fmt: skip
+    assert main(make) == 0
+    assert "1024 of 2048 labels" in capsys.readouterr().err
+    assert main([*fit, "--minutes", "0"]) == 0
+    told = capsys.readouterr().err
+    assert "step 1, held-out error" in told
+    assert "stopped at step 1 of 2; go on with --resume" in told
+    assert main([*fit, "--resume", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_settings_are_checked(knapsack_labels, tmp_path):

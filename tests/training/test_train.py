@@ -211,6 +211,24 @@ def test_a_trunk_is_transferred(labels: str, whole: Path, tmp_path: Path) -> Non
     assert "key.weight" not in own
 
 
+def test_checkpoints_do_not_wait_for_a_log_line(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(settings(labels, log_every=100, steps=3), tmp_path)
+    saved, save = [], trainer.save
+
+    def noting() -> None:
+        saved.append((trainer.step, trainer.seconds))
+        save()
+
+    monkeypatch.setattr(trainer, "save", noting)
+    trainer.run()
+    assert [step for step, _ in saved] == [1, 2, 3, 3]
+    seconds = [time for _, time in saved]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0.0
+
+
 def test_cuda_is_refused_where_there_is_none(
     labels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

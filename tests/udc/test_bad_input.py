@@ -13,6 +13,7 @@ import torch
 
 import nco
 from nco.bq.network import Network
+from nco.bq.solver import BQ
 from nco.classical import compiling
 from nco.classical.or_opt import OrOpt
 from nco.instances.core import Budget, Status, Stop, better
@@ -131,6 +132,39 @@ def test_without_memory_fewer_samples_then_what_there_is(
     assert "what there is by now is kept" in caplog.text
     assert kept.feasible
     assert kept.trajectory[-1].by == "insertion"
+
+
+def test_without_memory_for_the_network_the_start_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(BQ, "model", no_memory)
+    result = UDC(size=12, samples=2).solve(TSP.generate(60, seed=0), Budget())
+    assert result.trajectory[0].by == "insertion"
+    assert result.stopped is Stop.FINISHED
+    assert "out of memory: what there is by now is kept" in caplog.text
+
+
+def test_without_memory_for_a_start_there_is_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setitem(load_divider("tsp").starts, "insertion", no_memory)  # type: ignore[union-attr,arg-type]
+    result = UDC(conquer="or-opt", size=12, stages=2).solve(TSP.generate(60, seed=0), Budget())
+    assert result.trajectory[0].by == "plain start"
+    assert "out of memory: insertion makes no start" in caplog.text
+
+
+def test_different_warnings_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    solver = UDC()
+    for left in (0.1, 0.2):
+        solver._tell("%.1f s are too few", left)
+        solver._tell("out of memory")
+    assert [r.message for r in caplog.records] == ["0.1 s are too few", "out of memory"]
 
 
 @pytest.mark.parametrize("most", [2, 0])

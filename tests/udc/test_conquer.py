@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import nco
+from nco.classical.mis_tabu import MISTabu
 from nco.classical.or_opt import OrOpt
 from nco.classical.ruin_recreate import RuinRecreate
 from nco.instances.core import Budget, Stop
+from nco.instances.mis import MIS
 from nco.instances.registry import solvers
 from nco.instances.tsp import TSP
 from nco.udc import conquer, pieces
@@ -99,6 +101,52 @@ def test_a_search_that_fails_leaves_its_part_as_it_was(
     start = load_divider("cvrp").plain(made)  # type: ignore[union-attr]
     kept = UDC(conquer="ruin-recreate", size=15, stages=2).solve(made, Budget(), start=start)
     assert kept.objective == pytest.approx(made.objective(start))
+
+
+def test_every_search_has_a_seed_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is chosen by now; and the same searches for the same seed."""
+    full = MIS(edges=np.column_stack(np.triu_indices(40, 1)), weights=np.ones(40))
+    solve, seeds = MISTabu.solve, []
+
+    def search(self: MISTabu, *args: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return solve(self, *args, seed=seed, **options)
+
+    monkeypatch.setattr(MISTabu, "solve", search)
+    runs = []
+    for seed in (0, 0, 7, 2**40):
+        seeds.clear()
+        with caplog.at_level(logging.WARNING, "nco"):
+            UDC(conquer="mis-tabu", size=20, stages=3).solve(full, Budget(), seed=seed)
+        runs.append(tuple(seeds))
+    assert "search failed" not in caplog.text
+    assert runs[0] == runs[1]
+    assert len(set(runs)) == 3
+    assert all(len(set(run)) == len(run) > 3 for run in runs)
+    assert all(0 <= seed < 2**31 for run in runs for seed in run)
+
+
+def test_alone_a_conqueror_takes_as_many_iterations_as_its_stages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = nco.generate("cvrp", 20, seed=1)
+    solve, limits = RuinRecreate.solve, []
+
+    def search(self: RuinRecreate, instance: Any, budget: Budget, **options: Any) -> Any:
+        limits.append(budget.iterations)
+        return solve(self, instance, budget, **options)
+
+    monkeypatch.setattr(RuinRecreate, "solve", search)
+    short = UDC(conquer="ruin-recreate", stages=3, effort=2)
+    one, two = (short.solve(made, Budget(), seed=1) for _ in range(2))
+    assert one.solution == two.solution
+    short.solve(made, Budget(iterations=5))
+    UDC(conquer="ruin-recreate", effort=0.1).solve(made, Budget())
+    UDC(conquer="ruin-recreate").solve(made, Budget(iterations=0))
+    UDC(conquer="ruin-recreate").solve(made, Budget(time_limit=0.01))
+    assert limits == [120, 120, 5, 100, 0, None]
 
 
 def test_tours_that_leave_the_fixed_ways_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

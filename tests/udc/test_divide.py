@@ -15,6 +15,7 @@ import nco
 from nco import weights as cards
 from nco.bq.decoding import Stopped
 from nco.classical.constructive import savings_routes
+from nco.instances.atsp import ATSP
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.mis import MIS
@@ -37,7 +38,7 @@ from nco.udc.divide import (
     sample_tours,
     tour_rates,
 )
-from nco.udc.dividers import LARGE, Divider, load_divider
+from nco.udc.dividers import LARGE, Divider, atsp, load_divider
 from nco.udc.solver import LOADING, UDC
 
 from .largest import Largest
@@ -364,6 +365,41 @@ def test_a_divider_that_is_not_loaded_in_time_is_told(
     assert [r.message for r in caplog.records] == [
         "heat is not loaded within 1000.0 s: the start is insertion"
     ]
+
+
+def test_neighbors_are_sorted_once() -> None:
+    made = MIS.generate(20, seed=0)
+    assert made.neighbors()[1] is made.neighbors()[1]
+
+
+def test_more_salesmen_than_customers_share_them_alike() -> None:
+    made = MTSP.generate(3, seed=0, salesmen=2).replace(salesmen=10**9)
+    side = load_divider("mtsp")
+    assert sorted(side.plain(made)) == [[1], [2], [3]]
+    budget = Budget(time_limit=0.0)
+    assert sorted(v for route in side.starts["insertion"](made, 0, budget) for v in route) == [
+        1, 2, 3,
+    ]  # fmt: skip
+
+
+def test_assignments_are_patched_where_that_is_better_and_time_suffices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 20 nodes whose costs are nearly symmetric, the third draw has the better greedy tour."""
+    found = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x = rng.random((20, 2))
+        d = np.sqrt(((x[:, None] - x) ** 2).sum(2)) * (1 + 0.01 * rng.random((20, 20)))
+        made = ATSP(matrix=d)
+        both = [atsp.patched_tour(made.distances), atsp.greedy(made, 0, Budget())]
+        costs = [made.objective(tour) for tour in both]
+        assert made.objective(atsp.patching(made, 0, Budget(1000.0))) == min(costs)
+        found.append(costs[0] < costs[1])
+    assert set(found) == {True, False}
+    monkeypatch.setattr(atsp, "patched_tour", None)
+    monkeypatch.setattr(atsp, "ASSIGNED", 3.0)
+    assert atsp.patching(made, 0, Budget(1000.0)) == both[1]
 
 
 @pytest.mark.parametrize("n", [1, 5, 150])

@@ -10,7 +10,7 @@ import torch
 
 import nco
 from nco.bq.decoding import apply, finished
-from nco.bq.policies import load_policy
+from nco.bq.policies import load_policy, mis
 from nco.bq.policies.mtsp import route_lengths
 from nco.bq.policies.op import turned
 from nco.bq.regions import RegionPolicy, rejoined
@@ -174,6 +174,20 @@ def test_memory_grows_with_the_nodes(problem: str) -> None:
             better = policy.part_cost(fields, cut, new) <= cut.cost
             policy.paste(fields, actions, cut, new, better)
         assert largest.entries <= 40 * n
+
+
+def test_paths_within_routes_of_any_lengths_take_memory_that_grows_with_the_nodes() -> None:
+    n = 4000
+    cvrp = nco.generate("cvrp", n, seed=0)
+    routes = [list(range(1, n // 2)), *([k] for k in range(n // 2, n + 1))]
+    policy = load_policy("cvrp").POLICY()
+    fields = stack_fields(policy.fields, [cvrp])
+    actions = policy.actions(fields, routes)[None]
+    with Largest() as largest:
+        RoutePaths(policy, load_policy("tsp").POLICY()).cut(
+            fields, actions, 50, torch.Generator().manual_seed(0)
+        )
+    assert largest.entries <= 4 * 54 * n
 
 
 def drawn(policy: Any, state: Any, generator: torch.Generator, stops: float = 1.0) -> torch.Tensor:
@@ -455,3 +469,24 @@ def test_stages_fill_what_greedy_leaves_of_a_large_packing() -> None:
     exact, greedy = (nco.solve(made, name, None).objective for name in ("knapsack", "greedy"))
     got = nco.solve(made, "udc", None, stages=10).objective
     assert exact - got < 0.5 * (exact - greedy)
+
+
+@pytest.mark.parametrize("columns", [1, 60])
+def test_sets_grow_their_parts_no_further_than_they_need(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hop looks at all edges: on a path there were as many as a part has nodes."""
+    at = np.arange(3600).reshape(-1, columns)
+    edges = np.r_[np.c_[at[:-1].flat, at[1:].flat], np.c_[at[:, :-1].flat, at[:, 1:].flat]]
+    fields = {"edges": torch.as_tensor(edges)[None], "weights": torch.ones(1, at.size)}
+    hops, extreme = [], mis.extreme
+    monkeypatch.setattr(mis, "extreme", lambda *a: hops.append(1) or extreme(*a))
+    chosen = (torch.arange(at.size) // columns + torch.arange(at.size) % columns) % 2 == 0
+    size = 300 if columns == 1 else 100
+    part = mis.MISPolicy()._parts(
+        chosen[None], *torch.as_tensor(edges.T)[:, None], torch.ones(1, dtype=torch.int64),
+        size, torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert len(hops) - 3 <= (mis.HOPS if columns == 1 else 30)
+    assert int((part == 0).sum()) == size
+    assert mis.MISPolicy().cut(fields, chosen.nonzero().T, size, torch.Generator()) is not None

@@ -68,6 +68,29 @@ def test_a_resumed_run_ends_with_the_same_weights_and_pool(tmp_path: Path) -> No
     assert read_run(tmp_path / "a", "tsp").policy.name == "tsp"
 
 
+def test_another_run_gives_its_network_and_not_its_solutions(tmp_path: Path) -> None:
+    SelfTrainer(settings(steps=1, eval_every=1), tmp_path / "a").run()
+    plain = SelfTrainer(settings(seed=1), tmp_path / "b")
+    trainer = SelfTrainer(settings(seed=1, init_from=str(tmp_path / "a")), tmp_path / "c")
+    assert torch.equal(trainer.pool.actions, plain.pool.actions)
+    given = read_checkpoint(checkpoints(tmp_path / "a")[-1])[0]
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(tensor, given[f"model.{name}"])
+
+
+def test_all_processes_improve_the_pool_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Starts that even an untrained policy betters.
+    monkeypatch.setitem(tsp.DIVIDER.starts, "insertion", lambda i, *_: list(range(i.n)))
+    first, second = (SelfTrainer(settings(rounds=10), tmp_path / name) for name in "ab")
+    before, second.rank = first.pool.actions.clone(), 1
+    first.renew()
+    second.renew()
+    assert not torch.equal(first.pool.actions, before)
+    assert torch.equal(first.pool.actions, second.pool.actions)
+
+
 def test_bad_settings_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pool = 0 not understood"):
         settings(pool=0)
@@ -77,6 +100,8 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
         SelfTrainer(settings("spctsp"), tmp_path)
     with pytest.raises(ValueError, match="needs none"):
         SelfTrainer(settings(data=["x.npz"]), tmp_path)
+    with pytest.raises(ValueError, match=r"recipe 'foo' for tsp is not known; .* tsp-uniform"):
+        SelfTrainer(settings(recipe="foo"), tmp_path)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import runpy
@@ -208,6 +209,46 @@ def test_directed_tours_by_local_search() -> None:
         atsp, Budget()
     )
     assert result.trajectory[-1].by == "reunion"
+
+
+def test_without_any_limit_small_instances_have_stages_too(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nco.udc.solver.STAGES", 3)
+    alone = UDC(weights=weights).solve(instance(20), Budget())
+    limited = UDC(weights=weights).solve(instance(20), Budget(iterations=3))
+    assert alone.stopped is limited.stopped is Stop.ITERATIONS
+    assert alone.solution == limited.solution
+
+
+def test_no_iterations_are_no_stages_but_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    tsp = instance()
+    divider = load_divider("tsp")
+    assert divider is not None
+    start, seeds = divider.starts["insertion"], []
+    counted = lambda *a: seeds.append(a[1]) or start(*a)  # noqa: E731
+    monkeypatch.setitem(divider.starts, "insertion", counted)  # type: ignore[arg-type]
+    solver = UDC(conquer="or-opt", size=12, samples=3)
+    result = solver.solve(tsp, Budget(iterations=0), seed=5)
+    assert seeds == [5, 6, 7]
+    assert result.objective == min(tsp.objective(start(tsp, s, Budget())) for s in seeds)
+    heat = UDC(divide="distance", conquer="or-opt", size=12)
+    assert heat.solve(tsp, Budget(iterations=0)).trajectory[0].by == "distance"
+
+
+def test_of_drawn_tours_one_is_a_start_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    divider, budget, made = load_divider("tsp"), Budget(), []
+    assert divider is not None
+
+    def of_tour(tsp: TSP, tour: list[int]) -> list[int]:
+        budget.interrupt()
+        made.append(tour)
+        return tour
+
+    slow = dataclasses.replace(divider, of_tour=of_tour)
+    solver = UDC(divide="uniform", size=12)
+    assert solver._draw(slow, instance(), budget, 0, 5) == made
+    assert len(made) == 1
 
 
 def test_no_time_still_gives_a_tour(weights: str) -> None:

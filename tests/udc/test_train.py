@@ -286,6 +286,29 @@ def test_weights_give_the_conqueror_their_shape(tmp_path: Path) -> None:
     UDCTrainer(UDCConfig.of(config.to_dict()), tmp_path / "run")
 
 
+def test_another_run_gives_its_divider_too(run: Path, tmp_path: Path) -> None:
+    trainer = UDCTrainer(settings(init_from=str(run), seed=1), tmp_path)
+    given = tensors(run)
+    own = {
+        f"{name}.{k}": v
+        for name, module in trainer.modules().items()
+        for k, v in module.state_dict().items()
+    }
+    assert any("running_mean" in name for name in own)
+    assert all(torch.equal(own[name], given[name]) for name in own)
+
+
+def test_draws_that_cost_nothing_teach_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = UDCTrainer(settings(frozen=True), tmp_path)
+    cost = trainer.policy.cost
+    monkeypatch.setattr(type(trainer.policy), "cost", lambda *given: cost(*given[1:]) * 0.0)
+    values, _, _ = trainer.update()
+    assert torch.isfinite(values).all()
+    assert all(torch.isfinite(p).all() for p in trainer.divider.parameters())
+
+
 def test_the_divider_learns_what_costs_less(tmp_path: Path) -> None:
     """With the same draws, the mean cost of what the heat prefers falls."""
     config = settings(steps=40, frozen=True, samples=16, copies=2, batch=4, divider_lr=3e-2)
@@ -323,6 +346,15 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
         UDCTrainer(settings("acvrp"), tmp_path)
     with pytest.raises(ValueError, match="need none"):
         UDCTrainer(settings(data=["x.npz"]), tmp_path)
+    with pytest.raises(ValueError, match=r"recipe 'foo' for tsp is not known; .* tsp-uniform"):
+        UDCTrainer(settings(recipe="foo"), tmp_path)
+    with pytest.raises(ValueError, match="recipe 'cvrp-mixed' for tsp is not known"):
+        UDCTrainer(settings(recipe="cvrp-mixed"), tmp_path)
+    with pytest.raises(ValueError, match="atsp has no frame to leave out"):
+        settings("atsp", normalise=False)
+    for idle in ({"micro_batches": 2}, {"augment": False}, {"compile": True}, {"k": 4, "k_min": 2}):
+        with pytest.raises(ValueError, match=f"{[*idle][-1]} is for training on labels only"):
+            settings(**idle)
     UDCTrainer(settings(), tmp_path / "a").save()
     with pytest.raises(ValueError, match="trained with samples"):
         UDCTrainer(settings(samples=4), tmp_path / "a")

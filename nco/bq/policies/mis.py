@@ -69,6 +69,8 @@ def _inner(part: Tensor, u: Tensor, v: Tensor, number: Tensor, nodes: Tensor, co
 
 #: Parts of a set that are decided together at least: alternatives where they overlap.
 PARTS = 8
+#: Parts grow over so many edges at most, and until each has reached so many times its size.
+HOPS, ROOM = 32, 2
 
 
 @dataclass(frozen=True)
@@ -263,8 +265,13 @@ class MISPolicy(SelectionPolicy):
         noise = torch.rand(b, n, generator=generator, device=u.device)
         turn = noise.argsort(1).argsort(1)
         region = pad(torch.where(turn < count[:, None], turn, -1), (0, 1), value=-1)
-        hops = torch.zeros_like(region)
-        for hop in range(1, size):
+        hops, most = torch.zeros_like(region), int(count.max())
+        real = torch.arange(most, device=u.device) < count[:, None]
+        for hop in range(1, min(size, HOPS + 1)):
+            reached = region.new_zeros(b, most + 1)
+            reached.scatter_add_(1, region + 1, torch.ones_like(region))
+            if bool(((reached[:, 1:] >= ROOM * size) | ~real).all()):
+                break
             beside = extreme(region, u, v, "amax", -1)
             fresh = (region < 0) & (beside >= 0)
             fresh[:, n] = False

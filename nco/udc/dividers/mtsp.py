@@ -30,8 +30,8 @@ def shares(instance: MTSP) -> list[list[int]]:
     nodes = np.arange(1, instance.nodes)
     if instance.coords is not None:
         nodes = nodes[hilbert_order(np.asarray(instance.coords)[1:])]
-    parts = np.array_split(nodes, int(instance.salesmen))
-    return [part.tolist() for part in parts if len(part)]
+    parts = np.array_split(nodes, min(int(instance.salesmen), len(nodes)))
+    return [part.tolist() for part in parts]
 
 
 def piece(instance: MTSP, index: NDArray[np.int64], scalar: NDArray[np.float64]) -> Piece:
