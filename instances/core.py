@@ -1407,6 +1407,7 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "int": (is_whole, "a whole number"),
     "float": (_is_number, "a number"),
     "bool": (lambda value: isinstance(value, (bool, np.bool_)), "true or false"),
+    "str": (lambda value: isinstance(value, (str, os.PathLike)), "a word"),
 }
 
 
@@ -1416,8 +1417,8 @@ def check_kinds(function: Callable[..., Any], values: Mapping[str, Any], owner: 
     Parameters
     ----------
     function
-        A function or a class; what it annotates as ``int``, ``float`` or ``bool``, or one of
-        them ``| None``, is checked.
+        A function or a class; what it annotates as ``int``, ``float``, ``bool`` or ``str``, or
+        one of them ``| None``, is checked.
     values
         Arguments by name.
     owner

@@ -329,7 +329,7 @@ def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) ->
         raise
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
-    _write_bytes(path, content)
+    write_bytes(path, content)
 
 
 def _solution_format(path: Path, problem: str, attribute: str) -> Format | None:
@@ -510,10 +510,17 @@ def write_solution(instance: Instance[Any], solution: Any, path: str | os.PathLi
     else:
         json.dump(plain(solution), text, allow_nan=False)
         text.write("\n")
-    _write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode())
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, gzipped where its name ends with ``.gz``.
+
+    Raises
+    ------
+    InputError
+        When it cannot be written.
+    """
     with atomic_write(path, "wb") as file:
         packed = path.name.lower().endswith(".gz")
         file.write(gzip.compress(data, mtime=0) if packed else data)

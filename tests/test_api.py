@@ -182,6 +182,14 @@ def test_limits_are_numbers(knapsack, limit, value):
         nco.solve(knapsack, Probe(), **{limit: value})
 
 
+@pytest.mark.parametrize(
+    ("solver", "name"), [("auto", "plan"), ("bq", "weights"), ("bq", "device")]
+)
+def test_words_are_words(knapsack, solver, name):
+    with pytest.raises(InputError, match=rf"{name} = 3 not understood \(give a word\)"):
+        nco.solve(knapsack, solver, time_limit=1, **{name: 3})
+
+
 @pytest.mark.parametrize("value", [1.5, 2.0, True, "3"])
 def test_whole_numbers_are_whole(knapsack, batch, value):
     """Limits, parameters of solvers by name and of solver objects, options, counts."""

@@ -49,9 +49,14 @@ def generate(
     from nco.conversion import generate as make
     from nco.conversion import write_many
     from nco.instances import io
+    from nco.instances.core import InputError
 
     check_writable(out)
     options = parse_params(param or ())
+    for name in ("problem", "n", "seed", "count", "distribution"):
+        if name in options:
+            hint = "name it first" if name == "problem" else f"give --{name}"
+            raise InputError(None, None, f"{name} is no option of a distribution", hint)
     if preset is not None:
         options["preset"] = preset
     if count is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +128,9 @@ def _results(path: Path) -> tuple[list[Result], dict[str, float]]:
             raise InputError(
                 path, number, f"not a result: {error}", "see nco solve --json"
             ) from None
+        if isinstance(values.get("spec"), str):
+            # One solver with other parameters is another line of the picture.
+            result = dataclasses.replace(result, solver=values["spec"])
         results.append(result)
         if isinstance(values.get("reference"), (int, float)):
             references[result.digest] = float(values["reference"])

@@ -229,7 +229,9 @@ class Output:
         self._written: set[str] = set()
         if path is None:
             return
-        self.jsonl = path.suffix.lower() == ".jsonl"
+        from nco.instances import io
+
+        self.jsonl = io.suffix(path) == ".jsonl"
         self.folder = not self.jsonl and (path.is_dir() or many)
         if many and not self.jsonl:
             self._require_folder()
@@ -265,7 +267,7 @@ class Output:
             When the file cannot be written, or two instances have the same name.
         """
         from nco.instances import io
-        from nco.instances.core import InputError, atomic_write
+        from nco.instances.core import InputError
 
         if self.path is None:
             return
@@ -282,9 +284,8 @@ class Output:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(path.parent, None, f"cannot be made: {error.strerror}") from None
-        if path.suffix.lower() == ".json":
-            with atomic_write(path) as file:
-                file.write(result.to_json() + "\n")
+        if io.suffix(path) == ".json":
+            io.write_bytes(path, f"{result.to_json()}\n".encode())
         elif result.solution is not None:
             io.write_solution(instance, result.solution, path)
 
@@ -296,11 +297,10 @@ class Output:
         InputError
             When it cannot be written.
         """
-        from nco.instances.core import atomic_write
+        from nco.instances import io
 
         if self.path is not None and self.jsonl and self.lines:
-            with atomic_write(self.path) as file:
-                file.write("".join(line + "\n" for line in self.lines))
+            io.write_bytes(self.path, "".join(line + "\n" for line in self.lines).encode())
 
     @staticmethod
     def _name(instance: Instance[Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from nco import Batch, api, examples, problems, read, solvers
 from nco.cli.app import COMMANDS
 from nco.cli.bench import _plan as plan_of
+from nco.cli.plot import _results as results_of
 from nco.mip import balans_package
 
 PNG = b"\x89PNG"
@@ -165,6 +166,10 @@ def test_generate_presets(nco, here):
         (("tsp", "--n", "5", "--count", "1" + 18 * "0"), "cannot generate tsp"),
         (("tsp", "--n", "5", "--seed", "-1"), "seed"),
         (("tsp", "--n", "5", "--param", "colour=red"), "colour"),
+        (("tsp", "--n", "5", "--param", "distribution=clustered"), "give --distribution"),
+        (("tsp", "--n", "5", "--param", "seed=3"), "give --seed"),
+        (("tsp", "--n", "5", "--param", "count=3"), "give --count"),
+        (("tsp", "--n", "5", "--param", "problem=tsp"), "name it first"),
         (("tsp",), "--n"),
     ],
 )
@@ -177,6 +182,14 @@ def test_generate_refuses(nco, here, one_error, args, text):
 
 
 # --------------------------------------------------------------------------------- plot
+
+
+def test_pictures_tell_settings_of_one_solver_apart(nco, here):
+    nco("bench", "berlin52.tsp", "-s", "greedy", "-t", "1", "-o", "r.jsonl")
+    row = json.loads((here / "r.jsonl").read_text())
+    specs = ["greedy", "greedy:a=1"]
+    (here / "r.jsonl").write_text("".join(json.dumps(row | {"spec": s}) + "\n" for s in specs))
+    assert [result.solver for result in results_of(here / "r.jsonl")[0]] == specs
 
 
 def test_plot_of_a_solution_and_of_results(nco, here):

@@ -1,5 +1,6 @@
 """``nco solve``: results, files, exit codes, interruption."""
 
+import gzip
 import importlib.util
 import json
 import os
@@ -186,6 +187,14 @@ def test_out_json_is_the_result(nco, here):
     result = Result.from_json((here / "b.json").read_text())
     assert result.instance == "berlin52"
     assert nco("check", "berlin52.tsp", "b.json").code == 0
+
+
+def test_out_may_be_gzipped(nco, here):
+    assert nco("solve", "berlin52.tsp", *QUICK, "--out", "one.json.gz").code == 0
+    assert json.loads(gzip.decompress((here / "one.json.gz").read_bytes()))["status"] == "feasible"
+    assert nco("solve", "berlin52.tsp", "er60.col", *QUICK, "--out", "all.jsonl.gz").code == 0
+    rows = lines(gzip.decompress((here / "all.jsonl.gz").read_bytes()).decode())
+    assert [row["instance"] for row in rows] == ["berlin52", "er60"]
 
 
 def test_out_jsonl_holds_all_results(nco, here):
