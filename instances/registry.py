@@ -73,6 +73,8 @@ class Entry:
         ------
         MissingExtraError
             When ``requires`` is not installed.
+        ImportError
+            When the target cannot be imported, or there is nothing of its name.
         """
         if not self.installed:
             package = f"nco[{self.extra}]" if self.extra else self.requires
@@ -80,7 +82,10 @@ class Entry:
                 f"{self.name} needs {self.requires}: run pip install '{package}'"
             )
         module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        if not hasattr(found, attribute):
+            raise ImportError(f"{module} has no {attribute}")
+        return getattr(found, attribute)
 
 
 class Registry:

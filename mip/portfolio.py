@@ -164,7 +164,8 @@ class _Processes:
         #: Lines up of the processes that have not ended, by the worker's number.
         self._lines = {1 + k: ends[0] for k, ends in enumerate(pipes)}
         self.ups: list[Any] = [self._own, *(_Sender(ends[1]) for ends in pipes)]
-        self.downs = [context.Queue() for _ in range(count)]
+        # A thread left behind may still listen; a queue of processes would leak its locks then.
+        self.downs: list[Any] = [queue.SimpleQueue(), *(context.Queue() for _ in pipes)]
         # A plain byte: an Event waits for its sleepers, and a killed worker never answers.
         self.stop = context.RawValue("b", 0)
         self._context = context
@@ -216,11 +217,9 @@ class _Processes:
                 worker.join()
         for connection in self._lines.values():
             connection.close()
-        for line in self.downs:
+        for line in self.downs[1:]:
             line.cancel_join_thread()
-            # A thread whose engine does not stop in time still listens, and ends later.
-            if not own.is_alive():
-                line.close()
+            line.close()
 
 
 @dataclass

@@ -464,6 +464,8 @@ def solve(
         When the solver cannot take the instance; the text names those that can.
     MissingExtraError
         When the solver's package is not installed.
+    CheckError
+        When what the solver returned does not stand the instance's own check.
     """
     check_seed(seed)
     _check_listeners(on_event=on_event)
@@ -575,6 +577,9 @@ def solve_batch(
     ------
     InputError, UnsupportedError, MissingExtraError
         As in `solve`; an instance that cannot be solved is refused before any is.
+    CheckError
+        As in `solve`, of the first such instance, after all are done; ``on_result`` has the
+        results of the others.
     """
     from nco import parallel
 

@@ -628,8 +628,9 @@ def _rank(cell: Cell) -> tuple[int, float, float]:
 def choices(rows: Sequence[Row]) -> list[Row]:
     """The rows of the table by which ``auto`` chooses.
 
-    For every problem, size and time limit measured: the mean gap and the success rate
-    of every solver. Sizes are grouped by half decades; rows of ``auto`` itself do not count.
+    For every problem, size and time limit measured: the mean gap, the runs and the seconds
+    of every solver that solved all of them. Sizes are grouped by half decades; rows of
+    ``auto`` itself do not count.
     """
     sized = [
         {**row, "bucket": f"{row['problem']} {size_bucket(row['n'])}"}

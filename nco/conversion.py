@@ -155,11 +155,14 @@ def convert(
     """
     content = io.read(source, problem, metric, truncate_budget)
     if isinstance(content, Batch):
-        return write_many(content, target)
-    if io.suffix(target) in (".mps", ".lp") and content.problem != "mip":
-        content = _model(content, target)
-    io.write(content, target)
+        modelled = _modelled(content[0], target)
+        return write_many([_model(i, target) for i in content] if modelled else content, target)
+    io.write(_model(content, target) if _modelled(content, target) else content, target)
     return [Path(target)]
+
+
+def _modelled(instance: Instance[Any], target: PathLike) -> bool:
+    return io.suffix(target) in (".mps", ".lp") and instance.problem != "mip"
 
 
 def _model(instance: Instance[Any], target: PathLike) -> Instance[Any]:

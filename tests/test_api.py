@@ -249,6 +249,9 @@ def test_metrics_are_checked(knapsack, instance):
 
 
 def test_missing_package_names_the_extra(knapsack):
+    misspelt = registry.Entry("test-misspelt", "nco.classical.constructive:Greeedy")
+    with pytest.raises(ImportError, match=r"nco\.classical\.constructive has no Greeedy"):
+        misspelt.load()
     registry.solvers.add(registry.Entry("test-missing", "x:Y", "", "no_such_package", "ray"))
     try:
         with pytest.raises(nco.MissingExtraError, match=r"nco\[ray\]"):

@@ -121,6 +121,13 @@ def test_convert_of_a_batch_numbers_files(nco, here):
     assert read("one-001.json").digest == read("batch.npz")[1].digest
 
 
+def test_convert_of_a_batch_to_models(nco, here):
+    np.savez("batch.npz", coords=np.random.default_rng(0).random((2, 5, 2)))
+    answer = nco("convert", "batch.npz", "one.mps")
+    assert (answer.code, answer.out.split()) == (0, ["one-000.mps", "one-001.mps"])
+    assert read("one-001.mps").problem == "mip"
+
+
 def test_convert_of_a_batch_to_an_unfit_metric(nco, here, one_error):
     np.savez("batch.npz", coords=np.random.default_rng(0).random((3, 6, 2)))
     answer = nco("convert", "batch.npz", "new.npz", "--metric", "EUC_3D")
