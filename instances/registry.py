@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,6 +19,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from nco.instances.core import InputError, MissingExtraError
+
+logger = logging.getLogger("nco")
 
 
 @cache
@@ -123,6 +126,11 @@ class Registry:
     def _plugins_loaded(self) -> bool:
         for point in plugins(self.group):
             description = f"from {point.dist.name}" if point.dist else ""
+            if point.name in self._entries:
+                # One plug-in must not take the others with it.
+                text = "%s %s is there already: the one %s is left out"
+                logger.warning(text, self.kind, point.name, description or point.value)
+                continue
             self.add(Entry(point.name, point.value, description))
         return True
 
@@ -379,4 +387,15 @@ backends = Registry(
 )
 policies = Registry("policy", "nco.policies")
 dividers = Registry("divider", "nco.dividers")
-sets = Registry("set", "nco.sets")
+sets = Registry(
+    "set",
+    "nco.sets",
+    Entry("box", "nco.robust.uncertainty:Box", "bounds of every entry"),
+    Entry("budget", "nco.robust.uncertainty:BudgetSet", "few entries deviate at a time"),
+    Entry("polyhedron", "nco.robust.uncertainty:Polyhedron", "rows and bounds"),
+    Entry("ellipsoid", "nco.robust.uncertainty:Ellipsoid", "near a centre"),
+    Entry("scenarios", "nco.robust.uncertainty:FiniteScenarios", "listed one by one"),
+    Entry("factors", "nco.robust.uncertainty:FactorModel", "few factors move all entries"),
+    Entry("product", "nco.robust.uncertainty:Product", "of sets, each of its own entries"),
+    Entry("intersection", "nco.robust.uncertainty:Intersection", "of sets of the same entries"),
+)

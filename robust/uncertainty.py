@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from nco.instances.registry import sets
 from nco.robust.model import Indices, Model
 
 Vector = NDArray[np.float64]
@@ -1193,29 +1194,20 @@ def from_dict(values: dict[str, Any]) -> UncertaintySet:
     ValueError
         When the type or a key is unknown, or the values make no set.
     """
-    kinds: dict[str, type[UncertaintySet]] = {
-        "box": Box,
-        "budget": BudgetSet,
-        "polyhedron": Polyhedron,
-        "ellipsoid": Ellipsoid,
-        "scenarios": FiniteScenarios,
-        "factors": FactorModel,
-        "product": Product,
-        "intersection": Intersection,
-    }
     if not isinstance(values, dict):
         raise ValueError(f"uncertainty set {values!r} not understood; give a table with its type.")
     values = dict(values)
     kind = values.pop("type", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ValueError(f"uncertainty set {kind!r} not understood; known: {', '.join(kinds)}.")
+    if not isinstance(kind, str) or kind not in sets:
+        known = ", ".join(sets.names())
+        raise ValueError(f"uncertainty set {kind!r} not understood; known: {known}.")
     if kind == "factors" and "factors" in values:
         values["factors"] = from_dict(values["factors"])
     if "parts" in values:
         if not isinstance(values["parts"], list):
             raise ValueError("parts are a list of uncertainty sets.")
         values["parts"] = [from_dict(part) for part in values["parts"]]
-    made: Any = kinds[kind]
+    made: Any = sets.load(kind)
     fields = [f for f in dataclasses.fields(made) if f.init]
     needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     if missing := sorted(needed - set(values)):

@@ -1,11 +1,13 @@
 """Every uncertainty set keeps the promises that methods rely on."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import nco
+from nco.instances import registry
 from nco.robust.model import Model
 from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
 from nco.robust.uncertainty import (
@@ -262,3 +264,18 @@ def test_vertices_do_not_depend_on_the_scale_of_rows(scale):
         scale * rows, scale * np.array([2.0, 0.5, 0.5, 1.0]), lower=np.zeros(3), upper=np.full(3, 5)
     )
     assert len(polyhedron.vertices()) == 8
+
+
+def test_sets_of_other_packages_have_names(monkeypatch, caplog):
+    """One that takes a name that is there is left out, with a warning."""
+    points = [
+        SimpleNamespace(name="interval", value="nco.robust.uncertainty:Box", dist=None),
+        SimpleNamespace(name="box", value="nco.robust.uncertainty:Ellipsoid", dist=None),
+    ]
+    monkeypatch.setattr(registry, "plugins", lambda group: points)
+    own = registry.Registry("set", "nco.sets", *registry.sets._entries.values())
+    monkeypatch.setattr("nco.robust.uncertainty.sets", own)
+    bounds = {"lower": [0.0], "upper": [1.0]}
+    assert isinstance(from_dict({"type": "interval", **bounds}), Box)
+    assert isinstance(from_dict({"type": "box", **bounds}), Box)
+    assert "set box is there already" in caplog.text
