@@ -829,7 +829,7 @@ class Search:
             between()
             if self.done() is not None:
                 continue
-            if self._broken >= set(self.engines.arms):
+            if not self._usable():
                 # Without sub-solves the exact ones have all the time.
                 exact = (self._main, self._rival)
                 alive = [s for s in exact if s is not None and not s.finished]
@@ -849,9 +849,13 @@ class Search:
             empty_in_a_row = 0 if tried else empty_in_a_row + 1
             self.iterations += 1
 
+    def _usable(self) -> list[str]:
+        """Engines of sub-solves that have not failed for good."""
+        return [name for name in self.engines.arms if name not in self._broken]
+
     def _which(self) -> str:
         """The engine of the next trial: the first one, or whichever has earned more."""
-        names = [name for name in self.engines.arms if name not in self._broken]
+        names = self._usable()
         if len(names) < len(self.engines.arms):
             return names[0]
         if not self._second:
@@ -963,7 +967,7 @@ class Search:
         limits = Limits(limits.seconds, nodes=nodes, solutions=1)
         # Engines differ much in what they find; each has its turn with both. The main solve's,
         # which has looked for long, comes last.
-        names = [name for name in self.engines.arms if name not in self._broken]
+        names = self._usable()
         names.sort(key=lambda name: self._main is not None and name == self._main.engine)
         name = names[self.iterations // 2 % len(names)]
         outcome = self._solve(repair, limits, x, "first" if repair is None else "repair", name)
