@@ -247,8 +247,26 @@ def _instances(plan: Plan) -> Iterable[tuple[str, str, int | None, Instance[Any]
                 yield path, read_as, None, content
 
 
+def _check_spec(spec: str) -> None:
+    """Refuse an unknown solver or parameter, before anything is measured.
+
+    Raises
+    ------
+    InputError
+        As `api.make_solver`, which also refuses arguments of `api.solve`: limits and seeds are
+        the plan's.
+    """
+    from nco.api import make_solver
+
+    # A solver that cannot be imported here is a row that says so.
+    with contextlib.suppress(ImportError):
+        make_solver(*parse_solver(spec))
+
+
 def _tasks(plan: Plan) -> list[_Task]:
     references = read_references(plan.references)
+    for spec in plan.solvers:
+        _check_spec(spec)
     tasks = []
     for path, read_as, index, instance in _instances(plan):
         reference = references.get(instance.name, references.get(Path(path).name.split(".")[0]))
@@ -281,6 +299,8 @@ def _tasks(plan: Plan) -> list[_Task]:
 
 def _child() -> None:
     """Run one task: JSON in on stdin, one row out on stdout."""
+    # As Ctrl-C, so that a solver's own processes end, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     task = json.loads(sys.stdin.read())
     if task["core"] is not None:
         os.sched_setaffinity(0, {task["core"]})
@@ -303,7 +323,43 @@ def _child() -> None:
     print(result.to_json())
 
 
-def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
+class _Children:
+    """The processes of the runs under way; they can be ended all at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def call(self, request: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        """Run a request of `_child` in a process of its own to its end."""
+        with subprocess.Popen(
+            [sys.executable, "-c", "from nco.bench import _child; _child()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child:
+            with self._lock:
+                self._running.add(child)
+                if self._ended:
+                    child.terminate()
+            try:
+                out, err = child.communicate(json.dumps(request))
+            finally:
+                with self._lock:
+                    self._running.discard(child)
+        return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+    def end(self) -> None:
+        """Interrupt what is running, and what might still begin."""
+        with self._lock:
+            self._ended = True
+            for child in self._running:
+                child.terminate()
+
+
+def _run_task(task: _Task, core: int | None, solutions: bool, children: _Children) -> Row:
     request = {
         "file": task.file,
         "read_as": task.read_as,
@@ -314,13 +370,7 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
         "core": core,
         "solutions": solutions,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", "from nco.bench import _child; _child()"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = children.call(request)
     row: Row = {"problem": task.problem, "instance": task.name}
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines:
@@ -328,7 +378,7 @@ def _run_task(task: _Task, core: int | None, solutions: bool) -> Row:
     else:
         tail = done.stderr.strip().splitlines()
         row["error"] = tail[-1] if tail else f"exit code {done.returncode}"
-        if done.returncode == -signal.SIGINT:
+        if done.returncode in (-signal.SIGINT, -signal.SIGTERM):
             row["stopped"] = Stop.INTERRUPTED
     row |= {
         "key": task.key,
@@ -438,9 +488,9 @@ def run(
     out
         JSON-lines file; rows are appended as they come.
     jobs
-        Runs at the same time, each with a core of its own.
+        Runs at the same time.
     pin
-        Bind every run to its core.
+        Bind every run to a core of its own, unless there are more jobs than cores.
     solutions
         Keep the solutions in the rows.
     on_row
@@ -469,11 +519,12 @@ def run(
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     free: queue.Queue[int | None] = queue.Queue()
     for job in range(jobs):
-        free.put(cores[job % len(cores)] if pin and cores else None)
+        free.put(cores[job] if pin and jobs <= len(cores) else None)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     _repair(path)
     lock = threading.Lock()
+    children = _Children()
     count = len(tasks) - len(todo)
 
     def work(task: _Task) -> None:
@@ -482,7 +533,7 @@ def run(
             return
         core = free.get()
         try:
-            row = _run_task(task, core, solutions)
+            row = _run_task(task, core, solutions, children)
         finally:
             free.put(core)
         if row.get("stopped") == Stop.INTERRUPTED:
@@ -500,6 +551,7 @@ def run(
             list(pool.map(work, todo))
         except BaseException:
             stop.set()
+            children.end()
             raise
     return [known[task.key] for task in tasks if task.key in known]
 
@@ -618,7 +670,12 @@ def summarize(rows: Sequence[Row], by: str = "problem") -> list[Cell]:
                 overshoot=max((s - limit for s in seconds), default=0.0),
             )
         )
-    return sorted(cells, key=lambda c: (c.group, c.time_limit, _rank(c)))
+    return sorted(cells, key=lambda c: (*_natural(c.group), c.time_limit, _rank(c)))
+
+
+def _natural(group: str) -> tuple[float, str]:
+    """Numbers by their size, then texts."""
+    return (int(group) if group.isdecimal() else math.inf, group)
 
 
 def _rank(cell: Cell) -> tuple[int, float, float]:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_interrupted_runs_are_not_done(files, monkeypatch):
     out.write_text(text)
     seen = []
 
-    def run(task, core, solutions):
+    def run(task, core, solutions, children):
         seen.append(task.solver)
         return next(r for r in made if r["key"] == task.key) | {"stopped": stopped}
 
@@ -79,8 +80,53 @@ def test_interrupted_runs_are_not_done(files, monkeypatch):
 def test_a_run_that_ctrl_c_kills_is_interrupted(files, monkeypatch):
     """Before it can catch it, say."""
     (task,) = bench._tasks(bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy",)))
-    monkeypatch.setattr(bench.subprocess, "run", done(-signal.SIGINT, err="KeyboardInterrupt\n"))
-    assert bench._run_task(task, None, False)["stopped"] == "interrupted"
+    children = bench._Children()
+    monkeypatch.setattr(children, "call", done(-signal.SIGINT, err="KeyboardInterrupt\n"))
+    assert bench._run_task(task, None, False, children)["stopped"] == "interrupted"
+
+
+def test_runs_that_are_ended_are_interrupted(files, monkeypatch):
+    """Those under way, and those that begin just then; SIGTERM to the whole does this."""
+    plan = bench.Plan(files=(str(files / "a.tsp"),), solvers=("or-opt",), time_limits=(300.0,))
+    (task,) = bench._tasks(plan)
+    children = bench._Children()
+    with ThreadPoolExecutor(1) as pool:
+        row = pool.submit(bench._run_task, task, None, False, children)
+        while not children._running:
+            assert not row.done()
+        children.end()
+    assert row.result()["stopped"] == "interrupted"
+    assert bench._run_task(task, None, False, children)["stopped"] == "interrupted"
+    assert not children._running
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pin", "cores"), [(2, True, [0, 1]), (3, True, [None]), (2, False, [None])]
+)
+def test_runs_have_cores_of_their_own_or_none(files, monkeypatch, jobs, pin, cores):
+    """Two that share a core would be measured at half its speed."""
+    monkeypatch.setattr(bench.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    plan = bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy",), seeds=(0, 1, 2))
+    used = []
+
+    def run(task, core, solutions, children):
+        used.append(core)
+        return {"key": task.key, "spec": task.solver}
+
+    monkeypatch.setattr(bench, "_run_task", run)
+    bench.run(plan, files / "rows.jsonl", jobs=jobs, pin=pin)
+    assert set(used) <= set(cores)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [("greedy:colour=1", "colour"), ("greedy:time_limit=1", "time_limit"), ("bq:beam=0", "beam")],
+)
+def test_specifications_are_checked_before_anything_runs(files, spec, text):
+    """Limits and seeds are no parameters of a solver: the plan has them."""
+    with pytest.raises(InputError, match=text):
+        bench.run(bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy", spec)), files / "r")
+    assert not (files / "r").exists()
 
 
 def test_failed_runs_count_for_their_problem(files, monkeypatch):
@@ -88,7 +134,7 @@ def test_failed_runs_count_for_their_problem(files, monkeypatch):
     instance = io.read(files / "a.tsp")
     result = solvers.load("greedy")().solve(instance, Budget())
     runs = iter([done(0, result.to_json()), done(1, err="crashed\n")])
-    monkeypatch.setattr(bench.subprocess, "run", lambda *a, **k: next(runs)(*a, **k))
+    monkeypatch.setattr(bench._Children, "call", lambda *a, **k: next(runs)(*a, **k))
     plan = bench.Plan(files=(str(files / "a.tsp"),), solvers=("greedy",), seeds=(0, 1))
     rows = bench.run(plan, files / "rows.jsonl")
     assert [r["problem"] for r in rows] == ["tsp", "tsp"]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nco.cli.app import NOTHING, OK, fail
-from nco.cli.options import Quiet, Verbose, check_writable, complete_solver, start_logging
+from nco.cli.options import (
+    Quiet,
+    Verbose,
+    check_writable,
+    complete_solver,
+    sigterm_as_sigint,
+    start_logging,
+)
 
 if TYPE_CHECKING:
     from nco.bench import Cell, Plan
@@ -50,6 +57,12 @@ def bench(
         int | None, typer.Option("--first", help="Only so many instances of a batch.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time.")] = 1,
+    pin: Annotated[
+        bool,
+        typer.Option(
+            "--pin/--no-pin", help="A core of its own for every run, if there are so many."
+        ),
+    ] = True,
     by: Annotated[
         str, typer.Option("--by", help="Group the table by problem, file, instance or n.")
     ] = "problem",
@@ -78,6 +91,9 @@ def bench(
     if choices is not None:
         check_writable(choices)
     if show:
+        if files or plan or solver or time_limit or seed or references or first is not None:
+            what = "--show runs nothing, it shows all rows of --out"
+            raise InputError(None, None, what, "leave files and what to run out")
         # A run that failed may have been run again.
         rows = list({row["key"]: row for row in runner.load_rows(out)}.values())
         if not rows:
@@ -92,7 +108,8 @@ def bench(
                 value = row.get("objective", row.get("error", row.get("unsupported")))
                 screen.print(f"{done}/{total} {row['instance']} {row['spec']}: {value}")
 
-        rows = runner.run(work, out, jobs=jobs, on_row=tell)
+        with sigterm_as_sigint():
+            rows = runner.run(work, out, jobs=jobs, pin=pin, on_row=tell)
     if choices is not None:
         with atomic_write(choices) as file:
             lines = [json.dumps(row) for row in runner.choices(rows)]
@@ -174,7 +191,7 @@ def _print(cells: list[Cell], by: str) -> None:
 
 
 def _print_wide(cells: list[Cell], by: str) -> None:
-    """Mean gap and seconds of every solver and limit, side by side."""
+    """Mean gap and seconds of every solver and limit, and the solved runs if not all."""
     from rich import box
     from rich.table import Table
 
@@ -189,7 +206,9 @@ def _print_wide(cells: list[Cell], by: str) -> None:
     lines: dict[str, dict[tuple[str, float], str]] = {}
     for cell in cells:
         text = f"{percent(cell.gap)} {cell.seconds:.1f} s"
+        if cell.solved < cell.runs:
+            text += f" ({cell.solved} of {cell.runs})"
         lines.setdefault(cell.group, {})[cell.solver, cell.time_limit] = text
-    for group in sorted(lines, key=lambda g: (0, int(g), g) if g.isdigit() else (1, 0, g)):
+    for group in lines:
         table.add_row(group, *(lines[group].get(column, "") for column in columns))
     console().print(table)

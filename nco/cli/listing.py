@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 #: What can be listed -> its registry's name; the rest is listed by functions.
 KINDS = ("problems", "solvers", "formats", "operators", "backends", "policies", "dividers", "sets")
 OTHERS = ("weights", "extras")
+#: What comes as one module per problem -> their package; registries have what plug-ins add.
+MODULES = {"policies": "nco.bq.policies", "dividers": "nco.udc.dividers"}
 
 
 def listing(
@@ -35,11 +38,17 @@ def listing(
 
     if kind is None:
         rows = [{"kind": k, "names": getattr(registry, k).names()} for k in KINDS]
+        for row in rows:
+            if row["kind"] in MODULES:
+                own = [module["name"] for module in _modules(MODULES[row["kind"]])]
+                row["names"] = own + row["names"]
         rows += [{"kind": "extras", "names": [row["name"] for row in _extras()]}]
         rows += [{"kind": "weights", "names": [row["name"] for row in _weights()]}]
         rows = [row for row in rows if row["names"]]
     elif kind == "solvers":
         rows = _solvers()
+    elif kind in MODULES:
+        rows = [*_modules(MODULES[kind]), *_entries(getattr(registry, kind))]
     elif kind in KINDS:
         rows = _entries(getattr(registry, kind))
     elif kind == "weights":
@@ -63,6 +72,25 @@ def _entries(entries: Registry) -> list[dict[str, Any]]:
     return [
         {"name": e.name, "description": e.description, "installed": _installed(e)} for e in entries
     ]
+
+
+def _modules(package: str) -> list[dict[str, Any]]:
+    """The modules of a package with what their first lines say; none is imported."""
+    import ast
+    from importlib.resources import files
+
+    import nco
+
+    folder = files(nco).joinpath(*package.split(".")[1:])
+    installed = "yes" if find_spec("torch") else "needs torch"
+    rows = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".py") and file.name != "__init__.py":
+            said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            text = said.partition("\n")[0].rstrip(".")
+            name = file.name.removesuffix(".py")
+            rows.append({"name": name, "description": text, "installed": installed})
+    return rows
 
 
 def _installed(entry: Any) -> str:

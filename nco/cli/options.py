@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,3 +169,19 @@ def check_writable(path: Path, folder: bool = False) -> None:
         raise InputError(
             path, None, f"cannot be written: {reason}", "choose another folder"
         ) from None
+
+
+@contextlib.contextmanager
+def sigterm_as_sigint() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, even where Ctrl-C is ignored (jobs in the background)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    before = signal.signal(
+        signal.SIGTERM, handler if callable(handler) else signal.default_int_handler
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

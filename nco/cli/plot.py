@@ -59,6 +59,11 @@ def plot(
         raise InputError(out, None, "unknown kind of picture", "use .png, .svg or .pdf")
     check_writable(out)
     kind = "arms" if arms else kind
+    if kind is not None and (file.is_dir() or solution is not None):
+        what = "a solution" if solution is not None else "a training run"
+        raise InputError(None, None, f"--kind is of results, not of {what}", "leave it out")
+    if solution is not None and (file.is_dir() or io.suffix(file) == ".jsonl"):
+        raise InputError(solution, None, "a solution goes with its instance", "name that first")
     if file.is_dir():
         from nco.training.plot import plot_curve
 

@@ -8,9 +8,7 @@ import inspect
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +27,7 @@ from nco.cli.options import (
     check_writable,
     complete_solver,
     read_config,
+    sigterm_as_sigint,
     start_logging,
 )
 
@@ -190,15 +189,8 @@ def solve(
 @contextlib.contextmanager
 def _catch_both(budget: Budget) -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does: finished work is kept when a queue's time is up."""
-    with budget.catch_interrupt():
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    with budget.catch_interrupt(), sigterm_as_sigint():
+        yield
 
 
 def _takes(name: str, option: str) -> bool:

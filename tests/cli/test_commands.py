@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,9 @@ def test_plot_of_a_solution_and_of_results(nco, here):
         ("two.jsonl", "--kind", "convergence", "--out", "x.png"),
         ("two.jsonl", "--kind", "speed", "--out", "x.png"),
         ("X-n101-k25.vrp",),
+        ("X-n101-k25.vrp", "X-n101-k25.sol", "--kind", "gap", "--out", "x.png"),
+        (".", "--kind", "gap", "--out", "x.png"),
+        ("two.jsonl", "X-n101-k25.sol", "--out", "x.png"),
     ],
 )
 def test_plot_refuses(nco, here, one_error, args):
@@ -253,6 +257,10 @@ def test_list_names_everything(nco):
         assert row["measured"], row["name"]
         assert row["labels"], row["name"]
         assert row["licence"] == "Apache-2.0"
+    for kind in ("policies", "dividers"):
+        rows = {row["name"]: row for row in rows_of(nco("list", kind, "--json").out)}
+        assert "travelling salesman" in rows["tsp"]["description"]
+        assert rows.keys() >= {"tsp", "cvrp", "knapsack", "mis"}
     assert "validation MAE 0.0025" in " ".join(nco("list", "weights").out.split())
     overview = nco("list").out
     assert "problems" in overview
@@ -297,13 +305,13 @@ def test_bench_measures_and_resumes(nco, here):
 
 def test_bench_with_failed_runs_ends_with_code_1(nco, here, one_error):
     """All runs are finished and shown; a run that is done again counts once."""
-    solvers = ("--solver", "greedy:colour=1", "--solver", "nearest-neighbor")
+    solvers = ("--solver", "bq:weights=none", "--solver", "nearest-neighbor")
     answer = nco("bench", "berlin52.tsp", *solvers, "--time-limit", "1", "--out", "rows.jsonl")
     assert answer.code == 1
     assert "nearest-neighbor" in answer.out
     last = answer.err.splitlines()[-1]
-    assert last.startswith("nco: error: 1 of 2 runs failed, first berlin52 greedy:colour=1: ")
-    assert last.count("colour") == 2
+    assert last.startswith("nco: error: 1 of 2 runs failed, first berlin52 bq:weights=none: ")
+    assert last.count("none") == 2
     shown = nco("bench", "--show", "--out", "rows.jsonl")
     assert (shown.code, one_error(shown.err)) == (1, True)
     failed, done = rows_of((here / "rows.jsonl").read_text())
@@ -326,6 +334,7 @@ def test_bench_without_files(nco, here, one_error):
         ["--first", "0"], ["--plan", "x"],
         ["--by", "colour"], ["--out", "folder"], ["--out", "binary"], ["--references", "binary"],
         ["--references", "folder"], ["--choices", "folder"], ["--choices", "none/auto.json"],
+        ["--solver", "greedy:colour=1"], ["--show"],
         ["--show", "--out", "none.jsonl"], ["--show", "--out", "binary"], ["--show", "--out", "{}"],
     ],
 )  # fmt: skip
@@ -336,6 +345,40 @@ def test_bench_refuses_before_it_measures(nco, here, one_error, words):
     answer = nco("bench", "berlin52.tsp", "--solver", "greedy", "--out", "rows.jsonl", *words)
     assert (answer.code, one_error(answer.err), answer.out) == (2, True, "")
     assert not (here / "rows.jsonl").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc")
+def test_bench_ends_its_runs_with_sigterm(nco_process, here):
+    """And writes no rows of them."""
+    process = nco_process(
+        "bench", "berlin52.tsp", "-s", "pyvrp", "-t", "300", "--out", "rows.jsonl", "--jobs", "2"
+    )
+    mine = Path(f"/proc/{process.pid}/task")
+    while not (found := [c for t in mine.iterdir() for c in (t / "children").read_text().split()]):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert not any(Path(f"/proc/{child}").exists() for child in found)
+    assert not (here / "rows.jsonl").exists()
+
+
+def test_bench_tables_count_failures_and_order_numbers(nco, here):
+    rows = [
+        {
+            "key": f"{n}{seed}", "digest": str(n), "instance": "a", "problem": "tsp", "n": n,
+            "spec": "greedy", "time_limit": 1.0, "seed": seed, "seconds": 0.5,
+            **({"error": "lost"} if seed else {"objective": 9.0, "sense": "minimize"}),
+        }
+        for n in (1000, 52)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in ([], ["--wide"]):
+        answer = nco("bench", "--show", "--out", "rows.jsonl", "--by", "n", *words)
+        assert answer.out.index("52") < answer.out.index("1000")
+    assert answer.out.count("(1 of 2)") == 2
 
 
 def test_bench_takes_two_stage_instances_for_no_plans(tmp_path, monkeypatch):
