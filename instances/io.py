@@ -390,13 +390,16 @@ def stated_cost(path: str | os.PathLike[str], instance: Instance[Any]) -> float 
     path = Path(path)
     chosen = _solution_format(path, instance.problem, "stated_cost")
     if read_bytes(path, HEAD).lstrip()[:1] in (b"[", b"{"):
-        value = parse_json(path)
-        cost = value.get("objective") if isinstance(value, dict) else None
-        number = isinstance(cost, (int, float)) and not isinstance(cost, bool)
-        return cost if number else None
+        return stated_objective(parse_json(path))
     if chosen is None or chosen.stated_cost is None:
         return None
     return chosen.stated_cost(path)
+
+
+def stated_objective(value: Any) -> float | None:
+    """The objective that a JSON value claims for itself, or None if it is no result."""
+    cost = value.get("objective") if isinstance(value, dict) else None
+    return cost if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
 
 
 _NOT_JSON = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,12 +131,6 @@ def check(
     instance = _one(instance, problem, metric)
     if truncate_budget:
         instance = _truncated(instance)
-    if evaluation not in ("", "strong"):
-        raise InputError(None, None, f"unknown evaluation {evaluation!r}", "known: strong")
-    if evaluation and instance.solution_form != "two-stage":
-        raise InputError(
-            None, None, f"a {instance.problem} has one evaluation only", "leave --evaluation out"
-        )
     stated = None
     if isinstance(solution, (str, os.PathLike)):
         stated = io.stated_cost(solution, instance)
@@ -144,6 +139,76 @@ def check(
         solution = solution.solution
     if solution is None:
         raise InputError(None, None, "the result has no solution", "nothing to check")
+    return _check(instance, solution, stated, evaluation)
+
+
+def check_results(
+    instances: Instance[Any] | Batch[Any] | PathLike,
+    results: PathLike,
+    *,
+    problem: str = "",
+    metric: str | None = None,
+    evaluation: str = "",
+    truncate_budget: bool = False,
+) -> list[Check]:
+    """Check results, one JSON line each, and evaluate them.
+
+    Parameters
+    ----------
+    instances
+        An instance, a batch or a path.
+    results
+        What ``nco solve --out`` writes for many instances; lines of other instances, which
+        their digests tell, are left out.
+    problem, metric, evaluation, truncate_budget
+        As in `check`.
+
+    Raises
+    ------
+    InputError
+        When a file, a line or the evaluation cannot be understood, or no line is of one of
+        the instances.
+    """
+    path = None
+    if isinstance(instances, (str, os.PathLike)):
+        path, instances = instances, io.read(instances, problem, metric)
+    batch = instances if isinstance(instances, Batch) else [instances]
+    known = {}
+    for instance in batch:
+        one = _truncated(instance) if truncate_budget else instance
+        known[one.digest] = one
+    checks = []
+    for number, line in enumerate(io.read_text(results).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("digest"), str):
+                raise ValueError("it has no digest")
+            if row["digest"] not in known:
+                continue
+            instance = known[row["digest"]]
+            if row.get("solution") is None:
+                raise ValueError("it has no solution")
+            solution = io.as_solution(row["solution"], instance)
+            stated = io.stated_objective(row)
+        except (ValueError, OverflowError) as error:
+            hint = "see nco solve --json"
+            raise InputError(results, number, f"not a result: {error}", hint) from None
+        checks.append(_check(instance, solution, stated, evaluation))
+    if not checks:
+        what = f"holds no result of {path or 'these instances'}"
+        raise InputError(results, None, what, "results know instances by their digests")
+    return checks
+
+
+def _check(instance: Instance[Any], solution: Any, stated: float | None, evaluation: str) -> Check:
+    if evaluation not in ("", "strong"):
+        raise InputError(None, None, f"unknown evaluation {evaluation!r}", "known: strong")
+    if evaluation and instance.solution_form != "two-stage":
+        raise InputError(
+            None, None, f"a {instance.problem} has one evaluation only", "leave --evaluation out"
+        )
     if evaluation and isinstance(solution, Mapping):
         # Recourses that bound the worst case from the safe side are what is to be replaced.
         solution = {k: v for k, v in solution.items() if k != "policies"}

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nco.cli.app import NOTHING, OK
 from nco.cli.options import Json, Metric, Problem, TruncateBudget
 
+if TYPE_CHECKING:
+    from nco.inspection import Check
+
 
 def check(
     file: Annotated[Path, typer.Argument(help="Instance file.", show_default=False)],
     solution: Annotated[
-        Path, typer.Argument(help="Solution file, or a result as JSON.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Solution file, or a result as JSON; of a batch, its results (.jsonl).",
+            show_default=False,
+        ),
     ],
     problem: Problem = "",
     metric: Metric = None,
@@ -31,18 +38,38 @@ def check(
     truncate_budget: TruncateBudget = False,
     json_: Json = False,
 ) -> int:
-    """Check a solution and evaluate it.
+    """Check a solution, or the results of a batch, and evaluate them.
 
-    Exit code 1 if it is infeasible, or states another objective than it has.
+    Exit code 1 if one is infeasible, or states another objective than it has.
     """
-    from nco.cli.report import number, percent
     from nco.inspection import check as check_solution
+    from nco.inspection import check_results
+    from nco.instances import io
+    from nco.instances.core import Batch
 
-    report = check_solution(
-        file, solution, problem=problem, metric=metric, evaluation=evaluation,
-        truncate_budget=truncate_budget,
-    )  # fmt: skip
-    passed = report.feasible and report.truthful
+    content = io.read(file, problem, metric)
+    options: dict[str, Any] = {"evaluation": evaluation, "truncate_budget": truncate_budget}
+    if isinstance(content, Batch) or _lines(solution) > 1:
+        reports = check_results(content, solution, **options)
+    else:
+        reports = [check_solution(content, solution, **options)]
+    for report in reports:
+        _print(report, json_)
+    return OK if all(r.feasible and r.truthful for r in reports) else NOTHING
+
+
+def _lines(solution: Path) -> int:
+    """How many results a file holds, 0 for any other file."""
+    from nco.instances import io
+
+    if io.suffix(solution) != ".jsonl":
+        return 0
+    return sum(bool(line.strip()) for line in io.read_text(solution).splitlines())
+
+
+def _print(report: Check, json_: bool) -> None:
+    from nco.cli.report import number, percent
+
     if json_:
         print(json.dumps(report.to_dict(), allow_nan=False))
     elif not report.feasible:
@@ -59,4 +86,3 @@ def check(
         print(line)
         if not report.truthful:
             print(f"  the file states {number(report.stated)}")
-    return OK if passed else NOTHING

@@ -188,7 +188,7 @@ class TrainConfig:
     seed
         Everything random is a function of (seed, step, rank).
     bf16, compile
-        bfloat16 autocast; `torch.compile`.
+        bfloat16 autocast, on devices with instructions for it; `torch.compile`.
     device
         "auto", "cpu", "cuda", ...
     eval_every, eval_k

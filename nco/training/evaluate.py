@@ -21,6 +21,7 @@ import torch
 
 from nco.bq.decoding import Model, construct, improve
 from nco.bq.regions import with_regions
+from nco.bq.weights import bf16_pays
 from nco.training.export import read_trained
 from nco.training.train import TrainingError, pick_device
 
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         device = pick_device(options.device)
         model = read_trained(options.model).on(
-            device, bf16=not options.fp32, compiled=options.compile
+            device, bf16=bf16_pays(device) and not options.fp32, compiled=options.compile
         )
         for row in rows(model, options.files, options):
             print(json.dumps(row), flush=True)

@@ -12,6 +12,7 @@ import torch
 from nco.bq.decoding import Model, choose, construct, improve
 from nco.bq.policies import load_policy
 from nco.bq.regions import with_regions
+from nco.bq.weights import bf16_pays
 from nco.training.config import check_minutes
 from nco.training.experts import expert_for
 from nco.training.export import read_trained
@@ -158,4 +159,4 @@ def find_model(weights: str, problem: str, device: str) -> Model:
     path = Path(weights) if weights else default_weights(problem)
     model = read_trained(path, problem)
     where = pick_device(device)
-    return model.on(where, bf16=where.type == "cuda")
+    return model.on(where, bf16=bf16_pays(where))

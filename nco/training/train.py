@@ -32,7 +32,7 @@ from nco.bq.decoding import Model, construct, find_device, out_of_memory
 from nco.bq.imitation import Examples
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.bq.weights import read_model
+from nco.bq.weights import bf16_pays, read_model
 from nco.training import checkpoints
 from nco.training.config import (
     TrainConfig,
@@ -210,6 +210,7 @@ class Trainer:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.device = pick_device(config.device)
+        self.bf16 = config.bf16 and bf16_pays(self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.world > 1 and not dist.is_initialized():
@@ -415,7 +416,7 @@ class Trainer:
         return torch.cat([total, norm.detach().float()[None]]), tokens, flops * config.batch
 
     def _autocast(self) -> Any:
-        if not self.config.bf16:
+        if not self.bf16:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
@@ -440,7 +441,7 @@ class Trainer:
         """Mean greedy gap in per cent to the held-out labels of the first source."""
         fields = self.sources[0].held_out
         model = Model(self.network, self.policy, self.config.eval_k)
-        actions = construct(model.on(self.device, bf16=self.config.bf16), fields)
+        actions = construct(model.on(self.device, bf16=self.bf16), fields)
         cost = self.policy.cost(fields, actions)
         expert = self.teacher.cost(fields)
         # Both cost nothing where there is nothing to gain.
@@ -513,7 +514,7 @@ class Trainer:
         config = self.config
         if self.rank == 0:
             forget_later_rows(self.out / "metrics.jsonl", self.step)
-        peak = matmul_peak(self.device, config.bf16)
+        peak = matmul_peak(self.device, self.bf16)
         count = sum(p.numel() for p in self.network.parameters())
         if self.rank == 0:
             write_text(self.out / "config.toml", config.toml())
@@ -521,6 +522,8 @@ class Trainer:
                 "%s: %.2f M parameters on %s x %d, matrix peak %.3g TFLOP/s",
                 config.problem, count / 1e6, self.device, self.world, peak / 1e12,
             )  # fmt: skip
+            if config.bf16 and not self.bf16:
+                log.info("float32: this device has no instructions for bfloat16")
         begin = saved = mark = time.monotonic()
         before = self.seconds
         window: list[Tensor] = []

@@ -163,7 +163,7 @@ class SelfTrainer(Trainer):
     def _improved(self, fields: Fields, actions: Tensor, seed: int) -> Tensor:
         config = self.config
         model = Model(self.network, self.policy, config.eval_k)
-        model = with_regions(model.on(self.device, bf16=config.bf16), config.regions)
+        model = with_regions(model.on(self.device, bf16=self.bf16), config.regions)
         low = min(10, config.part)
         return improve(
             model, fields, self._short(actions), sizes=(low, config.part),

@@ -477,7 +477,7 @@ class UDCTrainer(Trainer):
         }
         model = Model(self.network, self.policy, config.k)
         total = 0.0
-        fast = model.on(self.device, bf16=config.bf16)
+        fast = model.on(self.device, bf16=self.bf16)
         for _ in range(2 if config.reunion else 1):
             actions, loss = self.conquer(model, fast, fields, actions, self.generator)
             total += loss
@@ -524,7 +524,7 @@ class UDCTrainer(Trainer):
         fields = stack_fields(self.policy.fields, instances)
         fields = {k: v.to(self.device) for k, v in fields.items()}
         model = Model(self.network, self.policy, self.config.eval_k)
-        model = model.on(self.device, bf16=self.config.bf16)
+        model = model.on(self.device, bf16=self.bf16)
         for _ in range(2):
             cut = self.policy.cut(fields, actions, self.config.part, generator)
             if cut is not None:

@@ -70,6 +70,36 @@ def test_check_of_what_is_no_solution(nco, here, one_error, text):
     assert "bad.sol" in answer.err
 
 
+def test_check_of_the_results_of_a_batch(nco, here, one_error):
+    """By their digests; also some of one file's among others."""
+    nco("generate", "tsp", "--n", "8", "--count", "3", "--seed", "1", "--out", "set.npz")
+    nco("solve", "set.npz", "berlin52.tsp", "-s", "greedy", "-t", "1", "--out", "all.jsonl", "-q")
+    answer = nco("check", "set.npz", "all.jsonl")
+    assert (answer.code, answer.out.count("feasible, objective")) == (0, 3)
+    answer = nco("check", "berlin52.tsp", "all.jsonl")
+    assert (answer.code, answer.out.count("feasible, objective")) == (0, 1)
+    rows = rows_of((here / "all.jsonl").read_text())
+    rows[1]["objective"] *= 2
+    rows[2]["solution"] = [0, 1]
+    (here / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = nco("check", "set.npz", "bad.jsonl", "--json")
+    assert answer.code == 1
+    checked = [(row["feasible"], row["truthful"]) for row in rows_of(answer.out)]
+    assert checked == [(True, True), (True, False), (False, True)]
+    rows[0]["solution"] = None
+    (here / "none.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for args, text in [
+        (("set.npz", "none.jsonl"), "none.jsonl:1: not a result: it has no solution"),
+        (("er60.col", "all.jsonl"), "holds no result"),
+        (("set.npz", "set.npz"), "set.npz"),
+        (("set.npz", "berlin52.tsp"), "not a result"),
+        (("set.npz", "all.jsonl", "--evaluation", "strong"), "one evaluation only"),
+    ]:
+        answer = nco("check", *args)
+        assert (answer.code, one_error(answer.err)) == (2, True)
+        assert text in answer.err
+
+
 # --------------------------------------------------------------------------------- info
 
 

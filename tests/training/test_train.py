@@ -229,6 +229,18 @@ def test_checkpoints_do_not_wait_for_a_log_line(
     assert seconds[0] > 0.0
 
 
+@pytest.mark.parametrize("pays", [False, True])
+def test_bfloat16_is_for_devices_that_have_it(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pays: bool
+) -> None:
+    """Elsewhere it is emulated, many times slower than float32."""
+    monkeypatch.setattr("nco.training.train.bf16_pays", lambda device: pays)
+    trainer = Trainer(settings(labels, bf16=True), tmp_path)
+    with trainer._autocast():
+        one = torch.ones(2, 2)
+        assert (one @ one).dtype == (torch.bfloat16 if pays else torch.float32)
+
+
 def test_cuda_is_refused_where_there_is_none(
     labels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
