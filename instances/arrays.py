@@ -68,7 +68,7 @@ def infer(path: Path, keys: Mapping[str, Any], problem: str = "") -> type[Instan
                 f"known: {', '.join(sorted(cls.schema()))}",
             )  # fmt: skip
         return cls
-    classes: list[type[Instance[Any]]] = [entry.load() for entry in problems if entry.installed]
+    classes: list[type[Instance[Any]]] = [cls for _, cls in problems.loaded()]
     fitting = [c for c in classes if c.claims(fields)]
     # The most demanding class wins: demands and capacity make it a CVRP, not a TSP.
     most = max((len(c.required()) for c in fitting), default=0)

@@ -166,7 +166,7 @@ def _pick(path: Path, problem: str) -> Format:
     if not head.strip():
         raise InputError(path, None, "is empty", "check how it was made")
     text = head.decode("latin-1").replace("\r\n", "\n")
-    named: list[tuple[str, Format]] = [(e.name, e.load()) for e in formats if e.installed]
+    named: list[tuple[str, Format]] = list(formats.loaded())
     if problem:
         problems.entry(problem)
     fitting = [(k, f) for k, f in named if not problem or f.problem in (problem, "")]
@@ -298,7 +298,7 @@ def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) ->
     """
     path = Path(path)
     problem = instance.cls.problem if isinstance(instance, Batch) else instance.problem
-    candidates: list[Format] = [entry.load() for entry in formats if entry.installed]
+    candidates: list[Format] = [form for _, form in formats.loaded()]
     fitting = [f for f in candidates if f.problem in (problem, "") and f.write is not None]
     chosen = next((f for f in fitting if suffix(path) in f.suffixes), None)
     if chosen is None:
@@ -333,7 +333,7 @@ def write(instance: Instance[Any] | Batch[Any], path: str | os.PathLike[str]) ->
 
 
 def _solution_format(path: Path, problem: str, attribute: str) -> Format | None:
-    candidates: list[Format] = [entry.load() for entry in formats if entry.installed]
+    candidates: list[Format] = [form for _, form in formats.loaded()]
     fitting = [f for f in candidates if f.problem == problem and getattr(f, attribute) is not None]
     for candidate in fitting:
         if suffix(path) in candidate.solution_suffixes:

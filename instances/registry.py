@@ -113,6 +113,7 @@ class Registry:
         self.kind = kind
         self.group = group
         self._entries: dict[str, Entry] = {}
+        self._broken: set[str] = set()
         for entry in entries:
             self.add(entry)
 
@@ -163,6 +164,30 @@ class Registry:
     def load(self, name: str) -> Any:
         """Import and return the thing of that name."""
         return self.entry(name).load()
+
+    def find(self, name: str) -> Any:
+        """The thing of that name, or None where it does not work here.
+
+        One broken plug-in does not take the others with it: of what is installed and cannot be
+        imported, a warning says so once.
+        """
+        entry = self.entry(name)
+        if not entry.installed:
+            return None
+        try:
+            return entry.load()
+        except ImportError as error:
+            if name not in self._broken:
+                self._broken.add(name)
+                logger.warning("%s %s cannot be imported: %s", self.kind, name, error)
+            return None
+
+    def loaded(self) -> Iterator[tuple[str, Any]]:
+        """Name and thing of all entries that work here, as `find` has them."""
+        for name in self.names():
+            found = self.find(name)
+            if found is not None:
+                yield name, found
 
 
 problems = Registry(

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import inspect
 import json
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,8 +31,6 @@ from nco.instances.core import (
     check_seed,
     spawn_seed,
 )
-
-logger = logging.getLogger("nco")
 
 PathLike = str | os.PathLike[str]
 Many = Sequence[Instance[Any]]
@@ -137,17 +134,8 @@ def parse_solver(spec: str) -> tuple[str, dict[str, Any]]:
 
 def supporting(instance: Instance[Any]) -> list[str]:
     """Names of the installed solvers that can solve an instance."""
-    names = []
-    for entry in registry.solvers:
-        if not entry.installed:
-            continue
-        try:
-            if entry.load()().supports(instance) is None:
-                names.append(entry.name)
-        except ImportError as error:
-            # One broken plug-in does not take the others with it.
-            logger.warning("solver %s cannot be imported: %s", entry.name, error)
-    return names
+    loaded = registry.solvers.loaded()
+    return [name for name, solver in loaded if solver().supports(instance) is None]
 
 
 def require_support(instance: Instance[Any], solver: Solver) -> None:
@@ -220,7 +208,8 @@ def dual_bound(instance: Instance[Any], budget: Budget) -> float | None:
     # Importing a library alone takes longer than a short limit can spare.
     if not entry.installed or (entry.requires and budget.left() <= 0.0):
         return None
-    value: float | None = entry.load()(instance, budget)
+    bound = registry.bounds.find(instance.problem)
+    value: float | None = None if bound is None else bound(instance, budget)
     return value if value is not None and math.isfinite(value) else None
 
 

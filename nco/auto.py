@@ -130,10 +130,10 @@ class Auto:
 
     def _usable(self, plan: str, instance: Instance[Any], counted: bool = False) -> bool:
         for name, _ in parse_plan(plan):
-            entry = solvers.entry(name)
-            if name == "auto" or not entry.installed:
+            found = None if name == "auto" else solvers.find(name)
+            if found is None:
                 return False
-            solver = entry.load()()
+            solver = found()
             if (counted and getattr(solver, "timed", False)) or solver.supports(instance):
                 return False
         return True

@@ -260,6 +260,24 @@ def test_missing_package_names_the_extra(knapsack):
         del registry.solvers._entries["test-missing"]
 
 
+def test_broken_plugins_take_nothing_with_them(monkeypatch, tmp_path, caplog):
+    """One warning for each; files are read, kinds recognised, solvers chosen without them."""
+    instance = nco.generate("tsp", 8, seed=1)
+    for kind in (registry.formats, registry.problems, registry.solvers):
+        broken = registry.Entry("broken", "no.such:THING")
+        monkeypatch.setattr(kind, "_entries", {**{e.name: e for e in kind}, "broken": broken})
+        monkeypatch.setattr(kind, "_broken", set())
+    monkeypatch.setattr("nco.auto.table", list)
+    nco.write(instance, tmp_path / "a.tsp")
+    np.savez(tmp_path / "a.npz", coords=instance.coords)
+    for name in ("a.tsp", "a.npz"):
+        assert nco.read(tmp_path / name).problem == "tsp"
+    assert "broken" not in api.supporting(instance)
+    assert nco.solve(instance, time_limit=0.1).solver == "auto"
+    texts = [r.getMessage() for r in caplog.records if "cannot be imported" in r.getMessage()]
+    assert sorted(text.split()[0] for text in texts) == ["format", "problem", "solver"]
+
+
 def test_events_are_heard(knapsack):
     events = []
     nco.solve(knapsack, Probe(), on_event=events.append)

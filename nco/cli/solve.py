@@ -300,11 +300,9 @@ class Output:
 
         stem = instance.name or instance.digest[:12]
         stem = stem.replace("[", "-").replace("]", "").replace("/", "_")
-        for entry in formats:
-            if entry.installed:
-                form = entry.load()
-                if form.problem == instance.problem and form.write_solution is not None:
-                    return stem + form.solution_suffixes[0]
+        for _, form in formats.loaded():
+            if form.problem == instance.problem and form.write_solution is not None:
+                return stem + form.solution_suffixes[0]
         return stem + ".json"
 
 
