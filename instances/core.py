@@ -15,6 +15,7 @@ import math
 import os
 import re
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -781,7 +782,8 @@ class SpatialInstance(Instance[S]):
         Coordinates [nodes, 2] (or [nodes, 3] for a 3-d metric), row 0 the depot if there
         is one; may stay, for plots, beside a matrix.
     matrix
-        Cost matrix [nodes, nodes], possibly asymmetric; takes precedence over coords.
+        Cost matrix [nodes, nodes], possibly asymmetric; takes precedence over coords. Its
+        diagonal becomes 0.
     metric
         A key of `METRICS`.
 
@@ -824,6 +826,11 @@ class SpatialInstance(Instance[S]):
             if least < 0:
                 i, j = (int(k) for k in np.argwhere(matrix < 0)[0])
                 raise ValueError(f"matrix[{i}, {j}] = {matrix[i, j]} < 0; add a constant to all.")
+            if matrix.diagonal().any():
+                # It is never travelled; files fill it with anything.
+                matrix.setflags(write=True)
+                np.fill_diagonal(matrix, 0)
+                matrix = frozen_array("matrix", matrix, ndim=2)
             object.__setattr__(self, "matrix", matrix)
             # A matrix leaves nothing to measure; one instance has one digest.
             object.__setattr__(self, "metric", "exact")
@@ -1468,7 +1475,8 @@ def is_special(path: str | os.PathLike[str]) -> bool:
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]:
     """Write a file so that it appears whole or not at all.
 
-    A link keeps pointing where it does; a device or a pipe is written into.
+    A link keeps pointing where it does, a file that is there keeps its rights, and a device or
+    a pipe is written into.
 
     Raises
     ------
@@ -1497,9 +1505,13 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[Any]
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        try:
+            rights = stat.S_IMODE(os.stat(target).st_mode)
+        except FileNotFoundError:
+            umask = os.umask(0)
+            os.umask(umask)
+            rights = 0o666 & ~umask
+        os.chmod(temporary, rights)
         os.replace(temporary, target)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)

@@ -199,6 +199,7 @@ def generalized_independent_set(
     gain, cost
         Of a chosen node and of a removed edge.
     """
+    _require(0 <= alpha <= 1, "0 <= alpha <= 1")
     edges = generate.mis(n, rng, "erdos-renyi", p=p)["edges"]
     removable = rng.random(len(edges)) < alpha
     extra = int(removable.sum())

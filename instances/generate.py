@@ -343,6 +343,7 @@ def cvrp(
     """
     if sum(option is not None for option in (capacity, preset, route_size)) > 1:
         raise InputError(None, None, "capacity, preset and route_size exclude each other", "one")
+    check_kinds(cvrp, {"capacity": capacity, "route_size": route_size}, "cvrp")
     place = _pick("depot", depot, DEPOTS)
     grid = distribution == "uchoa"
     if grid:
@@ -455,8 +456,8 @@ def knapsack(
     *,
     preset: str | None = None,
     capacity: float | None = None,
-    fraction: float = 0.5,
-    largest: int = 1000,
+    fraction: float | None = None,
+    largest: int | None = None,
 ) -> dict[str, Any]:
     """Fields of a random knapsack.
 
@@ -487,17 +488,22 @@ def knapsack(
         Capacity; by default ``fraction`` of the total weight, rounded down, but no less
         than the largest weight.
     fraction
-        As above; Pisinger's series have h / 101 for h = 1..100.
+        As above, default 0.5; Pisinger's series have h / 101 for h = 1..100.
     largest
-        R.
+        R, default 1000.
 
     Raises
     ------
     InputError
-        When a name is unknown, a number out of range, or the preset does not cover the
-        size.
+        When a name is unknown, a number out of range, options contradict each other, or the
+        preset does not cover the size.
     """
     _size(n)
+    options = {"capacity": capacity, "fraction": fraction, "largest": largest}
+    check_kinds(knapsack, options, "knapsack")
+    for one, other in (("preset", "fraction"), ("preset", "largest"), ("capacity", "fraction")):
+        if options.get(one, preset) is not None and options[other] is not None:
+            raise InputError(None, None, f"{one} and {other} exclude each other", "give one")
     if preset is not None:
         _pick("preset", preset, KNAPSACK_PRESETS)
         if distribution != "uniform":
@@ -507,6 +513,8 @@ def knapsack(
         elif capacity is None:
             capacity = _preset("knapsack", KNAPSACK_PRESETS, preset, n)
         return {"values": rng.random(n), "weights": rng.random(n), "capacity": capacity}
+    largest = 1000 if largest is None else largest
+    fraction = 0.5 if fraction is None else fraction
     _check(1 <= largest <= 10**9 and 0 < fraction <= 1, "largest >= 1 and 0 < fraction <= 1")
     items = _pick("distribution", distribution, ITEMS)
     weights = rng.integers(1, largest + 1, n)

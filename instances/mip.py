@@ -232,7 +232,9 @@ class MIP(Instance[dict[str, float]]):
             ("<=", self.row_upper, activity - self.row_upper),
         ):
             slack = ROW_TOLERANCE * np.maximum(1.0, np.abs(np.where(np.isinf(bound), 0, bound)))
-            for k in np.flatnonzero(excess > slack)[:3]:
+            # Where terms overflow, the activity is no number.
+            beyond = (excess > slack) | (np.isnan(activity) & np.isfinite(bound))
+            for k in np.flatnonzero(beyond)[:3]:
                 problems.append(f"row {self.rows[k]}: {activity[k]} must be {what} {bound[k]}")
         return problems
 

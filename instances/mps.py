@@ -430,7 +430,8 @@ def write_mps(mip: MIP, file: TextIO) -> None:
         else:
             if np.isinf(low):
                 file.write(f" MI BND {name}\n")
-            elif low:
+            elif low or high < 0:
+                # A negative upper bound alone opens the lower one.
                 file.write(f" LO BND {name} {_number(low)}\n")
             # Integer columns without an upper bound are read as binary by some readers.
             if not np.isinf(high):
@@ -441,6 +442,14 @@ def write_mps(mip: MIP, file: TextIO) -> None:
 
 
 _LP_NAME = r"[A-Za-z_!\"#$%&(),;?@'`{}~][A-Za-z0-9_!\"#$%&(),.;?@'`{}~]*"
+
+
+#: Words that begin a section, also where they are meant as a column.
+_LP_WORDS = re.compile(
+    r"max(imi[sz]e|imum)?|min(imi[sz]e|imum)?|s\.?t\.?|bounds?|gen(erals?)?|int(egers?)?"
+    r"|bin(ary|aries)?|semis?|sos[12]?|end",
+    re.IGNORECASE,
+)
 
 
 def write_lp(mip: MIP, file: TextIO) -> None:
@@ -454,6 +463,11 @@ def write_lp(mip: MIP, file: TextIO) -> None:
     _check_names(mip, _LP_NAME)
     if any(re.match(r"[eE]\d*", name) and not name[1:].strip("0123456789") for name in mip.columns):
         raise ValueError("a column name that looks like an exponent; write .mps instead.")
+    word = next((name for name in mip.columns if _LP_WORDS.fullmatch(name)), None)
+    if word is not None:
+        raise ValueError(
+            f"a column name that is a word of the format, {word!r}; write .mps instead."
+        )
 
     def terms(indices: Any, values: Any) -> str:
         parts = [

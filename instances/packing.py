@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Edges are gathered into cliques up to this many.
 MOST_CLIQUE_EDGES = 100_000
+#: Pairs of nodes looked at while cliques grow, 2 or 3 seconds; without it, minutes in dense
+#: graphs.
+MOST_CLIQUE_WORK = 20_000_000
 
 
 def _encode(n: int, chosen: list[int]) -> NDArray[np.float64]:
@@ -52,7 +55,10 @@ def knapsack_view(instance: Knapsack) -> MipView:
 
 
 def cliques(instance: MIS) -> list[list[int]]:
-    """Cliques that cover every edge: greedily grown, or the edges themselves if many."""
+    """Cliques that cover every edge: greedily grown, or the edges themselves if many.
+
+    After `MOST_CLIQUE_WORK` no more grow, and the edges left stay as they are.
+    """
     edges = instance.edges.tolist()
     if len(edges) > MOST_CLIQUE_EDGES:
         return edges
@@ -62,11 +68,13 @@ def cliques(instance: MIS) -> list[list[int]]:
         neighbors[j].add(i)
     covered: set[tuple[int, int]] = set()
     found = []
+    work = 0
     for i, j in edges:
         if (i, j) in covered:
             continue
         clique, common = [i, j], neighbors[i] & neighbors[j]
-        while common:
+        while common and work < MOST_CLIQUE_WORK:
+            work += len(common) ** 2
             k = max(common, key=lambda v: (len(neighbors[v] & common), -v))
             clique.append(k)
             common &= neighbors[k]

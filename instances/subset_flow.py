@@ -158,7 +158,7 @@ def longest_view(instance: MTSP, start: list[list[int]] | None = None) -> MipVie
     """
     n, m = instance.n, instance.salesmen
     # Any solution bounds the length of all routes; this one uses arcs that are columns.
-    known = start or [part.tolist() for part in np.array_split(np.arange(1, n + 1), m)]
+    known = start or [part.tolist() for part in np.array_split(np.arange(1, n + 1), min(m, n))]
     flow = _Flow(instance, known)
     a, cost = flow.a, flow.cost
     longest = float(instance.objective(known))

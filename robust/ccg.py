@@ -73,10 +73,8 @@ def generate(
         x = search.solve(master, time, gap=gap, by=name, bounds=True, evaluate=2)
         count += 1
         search.log(name, begun)
-        if x is None:
-            if search.infeasible:
-                return Stop.PROVED
-            continue
+        if x is None and search.infeasible:
+            return Stop.PROVED
         if (len(search.chosen), search.bound, search.value) == before:
             if time.spent():
                 # The same master again, with time to end.

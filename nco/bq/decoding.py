@@ -500,7 +500,7 @@ def chunk_size(model: Model, width: int, copies: int = 1) -> int:
     token = size * (8 * config.width + 2 * config.ff)
     row = 8 * 12
     pair = size * (2 * config.edge_width + 2 * config.heads) + 4 * (2 * config.edge_dim + 4)
-    matrix = 4 * width**2 if config.edge_dim else 0
+    matrix = 4 * width**2 if "matrix" in model.policy.fields else 0
     one = copies * (looked_at * token + width * row + pairs * pair) + matrix
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)

@@ -38,6 +38,8 @@ FALLBACK = {
     "knapsack": "greedy",
     "mis": "greedy",
 }
+#: Seconds after the limit in which those solvers may look for better than their first solution.
+GRACE = 0.1
 #: Problem -> policy for its instances with a cost matrix.
 MATRIX_POLICIES = {"tsp": "atsp", "atsp": "atsp", "cvrp": "acvrp"}
 
@@ -369,9 +371,10 @@ class BQ(BatchSolver):
                     tracker.offer(policy.solution(row), by="decoding")
                 decoded = part.stop
         except Stopped:
+            grace = Budget(time_limit=GRACE)
             for tracker in trackers[decoded:]:
                 if tracker.solution is None:
-                    self._fall_back(tracker)
+                    self._fall_back(tracker, grace)
             return all_done(trackers, budget, 0) or Stop.TIME
         limited = budget.time_limit is not None or budget.iterations is not None
         if not (self.reconstruct and limited) or all_done(trackers, budget, 0):
@@ -406,12 +409,11 @@ class BQ(BatchSolver):
         )
         return all_done(trackers, budget, turn) or Stop.FINISHED
 
-    def _fall_back(self, tracker: Tracker[Any]) -> None:
+    def _fall_back(self, tracker: Tracker[Any], budget: Budget) -> None:
         from nco.instances.registry import solvers
 
         name = FALLBACK[policy_of(tracker.instance)]
-        # Its own clock: ours is over, and it takes milliseconds.
-        result = solvers.load(name)().solve(tracker.instance, Budget(), seed=tracker.seed)
+        result = solvers.load(name)().solve(tracker.instance, budget, seed=tracker.seed)
         tracker.offer(result.solution, by=name)
 
 

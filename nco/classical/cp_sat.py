@@ -48,7 +48,9 @@ def whole_factor(values: Any) -> int | None:
     factor = 1
     while factor <= MOST_SCALE:
         scaled = array * factor
-        if (np.abs(scaled - np.rint(scaled)) <= 1e-9 * np.maximum(1.0, np.abs(scaled))).all():
+        # Relative to each number: tiny ones are not 0, and large ones may have halves.
+        allowed = np.minimum(1e-9 * np.abs(scaled), 1e-4)
+        if (np.abs(scaled - np.rint(scaled)) <= allowed).all():
             return factor
         factor *= 10
     return None
@@ -75,9 +77,10 @@ def _objective(
 
     factor = whole_factor(c)
     largest = max(1.0, float(np.abs(c).sum()) * reach)
-    scale = float(factor) if factor else min(1e9, 2.0**50 / largest)
+    exact = factor is not None and factor * float(np.abs(c).sum()) <= LARGEST
+    scale = float(factor or 1) if exact else min(1e9, 2.0**50 / largest)
     coefficients = np.rint(c * scale).astype(np.int64)
-    error = 0.0 if factor else len(variables) * reach * 0.5 / scale
+    error = 0.0 if exact else len(variables) * reach * 0.5 / scale
     expression = cp_model.LinearExpr.weighted_sum(list(variables), coefficients.tolist())
     (model.maximize if maximize else model.minimize)(expression)
     return scale, error
@@ -90,7 +93,8 @@ def _knapsack(instance: Knapsack) -> _Model:
     take = [model.new_bool_var("") for _ in range(instance.n)]
     factor = whole_factor(instance.weights) or 1
     weights = np.rint(instance.weights * float(factor)).astype(np.int64)
-    room = math.floor(instance.capacity * factor * (1 + 1e-12) + 1e-9)
+    # No more than all weigh: a capacity may be beyond 64 bits.
+    room = math.floor(min(instance.capacity * factor * (1 + 1e-12) + 1e-9, float(weights.sum())))
     model.add(cp_model.LinearExpr.weighted_sum(take, weights.tolist()) <= room)
     scale, slack = _objective(model, take, instance.values.astype(float), True, 1.0)
     return _subset(model, take, instance.n, scale, slack)
@@ -395,9 +399,11 @@ class CPSAT:
     def supports(self, instance: Instance[Any]) -> str | None:
         """None, or why the instance cannot be solved."""
         if isinstance(instance, Knapsack):
-            if whole_factor(instance.weights) is None:
+            factor = whole_factor(instance.weights)
+            if factor is None:
                 return "weights do not scale to whole numbers"
-            return "too large numbers" if float(instance.weights.sum()) > LARGEST else None
+            total = factor * float(instance.weights.sum())
+            return "too large numbers" if total > LARGEST else None
         if isinstance(instance, MIS):
             return None
         if isinstance(instance, TSP):

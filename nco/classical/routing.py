@@ -131,7 +131,7 @@ def integer_loads(demands: NDArray[Any], capacity: float) -> tuple[NDArray[np.in
     for factor in (1.0, 10.0, 100.0, 1000.0, 1e4, 1e5, 1e6):
         scaled = demands * factor
         whole = np.rint(scaled)
-        if (np.abs(scaled - whole) <= 1e-9 * np.maximum(1.0, scaled)).all():
+        if (np.abs(scaled - whole) <= 1e-9 * scaled).all():
             # The same slack as the instance's check gives to sums of floats.
             slack = 0.0 if integral else FLOAT_TOLERANCE
             return whole.astype(np.int64), math.floor(capacity * factor * (1 + slack))

@@ -163,7 +163,7 @@ def whole_factor(values: NDArray[Any], most: float = 1e6) -> float | None:
     factor = 1.0
     while factor <= most:
         scaled = values * factor
-        if np.allclose(scaled, np.rint(scaled), rtol=1e-12, atol=1e-9):
+        if np.allclose(scaled, np.rint(scaled), rtol=1e-12, atol=0.0):
             return factor
         factor *= 10.0
     return None

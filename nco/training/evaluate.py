@@ -47,11 +47,18 @@ def read_fields(path: str | Path, count: int | None) -> tuple[dict[str, torch.Te
         reference = np.asarray(arrays.pop("ref_cost"), dtype=np.float64)[:count]
     except (OSError, ValueError, KeyError, AttributeError, BadZipFile):
         raise ValueError(f"{path}: no .npz file of instances with ref_cost.") from None
-    fields = {
-        k: torch.as_tensor(v[:count] if v.ndim else np.full(len(reference), v[()]))
-        for k, v in arrays.items()
-        if v.dtype.kind in "iuf"
-    }
+    if not (reference.ndim == 1 and (np.isfinite(reference) & (reference != 0.0)).any()):
+        raise ValueError(f"{path}: no ref_cost to which a gap can be taken.")
+    fields = {}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf":
+            continue
+        each = array[:count] if array.ndim else np.full(len(reference), array[()])
+        if len(each) != len(reference):
+            raise ValueError(f"{path}: {len(each)} rows of {name} for {len(reference)} ref_cost.")
+        if name == "coords" and each.dtype.kind != "f":
+            each = each.astype(np.float64)  # as instances hold them
+        fields[name] = torch.as_tensor(each)
     return fields, reference
 
 
@@ -83,9 +90,9 @@ def evaluate(
     # On the CPU again, everything has been waited for.
     cost = model.policy.cost(there, actions).cpu()
     seconds = time.perf_counter() - begin
-    # Costs of problems that are maximised are negative.
+    # Costs of problems that are maximised are negative, or 0 where nothing was won.
     known = torch.as_tensor(reference).abs()
-    gap = 100.0 * (cost - known * cost.sign()) / known
+    gap = 100.0 * (cost - torch.where(cost > 0.0, known, -known)) / known
     gap = gap[torch.isfinite(gap)]
     return {
         "n": len(gap),
@@ -93,6 +100,21 @@ def evaluate(
         "worst": float(gap.max()),
         "seconds": seconds,
     }
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them.
+    """
+    for name, least in {"k": 0, "views": 1, "beam": 1, "rounds": 0, "count": 1}.items():
+        given = getattr(options, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value < least:
+                raise ValueError(f"{name} = {value} not understood; at least {least}.")
 
 
 def rows(
@@ -142,13 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="the network, first")
     options = parser.parse_args(arguments)
     try:
+        check_options(options)
         device = pick_device(options.device)
         model = read_trained(options.model).on(
             device, bf16=bf16_pays(device) and not options.fp32, compiled=options.compile
         )
         for row in rows(model, options.files, options):
             print(json.dumps(row), flush=True)
-    except (ValueError, OSError, TrainingError) as error:
+    except (ValueError, OSError, MemoryError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -406,7 +406,10 @@ def read_labels(spec: str) -> Labels:
     if "meta" in fields:
         meta = _meta(path, fields.pop("meta"))
         problem, first, meta_n = meta["problem"], meta.get("first", 0), meta.get("n")
-        recipe = recipe or ([meta["recipe"], str(meta["seed"])] if "recipe" in meta else [])
+        own = [meta["recipe"], str(meta["seed"])] if "recipe" in meta else []
+        if own and recipe not in ([], own):
+            raise LabelError(f"{path}: its instances are {':'.join(own)}, not {':'.join(recipe)}")
+        recipe = recipe or own
     elif recipe and recipe[0] in RECIPES:
         problem = RECIPES[recipe[0]][0]
     else:

@@ -382,6 +382,15 @@ def test_eight_views_are_eight_attempts(name: str) -> None:
     assert bool((costs[-1] < costs[0] - 1e-9).any())
 
 
+@pytest.mark.parametrize("name", ["tsp", "atsp"])
+def test_as_many_views_as_nodes_start_at_all_of_them(name: str) -> None:
+    for n in (3, 10, 20):
+        _, fields = CASES[name].batch(n, range(1))
+        starts = [int(CASES[name].policy.start(fields, view).index[0, 0]) for view in range(n)]
+        assert starts[0] == 0
+        assert sorted(starts) == list(range(n))
+
+
 def test_a_stop_among_views_leaves_the_best_so_far() -> None:
     case = CASES["tsp"]
     _, fields = case.batch(10, range(3))

@@ -100,6 +100,12 @@ def test_more_than_the_free_memory_is_refused_before_it_is_taken(
         BQ(weights=matrix_weights, k=0).solve(ATSP.generate(30, seed=0), Budget())
 
 
+def test_a_graph_takes_no_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(read_model(str(small("mis", tmp_path))), k=20)
+    monkeypatch.setattr(decoding, "free_memory", lambda: 2.0**30)
+    assert decoding.chunk_size(model, 100_000) >= 1
+
+
 def test_chunks_suit_the_free_memory(matrix_weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(read_model(matrix_weights), k=0)
     usual = decoding.chunk_size(model, 21)

@@ -13,9 +13,10 @@ import torch
 import nco
 from nco import weights as cards
 from nco.bq.decoding import Model
-from nco.bq.solver import BQ
+from nco.bq.solver import BQ, GRACE
+from nco.classical.insertion import Insertion
 from nco.instances.atsp import ATSP
-from nco.instances.core import Budget, Event, InputError, Instance, Status, Stop
+from nco.instances.core import Budget, Event, InputError, Instance, Result, Status, Stop
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.mis import MIS
@@ -101,6 +102,25 @@ def test_no_time_still_gives_a_solution(weights: dict[str, str]) -> None:
         result = BQ(weights=weights[problem]).solve(instance(problem), Budget(time_limit=0.0))
         assert result.feasible
         assert result.stopped is Stop.TIME
+
+
+def test_what_it_falls_back_to_has_little_time_for_all_together(
+    weights: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[Budget] = []
+    solve = Insertion.solve
+
+    def seen(self: Insertion, what: Any, budget: Budget, **options: Any) -> Result:
+        budgets.append(budget)
+        return solve(self, what, budget, **options)
+
+    monkeypatch.setattr(Insertion, "solve", seen)
+    batch = [instance("mtsp", seed=seed) for seed in range(3)]
+    results = BQ(weights=weights["mtsp"]).solve_batch(batch, Budget(time_limit=0.0))
+    assert all(result.feasible for result in results)
+    assert len(budgets) == 3
+    assert len(set(map(id, budgets))) == 1
+    assert budgets[0].time_limit == GRACE
 
 
 def test_interruption_returns_the_best_so_far(weights: dict[str, str]) -> None:

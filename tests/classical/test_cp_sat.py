@@ -185,3 +185,26 @@ def test_a_search_that_does_not_answer_is_left_behind(monkeypatch):
     before = len(found)
     left[0]()  # what it finds now comes too late
     assert len(found) == before
+
+
+def test_tiny_values_are_not_taken_for_zero():
+    """Any solution was called optimal."""
+    instance = Knapsack(values=np.array([1e-10, 3e-10, 9e-10]), weights=[1, 1, 1], capacity=1)
+    result = CPSAT().solve(instance, Budget(20), start=[0])
+    assert result.status is not Status.OPTIMAL or result.objective == 9e-10
+    assert result.bound >= 9e-10
+
+
+def test_factors_tell_tiny_numbers_from_zero_and_large_ones_from_whole():
+    assert whole_factor([0.0, 0.1 + 0.2, 7.0]) == 10
+    assert whole_factor([1e-10]) is None
+    assert whole_factor([1e9 + 0.5]) == 10
+
+
+def test_scaled_numbers_beyond_64_bits():
+    heavy = Knapsack(values=[5, 5], weights=np.array([1e13, 1e-6]), capacity=1e13)
+    assert "large" in CPSAT().supports(heavy)
+    dear = Knapsack(values=np.array([1e13, 1e-6, 2e13]), weights=[1, 1, 1], capacity=2)
+    assert CPSAT().solve(dear, Budget(20)).objective == 3e13
+    roomy = Knapsack(values=[5, 5], weights=[1, 2], capacity=1e25)
+    assert CPSAT().solve(roomy, Budget(20)).objective == 10

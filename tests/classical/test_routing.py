@@ -375,6 +375,12 @@ def test_integer_loads(demands, capacity):
             assert fits or total > capacity * (1 - 1e-6)
 
 
+def test_tiny_loads_are_not_taken_for_zero():
+    loads, room = integer_loads(np.array([0.0, 2e-10, 3e-10]), 4e-10)
+    assert loads.tolist() == [0, 5_000_000, 7_500_000]
+    assert room == 10**7
+
+
 # ----------------------------------------------------------------------------- real files
 
 

@@ -157,3 +157,8 @@ def test_supports_makes_no_matrix(monkeypatch):
         if entry.installed:
             entry.load()().supports(instance)
     assert instance.search_distances._full is None
+
+
+def test_tiny_costs_are_not_taken_for_zero():
+    tables = Tables.of(TSP(coords=POINTS * 1e-12).to_routing(), 20_000)
+    assert tables.costs.max() == 20_000

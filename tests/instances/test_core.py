@@ -37,6 +37,7 @@ from nco.instances.knapsack import Knapsack, dantzig_bound
 from nco.instances.mip import MIP
 from nco.instances.mis import MIS
 from nco.instances.mtsp import MTSP
+from nco.instances.pctsp import PCTSP
 from nco.instances.tsp import TSP
 
 # -------------------------------------------------------------------------- distances
@@ -156,6 +157,16 @@ def test_bad_distances():
             Distances(**arguments)
     with pytest.raises(ValueError, match="known: exact"):
         Distances(coords=np.zeros((2, 2)), metric="FOO")
+
+
+def test_the_diagonal_of_a_matrix_is_never_travelled():
+    matrix = np.array([[9.5, 1.0, 2.0], [1.0, 7.0, 3.0], [2.0, 3.0, 5.0]])
+    fields = {"prizes": [0, 1, 1], "penalties": [0, 2, 2], "min_prize": 0}
+    instance = PCTSP(matrix=matrix, **fields)
+    assert instance.objective([]) == 4
+    assert instance.digest == PCTSP(matrix=matrix - np.diag(np.diag(matrix)), **fields).digest
+    assert not instance.matrix.flags.writeable
+    assert matrix[0, 0] == 9.5
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=60))

@@ -70,3 +70,5 @@ def test_bad_options():
         MIP.generate(10, seed=0, distribution="set-cover", color=3)
     with pytest.raises(ValueError, match="density"):
         MIP.generate(10, seed=0, distribution="set-cover", density=0.0)
+    with pytest.raises(ValueError, match="alpha"):
+        MIP.generate(10, seed=0, distribution="gisp", alpha=5.0)

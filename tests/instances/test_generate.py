@@ -205,6 +205,7 @@ def test_capacities(n, options, capacity):
         ({"demand": "foo"}, "unknown demand"),
         ({"customers": "random"}, "unknown option of uniform 'customers'"),
         ({"route_size": 0.5, "demand": "unitary"}, "route_size >= 1"),
+        ({"capacity": "x"}, "capacity = 'x' not understood"),
         ({"distribution": "uchoa", "customers": "foo"}, "unknown customers"),
         ({"distribution": "uchoa", "deviation": 1}, "unknown option of uchoa"),
         ({"distribution": "uchoa", "preset": "bq"}, "preset bq with demand unitary"),
@@ -308,6 +309,10 @@ def test_knapsack_capacities():
         ({"preset": "bq", "distribution": "subset-sum"}, "preset bq with subset-sum"),
         ({"fraction": 0}, "option out of range"),
         ({"largest": 0}, "option out of range"),
+        ({"largest": 2.5}, "largest = 2.5 not understood"),
+        ({"capacity": "x"}, "capacity = 'x' not understood"),
+        ({"preset": "bq", "largest": 9}, "preset and largest exclude each other"),
+        ({"capacity": 9, "fraction": 0.1}, "capacity and fraction exclude each other"),
     ):
         with pytest.raises(InputError, match=what):
             generate.knapsack(9, rng(), **{"distribution": "uniform", **options})

@@ -204,6 +204,14 @@ def test_writes_are_atomic(tmp_path):
     assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~current_umask())
 
 
+def test_a_file_that_is_there_keeps_its_rights(tmp_path):
+    path = tmp_path / "a.txt"
+    path.touch(mode=0o600)
+    with atomic_write(path) as file:
+        file.write("private")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("private", 0o600)
+
+
 def current_umask():
     value = os.umask(0)
     os.umask(value)

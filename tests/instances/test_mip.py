@@ -49,6 +49,12 @@ def test_violations(solution, message):
     assert found == ([] if message is None else [message])
 
 
+def test_an_activity_that_overflows_is_not_feasible():
+    mip = MIP(c=[0.0, 0.0], A=[[10.0, -10.0]], row_lower=[1.0])
+    assert mip.violations({"x0": 1.7e308, "x1": 1.7e308}) == ["row r0: nan must be >= 1.0"]
+    assert mip.replace(row_lower=None).violations({"x0": 1.7e308, "x1": 1.7e308}) == []
+
+
 def test_row_tolerance_is_relative_to_the_limit():
     mip = model(upper=[1e4, 1e4, math.inf], integrality=[0, 0, 0])
     assert mip.violations({"x": 1000.0005}) == []

@@ -322,6 +322,21 @@ def test_names_and_rows_that_a_format_cannot_hold(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_negative_upper_bound_leaves_the_lower_one(tmp_path):
+    mip = MIP(c=[1.0], A=[[1.0]], upper=[-1.0])
+    io.write(mip, tmp_path / "a.mps")
+    same(io.read(tmp_path / "a.mps"), mip)
+
+
+@pytest.mark.parametrize("name", ["end", "General", "bin", "maximize", "st"])
+def test_columns_that_are_words_of_the_lp_format(name, tmp_path):
+    mip = MIP(c=[1.0, 1.0], A=[[1.0, 1.0]], integrality=[1, 1], columns=[name, "x"])
+    with pytest.raises(InputError, match=f"'{name}'; write .mps"):
+        io.write(mip, tmp_path / "a.lp")
+    io.write(mip, tmp_path / "a.mps")
+    same(io.read(tmp_path / "a.mps"), mip)
+
+
 def test_nothing_is_printed(tmp_path, capfd):
     with pytest.raises(InputError):
         io.read(write(tmp_path, LP.replace("c1: x", "c1: * x"), "a.lp"), "mip")

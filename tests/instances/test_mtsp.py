@@ -98,3 +98,8 @@ def test_mip_knows_every_solution(case):
     assert view.mip.vector_violations(x) == []
     assert view.mip.value(x) == pytest.approx(instance.objective(routes))
     assert instance.canonical(view.decode(x)) == instance.canonical(routes)
+
+
+def test_a_model_with_far_more_salesmen_than_customers():
+    instance = MTSP(coords=[[0, 0], [0, 1], [2, 0]], salesmen=10**15)
+    assert instance.to_mip().mip.n == MTSP(coords=instance.coords, salesmen=2).to_mip().mip.n

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nco.instances import packing
 from nco.instances.atsp import ATSP
 from nco.instances.core import Budget, Status
 from nco.instances.cvrp import CVRP
@@ -159,6 +160,17 @@ def test_cliques_cover_every_edge_and_nothing_else(n, seed):
     instance = MIS(edges=np.array(sorted(edges)).reshape(-1, 2), weights=np.ones(n))
     covered = {p for clique in cliques(instance) for p in itertools.combinations(clique, 2)}
     assert covered == edges
+
+
+def test_cliques_of_a_dense_graph_stop_to_grow(monkeypatch):
+    instance = MIS.generate(40, seed=1, p=0.8)
+    full = cliques(instance)
+    monkeypatch.setattr(packing, "MOST_CLIQUE_WORK", 5000)
+    found = cliques(instance)
+    assert found[0] == full[0]
+    assert found[-1] == instance.edges[-1].tolist()
+    covered = {p for clique in found for p in itertools.combinations(clique, 2)}
+    assert covered == {tuple(edge) for edge in instance.edges.tolist()}
 
 
 @settings(max_examples=25, deadline=None)

@@ -136,6 +136,30 @@ def test_bounds_never_get_worse_and_iterations_are_logged():
     assert set(result.extra["seconds"]) == {"master", "adversary"}
 
 
+def test_generation_ends_where_masters_find_nothing(monkeypatch):
+    """Masters that end without a first stage, a bound or a scenario were built again for ever."""
+    search, asked = search_of(INSTANCES["knapsack"]), []
+
+    def solve(master, budget, *, gap, **options):
+        asked.append(gap)
+        assert len(asked) < 50
+        return
+
+    monkeypatch.setattr(search, "solve", solve)
+    assert ccg.generate(search) is None
+    assert asked
+
+
+def test_a_master_that_ran_out_of_time_without_a_first_stage_gets_more(monkeypatch):
+    search, shares = search_of(INSTANCES["knapsack"], iterations=3), []
+    monkeypatch.setattr(
+        search.budget, "share", lambda part: shares.append(part) or Budget(time_limit=1e-9)
+    )
+    monkeypatch.setattr(search, "solve", lambda *args, **options: None)
+    assert ccg.generate(search) is Stop.ITERATIONS
+    assert shares == [0.5, ccg.LONG, ccg.LONG]
+
+
 @pytest.mark.parametrize("name", ["knapsack", "loans"])
 def test_masters_have_only_scenarios_that_bind(name, monkeypatch):
     """What a local search met made masters so large that they did not end."""

@@ -94,7 +94,15 @@ def test_colons_in_the_path_are_no_recipe(tmp_path: Path) -> None:
     write_labels(path, "tsp", {"tour": tours}, recipe="tsp-uniform", seed=5)
     labels = read_labels(str(path))
     assert labels.source["seed"] == 5
-    assert read_labels(f"{path}:tsp-uniform:6").source["seed"] == 6
+    assert read_labels(f"{path}:tsp-uniform:5").source["seed"] == 5
+
+
+def test_labels_are_of_the_instances_that_their_file_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_labels(path, "tsp", {"tour": TOURS}, recipe="tsp-uniform", seed=5)
+    for other in ("tsp-uniform:6", "cvrp-uniform:5"):
+        with pytest.raises(LabelError, match=f"its instances are tsp-uniform:5, not {other}"):
+            read_labels(f"{path}:{other}")
 
 
 def test_two_that_write_one_file_at_once_do_not_meet(

@@ -17,7 +17,7 @@ from nco.training.labels import Labels, read_labels, write_labels
 from nco.training.relabel import find_model, relabel
 from nco.training.train import Trainer
 
-PROBLEMS = ("tsp", "atsp", "cvrp", "acvrp", "op", "knapsack")
+PROBLEMS = ("tsp", "atsp", "cvrp", "acvrp", "op", "pctsp", "knapsack")
 
 
 def untrained(problem: str) -> Model:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nco.bq.imitation import ATSPTeacher
 from nco.bq.matrix import MatrixFrame
-from nco.bq.policies.tsp import TourPolicy
+from nco.bq.policies.tsp import TourPolicy, view_start
 from nco.bq.state import Fields, State
 
 
@@ -40,9 +40,7 @@ class ATSPPolicy(MatrixFrame, TourPolicy):
         dist = fields["matrix"].float()
         b, n = dist.shape[:2]
         index = torch.arange(n, device=dist.device).expand(b, n)
-        if view:
-            # As for the TSP, golden-ratio steps spread the starts.
-            index = index.roll(-((view * max(1, round(0.382 * n))) % n), 1)
+        index = index.roll(-view_start(view, n), 1)
         return self._state(torch.cat([index[:, :1], index], 1), dist, None)
 
     def _state(self, index: Tensor, dist: Tensor, owner: Tensor | None) -> State:

@@ -271,9 +271,12 @@ class SubsetPolicy(PlaneFrame):
 
 
 def turned(actions: Tensor, back: Tensor) -> Tensor:
-    """Tours [b, steps], filled up with -1 at their ends, some [b] of them backwards."""
+    """Tours [b, steps], some [b] of them backwards.
+
+    What follows the customers stays: the depot, where that was an action, and -1 that fills up.
+    """
     place = torch.arange(actions.shape[1], device=actions.device).expand_as(actions)
-    count = (actions >= 0).sum(1, keepdim=True)
+    count = (actions > 0).sum(1, keepdim=True)
     place = torch.where(back[:, None] & (place < count), count - 1 - place, place)
     return actions.gather(1, place)
 

@@ -6,6 +6,7 @@ through all nodes that remain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,16 @@ from torch import Tensor
 from nco.bq.imitation import TSPTeacher, tour_actions
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.state import Cut, Fields, State
+
+
+def view_start(view: int, n: int) -> int:
+    """The node that a view starts at; n views in a row start at n different ones.
+
+    Golden-ratio steps spread the starts of few views; where they come round early, the next
+    round starts one node further on.
+    """
+    step = max(1, round(0.382 * n))
+    return (view * step + view // (n // math.gcd(step, n))) % n
 
 
 class TourPolicy:
@@ -160,8 +171,7 @@ class TSPPolicy(PlaneFrame, TourPolicy):
         coords = dihedral(unit_box(coords), view)
         index = torch.arange(n, device=coords.device).expand(b, n)
         if view:
-            # Golden-ratio steps spread the starts of any number of views.
-            index = index.roll(-((view * max(1, round(0.382 * n))) % n), 1)
+            index = index.roll(-view_start(view, n), 1)
             coords = coords.gather(1, index[..., None].expand(-1, -1, 2))
         return State(
             nodes=torch.cat([coords[:, :1], coords], 1),
