@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nco.conversion import generate as generate
     from nco.inspection import Check as Check
     from nco.inspection import check as check
+    from nco.inspection import check_results as check_results
     from nco.inspection import info as info
     from nco.instances import plot as plot
     from nco.instances.atsp import ATSP as ATSP
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "nco.api": "dual_bound solve solve_batch",
     "nco.conversion": "convert generate",
-    "nco.inspection": "Check check info",
+    "nco.inspection": "Check check check_results info",
     "nco.instances.core": "Batch Budget CheckError Distances Event InputError Instance"
     " MissingExtraError Result Sense Status Stop UnsupportedError",
     "nco.instances.io": "read read_solution write write_solution",

@@ -202,7 +202,7 @@ def _cvrp(instance: CVRP) -> _Model:
     model.add_multiple_circuit(triples)
     factor = whole_factor(instance.demands) or 1
     demand = np.rint(instance.demands * float(factor)).astype(np.int64).tolist()
-    room = math.floor(instance.capacity * factor * (1 + 1e-12) + 1e-9)
+    room = math.floor(min(instance.capacity * factor * (1 + 1e-12) + 1e-9, float(sum(demand))))
     load = [model.new_int_var(demand[k], room, "") for k in range(nodes)]
     cost = instance.distances.pairs(tail, head)
     clock: list[Any] = []

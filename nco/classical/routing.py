@@ -128,6 +128,8 @@ def integer_loads(demands: NDArray[Any], capacity: float) -> tuple[NDArray[np.in
     """
     integral = np.issubdtype(demands.dtype, np.integer)
     demands = demands.astype(np.float64)
+    # More says nothing, and may be beyond 64 bits.
+    capacity = min(capacity, 2.0 * float(demands.sum()))
     for factor in (1.0, 10.0, 100.0, 1000.0, 1e4, 1e5, 1e6):
         scaled = demands * factor
         whole = np.rint(scaled)

@@ -381,6 +381,13 @@ def test_tiny_loads_are_not_taken_for_zero():
     assert room == 10**7
 
 
+@pytest.mark.parametrize("solver", ["pyvrp", "ortools", "cp-sat"])
+def test_a_capacity_beyond_64_bits_is_room_for_all(solver):
+    instance = CVRP(coords=[[0, 0], [0, 3], [4, 3]], demands=[0, 1, 2], capacity=10**300)
+    result = solvers.load(solver)().solve(instance, Budget(time_limit=2))
+    assert result.objective == 12
+
+
 # ----------------------------------------------------------------------------- real files
 
 
