@@ -247,8 +247,8 @@ def _instances(plan: Plan) -> Iterable[tuple[str, str, int | None, Instance[Any]
                 yield path, read_as, None, content
 
 
-def _check_spec(spec: str) -> None:
-    """Refuse an unknown solver or parameter, before anything is measured.
+def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of a solver that can be made of them.
 
     Raises
     ------
@@ -258,20 +258,21 @@ def _check_spec(spec: str) -> None:
     """
     from nco.api import make_solver
 
+    name, params = parse_solver(spec)
     # A solver that cannot be imported here is a row that says so.
     with contextlib.suppress(ImportError):
-        make_solver(*parse_solver(spec))
+        make_solver(name, params)
+    return name, params
 
 
 def _tasks(plan: Plan) -> list[_Task]:
     references = read_references(plan.references)
-    for spec in plan.solvers:
-        _check_spec(spec)
+    parsed = {spec: _parsed(spec) for spec in plan.solvers}
     tasks = []
     for path, read_as, index, instance in _instances(plan):
         reference = references.get(instance.name, references.get(Path(path).name.split(".")[0]))
         for spec in plan.solvers:
-            name, params = parse_solver(spec)
+            name, params = parsed[spec]
             for limit in plan.time_limits:
                 seconds = limit * instance.n if plan.per_node else limit
                 for seed in plan.seeds:

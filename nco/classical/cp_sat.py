@@ -86,6 +86,11 @@ def _objective(
     return scale, error
 
 
+def _room(capacity: float, total: int) -> int:
+    """A capacity as an integer, no more than all weigh: it may be beyond 64 bits."""
+    return math.floor(min(capacity * (1 + 1e-12) + 1e-9, float(total)))
+
+
 def _knapsack(instance: Knapsack) -> _Model:
     from ortools.sat.python import cp_model
 
@@ -93,8 +98,7 @@ def _knapsack(instance: Knapsack) -> _Model:
     take = [model.new_bool_var("") for _ in range(instance.n)]
     factor = whole_factor(instance.weights) or 1
     weights = np.rint(instance.weights * float(factor)).astype(np.int64)
-    # No more than all weigh: a capacity may be beyond 64 bits.
-    room = math.floor(min(instance.capacity * factor * (1 + 1e-12) + 1e-9, float(weights.sum())))
+    room = _room(instance.capacity * factor, int(weights.sum()))
     model.add(cp_model.LinearExpr.weighted_sum(take, weights.tolist()) <= room)
     scale, slack = _objective(model, take, instance.values.astype(float), True, 1.0)
     return _subset(model, take, instance.n, scale, slack)
@@ -202,7 +206,7 @@ def _cvrp(instance: CVRP) -> _Model:
     model.add_multiple_circuit(triples)
     factor = whole_factor(instance.demands) or 1
     demand = np.rint(instance.demands * float(factor)).astype(np.int64).tolist()
-    room = math.floor(min(instance.capacity * factor * (1 + 1e-12) + 1e-9, float(sum(demand))))
+    room = _room(instance.capacity * factor, sum(demand))
     load = [model.new_int_var(demand[k], room, "") for k in range(nodes)]
     cost = instance.distances.pairs(tail, head)
     clock: list[Any] = []
