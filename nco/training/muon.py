@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nco.bq.weights import bf16_pays
+
 #: Newton-Schulz iterations and their coefficients (K. Jordan, Muon, 2024).
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Nearest semi-orthogonal matrices [m, rows, columns], roughly, in bfloat16.
+    """Nearest semi-orthogonal matrices [m, rows, columns], roughly.
+
+    In bfloat16, which is exact enough, where the device has instructions for it.
 
     Parameters
     ----------
@@ -23,7 +27,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         Any matrices [m, rows, columns] of one shape.
     """
     a, b, c = COEFFICIENTS
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if bf16_pays(matrices.device) else matrices.float()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

@@ -14,6 +14,13 @@ def test_singular_values_become_alike(shape: tuple[int, int, int]) -> None:
     assert float(values.max()) < 1.4
 
 
+@pytest.mark.parametrize("pays", [False, True])
+def test_bfloat16_is_for_devices_that_have_it(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
+    monkeypatch.setattr("nco.training.muon.bf16_pays", lambda device: pays)
+    made = orthogonalised(torch.eye(4)[None])
+    assert made.dtype == (torch.bfloat16 if pays else torch.float32)
+
+
 def test_steps_are_those_of_torch() -> None:
     torch.manual_seed(0)
     mine = [torch.nn.Parameter(torch.randn(24, 12)), torch.nn.Parameter(torch.randn(24, 12))]
