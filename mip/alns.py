@@ -251,7 +251,7 @@ class Search:
         self._rival: MainSolve | None = None
         #: All exact solves that were begun, also those that have failed or did not pay.
         self._exacts: dict[str, MainSolve] = {}
-        #: The latest sub-solve of the whole model.
+        #: The latest sub-solve of the whole model, or its relaxation if that is unbounded.
         self._whole_outcome: Outcome | None = None
         self._asked = self._paid = False
         self._vain = QUIET
@@ -418,6 +418,8 @@ class Search:
         limit = self.tracker.budget.time_limit
         seed = int(self.rng.integers(2**31))
         for x in trivial(self.form):
+            if self.pool and self._stop():
+                break
             self.offer(x, "trivial")
             self._trivial = min(self._trivial, self.form.value(x))
         # Engines that are given a poor solution look less hard for a good one.
@@ -712,7 +714,7 @@ class Search:
             self._listen()
             # Of the gap that there would be without it; the main engine may work beside.
             gain = self.gains["rival"]
-            pays = gain > RIVAL_CLOSES * (self.pool[0].value + gain - self.form.sign * bound)
+            pays = gain > RIVAL_CLOSES * (self.pool[0].value + gain - self.form.minimised(bound))
             if pays:
                 self.engine_seconds += rival.run(RIVAL_MORE, self._stop)
                 break
@@ -1002,6 +1004,9 @@ class Search:
                     self._sub_seconds = min(self._most_sub, wanted)
                 self._root = self._relaxation = outcome.x
                 self.offer_bound(outcome.bound, "relaxation")
+            elif outcome.status is Status.UNBOUNDED:
+                # With a solution, as there is one, so is the model.
+                self._whole_outcome = outcome
         elif self._root is not None and self.current is not None:
             columns = self.form.integers
             fixed = self.rng.choice(columns, max(1, len(columns) // 4), replace=False)

@@ -2,7 +2,7 @@
 
 An engine is one class that holds one model object and solves it, whole or restricted to a
 neighbourhood, and always undoes what it changed. Everything here and below it minimises;
-the sign is turned once, in `Form`.
+sign and size of objectives are turned once, in `Form`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ INFINITY = 1e20
 AGREE = 1e-6
 #: The closest that engines keep rows and whole numbers.
 EXACT = 1e-9
+#: Engines compare objectives and reduced costs in absolute terms: where all costs are below this,
+#: they may take a solution for optimal that is far from it.
+TINY_COST = 1e-2
+#: Costs stay tiny where their constant would grow beyond this.
+LARGE_CONSTANT = 1e15
 
 
 def _limits(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
@@ -64,6 +69,17 @@ def _limits(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
     )
     slack = EXACT * np.clip(np.abs(upper), 1.0, INFINITY)
     return np.where((lower > upper) & (lower <= upper + slack), upper, lower), upper
+
+
+def _scale(mip: MIP) -> float:
+    """The power of two that makes the largest of tiny costs at least one; 1 for other costs."""
+    most = float(np.abs(mip.c).max(initial=0.0))
+    if not 0.0 < most < TINY_COST:
+        return 1.0
+    _, exponent = math.frexp(most)
+    # The smallest numbers of all have exponents beyond the largest one.
+    scale = math.ldexp(1.0, min(1 - exponent, 1000))
+    return scale if abs(mip.offset) * scale < LARGE_CONSTANT else 1.0
 
 
 class Form:
@@ -83,6 +99,8 @@ class Form:
         does not depend on the machine; by default each has a limit of its own.
     stop
         Asked in linear programs; True ends them.
+    scaled
+        Whether the objective is multiplied by a power of two where all of its costs are tiny.
     """
 
     def __init__(
@@ -92,15 +110,17 @@ class Form:
         left: Callable[[], float] | None = None,
         counted: bool = False,
         stop: Callable[[], bool] | None = None,
+        scaled: bool = False,
     ):
         self.mip = mip
         self.tolerance = tolerance
         self.left = left or (lambda: math.inf)
         self.counted = counted
         self.stop = stop or (lambda: False)
-        self.sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
-        self.c: Vector = self.sign * mip.c
-        self.offset = self.sign * mip.offset
+        sign = 1.0 if mip.sense is Sense.MINIMIZE else -1.0
+        self._factor = sign * (_scale(mip) if scaled else 1.0)
+        self.c: Vector = self._factor * mip.c
+        self.offset = self._factor * mip.offset
         self.A = mip.A
         self.n, self.m = mip.n, mip.m
         self.row_lower, self.row_upper = _limits(mip.row_lower, mip.row_upper)
@@ -169,8 +189,12 @@ class Form:
         return bound
 
     def original(self, value: float) -> float:
-        """A minimised value in the model's own direction."""
-        return self.sign * value
+        """A minimised value in the model's own direction and size."""
+        return value / self._factor
+
+    def minimised(self, value: float) -> float:
+        """A value in the model's own direction and size as one of the minimised form."""
+        return self._factor * value
 
     def contradiction(self) -> str | None:
         """Why bounds alone leave no solution, or None."""
@@ -543,7 +567,8 @@ def prepare(
     view = view_of(instance, tracker.solution)
     if tracker.solution is not None:
         hint = view.encode(tracker.solution)
-    return Form(view.mip, None, budget.left, counted, budget.interrupted), view, hint
+    form = Form(view.mip, None, budget.left, counted, budget.interrupted, scaled=True)
+    return form, view, hint
 
 
 def root_rounds(engine: Backend, view: MipView, budget: Budget, rounds: int = 30) -> None:
@@ -727,7 +752,7 @@ def offer_bound(
     known = tracker.objective
     # Bounds are valid up to the engines' tolerances; a hair beyond the incumbent is it.
     if known is not None and better(known, value, tracker.instance.sense):
-        value = known if form.agree(form.sign * known, form.sign * value) else value
+        value = known if form.agree(form.minimised(known), form.minimised(value)) else value
     tracker.offer_bound(value, by)
 
 
@@ -737,7 +762,7 @@ def refuted(tracker: Tracker[Any], form: Form, view: MipView, outcome: Outcome) 
     if not view.exact:
         return False
     if outcome.status is Status.OPTIMAL:
-        return known is None or not form.agree(form.sign * known, outcome.objective)
+        return known is None or not form.agree(form.minimised(known), outcome.objective)
     return outcome.status is Status.INFEASIBLE and known is not None
 
 
@@ -773,7 +798,7 @@ def conclude(
             stopped = reason
     bound = tracker.bound
     if known is not None and bound is not None and better(known, bound, sense):
-        same = form.agree(form.sign * known, form.sign * bound)
+        same = form.agree(form.minimised(known), form.minimised(bound))
         tracker.bound = known if same else None
         if not same:
             # A tolerance relative to large numbers may be worth more than the objective.

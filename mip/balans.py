@@ -362,7 +362,7 @@ class Balans:
             if result.status in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED):
                 outcome.status, outcome.stopped = result.status, Stop.PROVED
                 if result.objective is not None:
-                    outcome.objective = form.sign * result.objective
+                    outcome.objective = form.minimised(result.objective)
         if not results:
             outcome.stopped = tracker.done() or Stop.ERROR
         extra = {"workers": [dict(r.extra) for r in results.values()]}

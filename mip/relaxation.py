@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import numpy as np
 from nco.instances.core import Budget, Instance, Status, Stop
 from nco.mip.backend import Form, Outcome, Vector, run_interruptible
 from nco.mip.highs import add_rows, pass_model
+
+logger = logging.getLogger("nco")
 
 
 class LinearProgram:
@@ -131,11 +134,19 @@ class LinearProgram:
 def solve_lp(
     form: Form, seconds: float, *, lower: Vector | None = None, upper: Vector | None = None
 ) -> Outcome:
-    """Solve the relaxation once, with other bounds [n] where given."""
+    """Solve the relaxation once, with other bounds [n] where given.
+
+    A model that HiGHS refuses has no relaxation: the outcome says so, as another engine may
+    take it.
+    """
     lp = LinearProgram(form)
-    if lower is not None and upper is not None:
-        lp.bounds(lower, upper)
-    return lp.solve(seconds)
+    try:
+        if lower is not None and upper is not None:
+            lp.bounds(lower, upper)
+        return lp.solve(seconds)
+    except ValueError as error:
+        logger.debug("no relaxation: %s", error)
+        return Outcome(stopped=Stop.ERROR, error=str(error))
 
 
 def bound(instance: Instance[Any], budget: Budget) -> float | None:
@@ -148,7 +159,7 @@ def bound(instance: Instance[Any], budget: Budget) -> float | None:
     if reason_without_mip(instance) is not None:
         return None
     view = view_of(instance)
-    form = Form(view.mip, left=budget.left, stop=budget.interrupted)
+    form = Form(view.mip, left=budget.left, stop=budget.interrupted, scaled=True)
     settled = settle(form)
     if not view.exact or settled is not None:
         return None if settled is None or not view.exact else _of(form, settled)

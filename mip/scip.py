@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -32,6 +33,9 @@ logger = logging.getLogger("nco")
 HEURISTIC = "nco"
 #: Columns or rows written between two looks at the clock.
 CHUNK = 200
+#: SCIP's name of our k-th column; of one with two values, the binary one of their difference
+#: that presolve puts in its place.
+ACTIVE = re.compile(r"t_x(\d+)(_bin)?")
 
 
 class ScipEngine:
@@ -193,9 +197,14 @@ class ScipEngine:
         solution = model.createSol(self._heuristic)
         # Only active variables take a value; those that presolve replaced follow from them.
         for variable in model.getVars(transformed=True):
-            name = variable.name
-            if name.startswith("t_x"):
-                model.setSolVal(solution, variable, float(values[int(name[3:])]))
+            known = ACTIVE.fullmatch(variable.name)
+            if known is None:
+                continue
+            k = int(known[1])
+            value = float(values[k])
+            if known[2]:
+                value -= model.getTransformedVar(self._variables[k]).getLbGlobal()
+            model.setSolVal(solution, variable, value)
         # Presolve may have cut it off, for one that is as good; SCIP checks it.
         return bool(model.trySol(solution, printreason=False))
 

@@ -411,6 +411,14 @@ class TestStatuses:
         mip = MIP(c=[-1.0], A=[[0.0]], integrality=[whole])
         assert Balans().solve(mip, Budget(10)).status is Status.UNBOUNDED
 
+    @pytest.mark.parametrize("rows", [False, True])
+    def test_unbounded_without_a_main_solve(self, rows):
+        # Only its relaxation says so; where rows contradict for whole columns, it says too much.
+        mip = MIP(c=[-1.0, 0.0], A=[[0.0, 2.0]], row_lower=[1], row_upper=[1 if rows else 9],
+                  upper=[math.inf, 9], integrality=[1, 1])  # fmt: skip
+        result = Balans(main_share=0.0, arms="rins").solve(mip, Budget(20, iterations=200))
+        assert result.status is (Status.INFEASIBLE if rows else Status.UNBOUNDED)
+
     def test_linear_program(self):
         mip = MIP(c=[-3.0, -5.0], A=[[1, 0], [0, 2], [3, 2]], row_upper=[4, 12, 18])
         result = Balans().solve(mip, Budget(10))
@@ -429,6 +437,23 @@ class TestStatuses:
     def test_contradicting_bounds(self):
         mip = MIP(c=[1.0], A=[[1.0]], lower=[3], upper=[2], integrality=[1])
         assert Balans().solve(mip, Budget(10)).status is Status.INFEASIBLE
+
+
+def test_trivial_points_end_with_the_search(monkeypatch):
+    mip = MIP(c=[-1.0, -1.0], A=[[1.0, 1.0]], row_lower=[-9], row_upper=[9], lower=[-2, -2],
+              upper=[2, 2], integrality=[1, 1])  # fmt: skip
+    budget, offered = Budget(60), []
+    plain = alns.Search.offer
+
+    def offer(search, x, by, **options):
+        offered.append(by)
+        budget.interrupt()
+        return plain(search, x, by, **options)
+
+    monkeypatch.setattr(alns.Search, "offer", offer)
+    result = Balans(main_share=0.0).solve(mip, budget)
+    assert offered == ["trivial"]
+    assert (result.feasible, result.stopped) == (True, Stop.INTERRUPTED)
 
 
 def test_starts(hard_mip):

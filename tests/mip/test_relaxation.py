@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from nco.instances.core import Budget, Sense, Status
+from nco.instances.core import Budget, Sense, Status, Stop
 from nco.instances.knapsack import Knapsack
 from nco.instances.mip import MIP
-from nco.mip.backend import Form
+from nco.mip.backend import Form, polish
 from nco.mip.relaxation import LinearProgram, bound, solve_lp
 
 
@@ -37,6 +37,16 @@ def test_no_bound_without_a_finite_one():
     assert bound(infeasible, Budget(5)) is None
     assert bound(unbounded, Budget(5)) is None
     assert bound(unbounded.replace(upper=[3]), Budget(0)) is None
+
+
+def test_a_model_that_highs_refuses_has_no_relaxation():
+    mip = MIP(c=[1.0, 2.0], A=[[1e16, -1.0]], row_upper=[5], upper=[3, 3], integrality=[1, 0])
+    outcome = solve_lp(Form(mip), 5)
+    assert (outcome.status, outcome.stopped) == (Status.UNKNOWN, Stop.ERROR)
+    assert "refuses" in outcome.error
+    assert bound(mip, Budget(5)) is None
+    # Rounding leaves no feasible rest that could be found.
+    assert polish(Form(mip), np.array([0.9, 0.0])) is None
 
 
 def test_bound_of_another_problem():

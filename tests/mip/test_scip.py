@@ -95,6 +95,26 @@ class TestSuggestions:
         assert engine._heuristic.taken == 1
         assert outcome.objective <= form.value(best) + 1e-6
 
+    def test_columns_with_two_values_become_binary_ones(self):
+        rng = np.random.default_rng(0)
+        n, m = 60, 20
+        A = rng.integers(1, 30, (m, n)).astype(float)
+        lower = rng.integers(-3, 4, n).astype(float)
+        mip = MIP(
+            c=-rng.integers(10, 30, n).astype(float),
+            A=A,
+            row_upper=np.floor(A @ (lower + 0.5)),
+            lower=lower,
+            # Some have three values, and stay as they are.
+            upper=lower + 1 + (np.arange(n) % 4 == 0),
+            integrality=np.ones(n),
+        )
+        form = Form(mip)
+        best = HighsEngine(form).solve(Limits(60, nodes=50)).x
+        engine, outcome, _, _ = self.run(form, best, 2)
+        assert engine._heuristic.taken == 1
+        assert outcome.objective <= form.value(best) + 1e-6
+
     def test_an_exception_reaches_the_caller(self, hard_mip):
         def suggest():
             raise RuntimeError("no advice")

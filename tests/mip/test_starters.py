@@ -243,3 +243,17 @@ def test_points_that_violate_rows_are_promised():
     assert near is not None
     assert promised
     assert min(promised) == 1
+
+
+def test_models_that_highs_refuses_have_starts():
+    mip = MIP(
+        c=[1.0, 1.0, 2.0],
+        A=[[1e16, 3.0, -1.0], [1.0, 2.0, 1.0], [0.0, 1.0, 1.0]],
+        row_lower=[-math.inf, 2.5, 1.3],
+        row_upper=[5, math.inf, math.inf],
+        upper=[3, 3, 3],
+        integrality=[1, 1, 0],
+    )
+    form = Form(mip)
+    best = run_starters(form, 0, lambda x, by: None, lambda: False)
+    assert form.feasible(best)

@@ -294,6 +294,55 @@ def test_linear_programs_hear_an_interruption(monkeypatch):
     assert form.within(5.0) == 0
 
 
+# ------------------------------------------------------------------ sizes of costs
+
+
+class TestTinyCosts:
+    """Engines take reduced costs and improvements below 1e-6 or so for none."""
+
+    @staticmethod
+    def model(size, sense=Sense.MAXIMIZE, offset=0.0):
+        rng = np.random.default_rng(5)
+        n, m = 20, 3
+        A = rng.integers(1, 1000, (m, n)).astype(float)
+        c = np.round(A.mean(0) + rng.integers(0, 300, n)) / 1000
+        return MIP(
+            c=size * (c if sense is Sense.MAXIMIZE else -c), A=A, row_upper=np.floor(A.sum(1) / 2),
+            upper=np.ones(n), integrality=np.ones(n), sense=sense, offset=offset,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("sense", list(Sense))
+    @pytest.mark.parametrize("offset", [0.0, 3.0])
+    def test_the_optimum_is_one(self, solver, sense, offset):
+        size = 1e-7
+        mip = self.model(size, sense, offset)
+        result = solver().solve(mip, Budget(60))
+        assert result.status is Status.OPTIMAL
+        sign = 1 if sense is Sense.MAXIMIZE else -1
+        assert sign * (result.objective - offset) / size == pytest.approx(6.411, abs=1e-6)
+        assert result.bound == pytest.approx(result.objective, abs=1e-6 * size)
+
+    def test_the_bound_is_one(self):
+        large, small = (relaxation.bound(self.model(size), Budget(60)) for size in (1.0, 1e-8))
+        assert large >= 6.411
+        assert small / 1e-8 == pytest.approx(large)
+
+    @pytest.mark.parametrize(
+        ("cost", "offset", "changed"),
+        [(1e-2, 0, False), (9e-3, 0, True), (5e-324, 0, True), (0, 0, False), (1e-9, 1e9, False)],
+    )
+    def test_only_the_form_of_tiny_ones_differs(self, cost, offset, changed):
+        mip = MIP(c=[cost, -cost], A=np.zeros((0, 2)), offset=offset, sense=Sense.MAXIMIZE)
+        form, plain = Form(mip, scaled=True), Form(mip)
+        assert bool(form.c[1] != plain.c[1]) is changed
+        if changed and cost > 1e-300:
+            assert 1 <= form.c[1] < 2
+        for value in (0.0, cost, -3 * cost):
+            assert form.original(form.minimised(value)) == value
+            assert plain.minimised(value) == -value
+
+
 # ------------------------------------------------------------------ names in LP files
 
 
