@@ -436,7 +436,7 @@ def solve(
     bound
         Compute a dual bound where the solver gives none, within the time limit.
     problem, metric
-        How to read a path, as in `read`.
+        How to read a path, as in `read`; of an instance `problem` must be its own.
     params
         Parameters of the solver; for a batch also those of `solve_batch`.
 
@@ -460,10 +460,7 @@ def solve(
     _check_listeners(on_event=on_event)
     limits = Limits(time_limit, iterations, target, gap)
     budget = limits.budget()
-    if isinstance(instance, (str, os.PathLike)):
-        instance = io.read(instance, problem, metric)
-    elif metric is not None:
-        instance = _in_metric(instance, metric)
+    instance = opened(instance, problem, metric)
     if isinstance(instance, Batch):
         return solve_batch(
             instance, solver, time_limit, seed, start, on_event,
@@ -495,6 +492,32 @@ def _check_listeners(**listeners: object) -> None:
         if listener is not None and not callable(listener):
             kind = type(listener).__name__
             raise InputError(None, None, f"{name}: a {kind} cannot be called", "give a function")
+
+
+def opened(instance: Any, problem: str = "", metric: str | None = None) -> Any:
+    """What a path holds, or an instance or a batch, measured in another metric.
+
+    Parameters
+    ----------
+    instance
+        A path, an instance or a batch; anything else comes back as it is.
+    problem
+        How to read a path; of an instance it must be its own.
+    metric
+        As in `read`, also for instances; None leaves them as they are.
+
+    Raises
+    ------
+    InputError
+        When a file or the metric cannot be understood, or the problem is another one.
+    """
+    if isinstance(instance, (str, os.PathLike)):
+        return io.read(instance, problem, metric)
+    if problem and isinstance(instance, (Batch, Instance)):
+        found = instance.cls.problem if isinstance(instance, Batch) else instance.problem
+        if found != problem:
+            raise InputError(None, None, f"is a {found}, not a {problem}", "leave problem out")
+    return instance if metric is None else _in_metric(instance, metric)
 
 
 def _in_metric(instance: Any, metric: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nco.api import PathLike, dual_bound, supporting
+from nco.api import Many, PathLike, dual_bound, opened, supporting
 from nco.instances import io
 from nco.instances.core import (
     Batch,
@@ -116,7 +116,7 @@ def check(
     solution
         A solution, a result or a solution file.
     problem, metric
-        How to read a path, as in `read`.
+        As in `nco.solve`.
     evaluation
         "strong" evaluates the first stage of a two-stage problem anew, however long it takes:
         the exact worst case where there is one, else the problem's longest list of scenarios.
@@ -143,7 +143,7 @@ def check(
 
 
 def check_results(
-    instances: Instance[Any] | Batch[Any] | PathLike,
+    instances: Instance[Any] | Many | PathLike,
     results: PathLike,
     *,
     problem: str = "",
@@ -156,7 +156,7 @@ def check_results(
     Parameters
     ----------
     instances
-        An instance, a batch or a path.
+        An instance, a batch, a list of instances or a path.
     results
         What ``nco solve --out`` writes for many instances; lines of other instances, which
         their digests tell, are left out.
@@ -169,13 +169,15 @@ def check_results(
         When a file, a line or the evaluation cannot be understood, or no line is of one of
         the instances.
     """
-    path = None
-    if isinstance(instances, (str, os.PathLike)):
-        path, instances = instances, io.read(instances, problem, metric)
-    batch = instances if isinstance(instances, Batch) else [instances]
+    path = instances if isinstance(instances, (str, os.PathLike)) else None
+    if not isinstance(instances, (list, tuple)):
+        found = opened(instances, problem, metric)
+        instances = found if isinstance(found, Batch) else [found]
+        problem, metric = "", None
     known = {}
-    for instance in batch:
-        one = _truncated(instance) if truncate_budget else instance
+    for instance in instances:
+        one = _one(instance, problem, metric)
+        one = _truncated(one) if truncate_budget else one
         known[one.digest] = one
     checks = []
     for number, line in enumerate(io.read_text(results).splitlines(), 1):
@@ -236,13 +238,14 @@ def _truncated(instance: Instance[Any]) -> Instance[Any]:
 def _one(
     instance: Instance[Any] | PathLike, problem: str = "", metric: str | None = None
 ) -> Instance[Any]:
-    path = None
-    if isinstance(instance, (str, os.PathLike)):
-        path, instance = instance, io.read(instance, problem, metric)  # type: ignore[assignment]
-    if isinstance(instance, Batch):
-        raise InputError(path, None, f"holds {len(instance)} instances", "give a single one")
-    assert isinstance(instance, Instance)
-    return instance
+    path = instance if isinstance(instance, (str, os.PathLike)) else None
+    found = opened(instance, problem, metric)
+    if isinstance(found, Batch):
+        raise InputError(path, None, f"holds {len(found)} instances", "give a single one")
+    if not isinstance(found, Instance):
+        kind = type(found).__name__
+        raise InputError(None, None, f"a {kind} is no instance", "give an instance or a path")
+    return found
 
 
 def info(
@@ -259,7 +262,7 @@ def info(
     instance
         An instance, a batch or a path.
     problem, metric
-        How to read a path, as in `read`.
+        As in `nco.solve`.
     bound_seconds
         Seconds for a dual bound; without any, only a bound that takes no time.
 
@@ -278,8 +281,9 @@ def info(
     except ValueError:
         what = f"bound_seconds = {bound_seconds} not understood"
         raise InputError(None, None, what, "give a number >= 0") from None
-    if isinstance(instance, (str, os.PathLike)):
-        instance = io.read(instance, problem, metric)
+    instance = opened(instance, problem, metric)
+    if not isinstance(instance, Batch):
+        instance = _one(instance)
     out: dict[str, Any] = {"name": instance.name}
     if isinstance(instance, Batch):
         costs = instance.ref_cost

@@ -431,6 +431,47 @@ def test_generate_repeats_from_its_seed(entry):
     ]
 
 
+def test_metric_and_problem_count_for_instances_too(tmp_path):
+    tsp = nco.read(nco.examples.path("berlin52.tsp"))
+    tour = list(range(tsp.n))
+    exact = nco.check(nco.examples.path("berlin52.tsp"), tour, metric="exact").objective
+    assert nco.check(tsp, tour, metric="exact").objective == exact != tsp.objective(tour)
+    assert nco.info(tsp, metric="exact")["metric"] == "exact"
+    for call in (
+        lambda **how: nco.check(tsp, tour, **how),
+        lambda **how: nco.info(tsp, **how),
+        lambda **how: nco.solve(tsp, "greedy", **how),
+    ):
+        with pytest.raises(InputError, match="is a tsp, not a cvrp"):
+            call(problem="cvrp")
+        with pytest.raises(InputError, match="metric 'none' not understood"):
+            call(metric="none")
+
+
+def test_results_of_a_list_of_instances_are_checked(tmp_path):
+    """`nco.generate` gives lists where sizes differ."""
+    graphs = nco.generate("mis", 12, count=3, seed=1)
+    assert isinstance(graphs, list)
+    path = tmp_path / "all.jsonl"
+    results = nco.solve_batch(graphs, "greedy")
+    path.write_text("".join(result.to_json() + "\n" for result in results))
+    checks = nco.check_results(graphs, path)
+    assert [check.objective for check in checks] == [result.objective for result in results]
+    assert len(nco.check_results(graphs[1], path)) == 1
+
+
+@pytest.mark.parametrize("value", [5, None])
+def test_what_is_no_instance_is_said_in_one_line(value, tmp_path):
+    for call in (
+        lambda: nco.check(value, [0]),
+        lambda: nco.info(value),
+        lambda: nco.check_results(value, tmp_path / "all.jsonl"),
+        lambda: nco.check_results([value], tmp_path / "all.jsonl"),
+    ):
+        with pytest.raises(InputError, match=f"a {type(value).__name__} is no instance"):
+            call()
+
+
 def test_info_describes_without_solving(knapsack):
     values = nco.info(knapsack)
     assert values["n"] == 4

@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _own_stdout() -> None:
     """Send what C libraries print to stderr, so that stdout holds results only."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         if sys.stdout.fileno() != 1:
             return

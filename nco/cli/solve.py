@@ -47,14 +47,15 @@ def solve(
     metric: Metric = None,
     truncate_budget: TruncateBudget = False,
     solver: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--solver",
             "-s",
             help="Registered solver, or name:key=value,key=value.",
             autocompletion=complete_solver,
+            show_default="auto",
         ),
-    ] = "auto",
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option("--param", "-p", metavar="KEY=VALUE", help="Parameter of the solver."),
@@ -134,8 +135,8 @@ def solve(
     start_logging(verbose, quiet)
     check_jobs(jobs, backend)
     written = {} if config is None else read_config(config)
-    if "solver" in written and solver == "auto":
-        solver = str(written["solver"])
+    if solver is None:
+        solver = str(written.get("solver", "auto"))
     name, params = api.parse_solver(solver)
     params = {k: v for k, v in written.items() if k != "solver"} | params
     params |= api.parse_params(param or ())
@@ -174,7 +175,7 @@ def solve(
         problem=problem,
         metric=metric,
         truncate_budget=truncate_budget,
-        output=Output(out, many=len(files) > 1),
+        output=Output(out, files),
         json=json_,
     )
     # A live table and JSON lines would share the terminal.
@@ -206,16 +207,17 @@ class Output:
     ----------
     path
         As given, or None for nowhere.
-    many
-        Whether there are several instance files.
+    files
+        The instance files, which are never written over.
 
     Raises
     ------
     InputError
-        When one file is to hold many solutions, or the target cannot be written.
+        When one file is to hold many solutions, or the target cannot be written or is an
+        instance file.
     """
 
-    def __init__(self, path: Path | None, many: bool):
+    def __init__(self, path: Path | None, files: Sequence[Path]):
         self.path = path
         self.lines: list[str] = []
         self._written: set[str] = set()
@@ -223,11 +225,20 @@ class Output:
             return
         from nco.instances import io
 
+        many = len(files) > 1
+        self._files = {os.path.realpath(file) for file in files}
         self.jsonl = io.suffix(path) == ".jsonl"
         self.folder = not self.jsonl and (path.is_dir() or many)
         if many and not self.jsonl:
             self._require_folder()
         check_writable(path, self.folder)
+        self._spare_files(path)
+
+    def _spare_files(self, path: Path) -> None:
+        from nco.instances.core import InputError
+
+        if os.path.realpath(path) in self._files:
+            raise InputError(path, None, "is the instance file", "write the solution elsewhere")
 
     def _require_folder(self) -> None:
         from nco.instances.core import InputError
@@ -256,7 +267,8 @@ class Output:
         Raises
         ------
         InputError
-            When the file cannot be written, or two instances have the same name.
+            When the file cannot be written or is an instance file, or two instances have the
+            same name.
         """
         from nco.instances import io
         from nco.instances.core import InputError
@@ -272,6 +284,7 @@ class Output:
             if path.name in self._written:
                 raise InputError(path, None, "two instances have this name", "use --out x.jsonl")
             self._written.add(path.name)
+            self._spare_files(path)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -300,6 +313,7 @@ class Output:
 
         stem = instance.name or instance.digest[:12]
         stem = stem.replace("[", "-").replace("]", "").replace("/", "_")
+        stem = "".join(c if c.isprintable() else "_" for c in stem)
         for _, form in formats.loaded():
             if form.problem == instance.problem and form.write_solution is not None:
                 return stem + form.solution_suffixes[0]
@@ -447,16 +461,15 @@ class Session:
     def _take(
         self, path: Path, instance: Instance[Any], result: Result, progress: Progress
     ) -> None:
-        from nco.instances.core import InputError
-
         progress.finish(result, instance.n)
         if self.json:
             values = {"file": str(path), "n": instance.n, **result.to_dict()}
             print(json.dumps(values, allow_nan=False), flush=True)
         try:
             self.output.write(instance, result)
-        except InputError as error:
-            self._fail(None, error)
+        except Exception as error:  # a name in no encoding, say, must not stop the others
+            logger.debug("this is where", exc_info=True)
+            self._fail(path, error)
         if not result.feasible:
             self._code(INTERRUPTED if result.stopped == "interrupted" else NOTHING)
 

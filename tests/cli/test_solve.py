@@ -237,6 +237,38 @@ def test_impossible_out_is_refused_before_anything_is_solved(nco, here, one_erro
     assert (here / "berlin52.tsp").read_bytes() == before
 
 
+def test_an_instance_file_is_never_written_over(nco, here, one_error):
+    """Neither as the target itself nor as what an instance's solution would be called."""
+    nco("generate", "two-stage-knapsack", "--n", "5", "--out", "drawn.json")
+    values = json.loads((here / "drawn.json").read_text()) | {"name": "two"}
+    (here / "two.json").write_text(json.dumps(values))
+    (here / "link.tour").symlink_to("berlin52.tsp")
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    for args in (
+        ("berlin52.tsp", *QUICK, "--out", "berlin52.tsp"),
+        ("berlin52.tsp", *QUICK, "--out", "link.tour"),
+        ("two.json", "--solver", "nominal", "--time-limit", "5", "--out", ".", "-q"),
+    ):
+        answer = nco("solve", *args)
+        assert answer.code == 2
+        assert one_error(answer.err)
+        assert "is the instance file" in answer.err
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+
+
+def test_names_that_no_file_can_have_stop_no_other_instance(nco, here):
+    files = []
+    for position, name in enumerate(["a\0b", "x" * 300, "\ud800", "last"]):
+        values = {"problem": "tsp", "name": name, "coords": [[0, 0], [1, 0], [1, position]]}
+        files.append(f"{position}.json")
+        (here / files[-1]).write_text(json.dumps(values))
+    answer = nco("solve", *files, *QUICK, "--out", "sols", "--json")
+    assert [row["file"] for row in lines(answer.out)] == files
+    assert {"a_b.tour", "last.tour"} <= {path.name for path in (here / "sols").iterdir()}
+    assert "nco: error: 1.json: " in answer.err
+    assert answer.code == 2
+
+
 def test_two_instances_of_one_name_do_not_overwrite_each_other(nco, here, one_error):
     (here / "again").mkdir()
     (here / "again" / "berlin52.tsp").write_bytes((here / "berlin52.tsp").read_bytes())
@@ -424,6 +456,22 @@ def test_second_ctrl_c_kills(here):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == ""
+
+
+def test_closed_stdout_is_no_error(here):
+    args = [sys.executable, "-m", "nco", "solve", "berlin52.tsp", *QUICK, "--out", "a.tour"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *args], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (here / "a.tour").read_text().startswith("NAME")
+
+
+def test_a_solver_that_is_named_counts_more_than_that_of_a_config(nco, here, one_error):
+    (here / "lkh.toml").write_text('solver = "lkh"\n')
+    for named, found in ((), "lkh"), (("--solver", "auto"), "auto"), (("-s", "greedy"), "greedy"):
+        answer = nco("solve", "berlin52.tsp", "-t", "0", "--config", "lkh.toml", "--json", *named)
+        assert [row["solver"] for row in lines(answer.out)] == [found]
 
 
 def test_closed_pipe_is_quiet(nco_process, here):
