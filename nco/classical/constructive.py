@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.compiling import compiled_before, kernel
-from nco.classical.routing import length_limit, load_limit, surely_infeasible, tracked
+from nco.classical.routing import (
+    length_limit,
+    load_limit,
+    surely_infeasible,
+    told_apart,
+    tracked,
+)
 from nco.instances.core import (
     Budget,
     Distances,
@@ -40,6 +46,8 @@ COMPILE_FROM = 400_000
 LOOKS = 100_000
 #: Up to so many nodes neighbours are found in whole rows of costs, above in a k-d tree.
 MOST_ROWS = 3000
+#: Nodes whose neighbours are looked for in a tree between two looks at the clock.
+ROWS = 10_000
 #: Tours of more nodes are left to `nco.classical.local_search`, which takes longer to load.
 NEAREST_BY_ROWS, GREEDY_BY_LISTS = 5000, 20_000
 
@@ -137,19 +145,21 @@ def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -
         for i in range(n):
             if i % 256 == 0:
                 check_time(budget)
-            row = np.array(distances.row(i))
-            row[i] = np.inf
+            # From the node on, so that where many are as near, not all find the same few.
+            row = np.roll(distances.row(i), -i)
+            row[0] = np.inf
             nearest = np.argpartition(row, k - 1)[:k]
-            near[i] = nearest[np.argsort(row[nearest], kind="stable")]
+            near[i] = (nearest[np.argsort(row[nearest], kind="stable")] + i) % n
         return near
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(distances.coords)
-    for begin in range(0, n, 50_000):
+    points = told_apart(distances.coords)
+    tree = cKDTree(points)
+    for begin in range(0, n, ROWS):
         check_time(budget)
-        nodes = np.arange(begin, min(begin + 50_000, n))
+        nodes = np.arange(begin, min(begin + ROWS, n))
         norm = _TREE_NORMS[distances.metric]
-        _, found = tree.query(distances.coords[nodes], k + 1, p=norm)
+        _, found = tree.query(points[nodes], k + 1, p=norm)
         # The node itself is among its neighbours unless k + 1 others share its place.
         found = np.asarray(found)
         own = found == nodes[:, None]

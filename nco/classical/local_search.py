@@ -35,6 +35,7 @@ from scipy.spatial import cKDTree
 
 from nco.classical.compiling import kernel as _kernel
 from nco.classical.constructive import hilbert_order
+from nco.classical.routing import told_apart
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -305,7 +306,7 @@ def neighbor_lists(
     if k == 0:
         return neighbors, lengths
     if not costs.explicit:
-        points = costs.points[costs.order]
+        points = told_apart(costs.points[costs.order])
         tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
     rows = max(1, 20_000_000 // n) if costs.explicit else 50_000
     for begin in range(0, n, rows):
@@ -473,7 +474,7 @@ def _end_edges(costs: Costs, links: Ints) -> tuple[Ints, Ints, Floats]:
     # An end and the other end of its path are at most two of them.
     k = min(8, len(heads))
     if not costs.explicit:
-        points = costs.points[heads]
+        points = told_apart(costs.points[heads])
         _, found = cKDTree(points).query(points, k, p=costs.power)
     else:
         found = np.empty((len(tails), k), dtype=np.intp)

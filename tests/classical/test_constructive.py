@@ -137,6 +137,17 @@ def test_neighbor_lists_of_equal_points(many_nodes):
     assert (near != np.arange(20)[:, None]).all()
 
 
+@pytest.mark.parametrize("matrix", [False, True])
+def test_neighbors_of_equal_points_are_not_the_same_few(matrix):
+    n = constructive.MOST_ROWS + 1000 if not matrix else 300
+    alike = Distances(matrix=np.ones((n, n))) if matrix else Distances(coords=np.ones((n, 2)))
+    near = neighbor_lists(alike, 5)
+    assert (near != np.arange(n)[:, None]).all()
+    assert np.bincount(near.ravel(), minlength=n).max() <= 20
+    # Else a round of greedy edges would join a few of them only.
+    assert sorted(greedy_tour(alike)) == list(range(n))
+
+
 @settings(max_examples=60)
 @given(st.integers(1, 25), st.integers(0, 10_000), st.booleans(), st.booleans())
 def test_routes_are_feasible(n, seed, limited, asymmetric):

@@ -151,6 +151,11 @@ def test_neighbours_by_an_asymmetric_matrix():
     assert (matrix[np.arange(9)[:, None], neighbors] == lengths).all()
 
 
+def test_neighbors_of_equal_points_are_not_the_same_few() -> None:
+    neighbors, _ = ls.neighbor_lists(Costs.of_coords(np.ones((2000, 2))), 5)
+    assert np.bincount(neighbors.ravel(), minlength=2000).max() <= 20
+
+
 def test_neighbour_lists_can_be_given_up():
     asked = []
     assert (
