@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from nco.bq.decoding import Stopped, never
+from nco.bq.decoding import Stopped, free_memory, never
+from nco.classical.routing import told_apart
 from nco.instances.core import InputError
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 from nco.training.export import training_of
@@ -201,6 +202,24 @@ class HeatNetwork(nn.Module):
         return out.squeeze(-1)
 
 
+def check_memory(network: HeatNetwork, graph: Graph) -> None:
+    """Refuse a graph whose embedded edges surely need more than the free main memory.
+
+    Linux grants more than there is, and kills the process that uses it.
+
+    Raises
+    ------
+    MemoryError
+        When they do.
+    """
+    need, left = EDGE_ARRAYS * 4 * network.config.width * graph.near.numel(), free_memory()
+    if graph.near.device.type == "cpu" and need > left:
+        raise MemoryError(
+            f"{graph.near.numel()} edges need {need / 2**30:.3g} GiB of memory, and "
+            f"{left / 2**30:.3g} GiB are free"
+        )
+
+
 def rows_of(index: Tensor) -> Tensor:
     """Numbers of the batch [b, 1] that go with an index [b, s] into its second dimension."""
     return torch.arange(len(index), device=index.device)[:, None]
@@ -280,6 +299,8 @@ class FixedHeat:
         return self.logits[:, None].expand(left.shape)
 
 
+#: Arrays of the size of all embedded edges that are in memory while a layer is computed.
+EDGE_ARRAYS = 6
 #: Lengths of a mean edge, or deviations of items' priorities, at which a weight has fallen to 1/e.
 REACH = 0.3
 
@@ -509,6 +530,7 @@ def near_graph(
     k = min(k, n - 1)
     rows: list[Any] = []
     for own in points.cpu().double().numpy():
+        own = told_apart(own)
         tree = cKDTree(own)
         parts = [np.asarray(tree.query(own[i], k + 1)[1]) for i in row_slices(n, stop)]
         found = torch.as_tensor(np.concatenate(parts)).view(n, k + 1)
@@ -662,20 +684,17 @@ def revisits_of(n: int, size: int) -> int:
     return max(1, min(10, n // size))
 
 
-def draw_tours(
+def heat_of(
     graph_of: Callable[[int], Graph],
     *,
     kind: str,
     folder: str = "",
     problem: str = "",
     neighbors: int,
-    samples: int,
-    size: int,
-    seed: int,
     device: torch.device,
     stop: Callable[[], bool] = never,
-) -> Tensor:
-    """Tours, or orders of items, [samples, n] of one instance.
+) -> tuple[Heat, Graph]:
+    """Heat of one instance, and the graph that it is on.
 
     Parameters
     ----------
@@ -685,29 +704,59 @@ def draw_tours(
         "network", "distance" or "uniform".
     folder, problem
         For a network: where it is, as for `read_divider`, and its problem.
-    neighbors, samples, size
-        Candidates per node, number of tours, nodes in a part.
-    seed, device, stop
-        Of the sampling.
+    neighbors
+        Candidates per node; a network has those that it was trained with.
+    device, stop
+        Where and until when that is computed.
 
     Raises
     ------
     InputError
         When the network cannot be read.
+    MemoryError
+        As `check_memory`.
+    Stopped
+        When ``stop`` says so.
     """
-    heat: Heat
-    if kind == "network":
-        try:
-            network, neighbors = read_divider(folder, problem)
-        except (CheckpointError, WeightsError) as error:
-            raise InputError(None, None, str(error)) from None
+    if kind != "network":
         graph = graph_of(neighbors).to(device)
-        network = network.to(device)
-        with torch.no_grad():
-            nodes, edges = network(graph, stop)
-        heat = NetworkHeat(network, nodes, edges)
-    else:
-        graph = graph_of(neighbors).to(device)
-        heat = plain_heat(graph, kind)
-    generator = torch.Generator(device).manual_seed(seed)
+        return plain_heat(graph, kind), graph
+    try:
+        network, neighbors = read_divider(folder, problem)
+    except (CheckpointError, WeightsError) as error:
+        raise InputError(None, None, str(error)) from None
+    graph = graph_of(neighbors).to(device)
+    network = network.to(device)
+    check_memory(network, graph)
+    with torch.no_grad():
+        nodes, edges = network(graph, stop)
+    return NetworkHeat(network, nodes, edges), graph
+
+
+def draw_tours(
+    heat: Heat,
+    graph: Graph,
+    *,
+    samples: int,
+    size: int,
+    seed: int,
+    stop: Callable[[], bool] = never,
+) -> Tensor:
+    """Tours, or orders of items, [samples, n] of one instance.
+
+    Parameters
+    ----------
+    heat, graph
+        As `heat_of` makes them.
+    samples, size
+        Number of tours, nodes in a part.
+    seed, stop
+        Of the sampling.
+
+    Raises
+    ------
+    Stopped
+        When ``stop`` says so.
+    """
+    generator = torch.Generator(graph.near.device).manual_seed(seed)
     return sample(heat, graph, samples, revisits_of(graph.near.shape[1], size), generator, stop)[0]

@@ -117,7 +117,7 @@ class SelfTrainer(Trainer):
         count = config.pool + config.held_out
         arrays = draw(recipe, config.seed, 0, count, config.n)
         made = instances_of(problems.load(config.problem), arrays)
-        start = next(iter(side.starts.values()))
+        start = side.starts[side.first(config.n)]
         fields = stack_fields(self.policy.fields, made)
         rows = []
         for i, instance in enumerate(made):

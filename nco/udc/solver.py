@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from nco.bq.decoding import Conqueror, Model
+    from nco.udc.divide import Graph, Heat
 
 logger = logging.getLogger("nco")
 
@@ -47,6 +48,10 @@ DECODED = "bq"
 #: Seconds within which a library is not imported for the first time, as nothing can interrupt
 #: that: torch takes more than one, that of a learned divider's layers two more.
 LOADING = {"torch": 2.0, "torch_geometric": 5.0}
+#: Share of the time left that starts beyond the first one leave to stages.
+STAGED = 0.5
+#: Share of the time left that heat leaves to another start, should it not suffice to draw one.
+SPARED = 0.1
 #: Iterations per node of a part that suit a classical conqueror, and kicks of or-opt.
 EFFORT, KICKS = 10.0, 3.0
 
@@ -95,7 +100,8 @@ class UDC(TellsOnce, BatchSolver):
     stages
         Largest number of stages; 0 for as many as time allows, 50 without any limit.
     samples
-        Starts that are improved together; the best counts.
+        Starts that are improved together; the best counts. Fewer where they would take more
+        than half of the time.
     size
         Nodes in a part; 0 for what suits the problem.
     regions
@@ -111,7 +117,8 @@ class UDC(TellsOnce, BatchSolver):
         For divide = "network": folder of a run of `nco.udc.train`, or a weights file; by
         default the divider that is shipped for the problem.
     neighbors
-        Candidates per node of the graph that heat is on.
+        Candidates per node of the graph that heat without learning is on; a trained divider
+        has those that it was trained with.
     weights, k, device, precision
         The policy, as for `nco.bq.solver.BQ`.
 
@@ -385,8 +392,9 @@ class UDC(TellsOnce, BatchSolver):
         def results(stopped: Stop) -> list[Result]:
             return [t.result(stopped, params=self.changed(), versions=versions) for t in trackers]
 
+        early = budget.reserve(STAGED * budget.left())
         solutions = [
-            self._divide(divider, tracker, given, seed)
+            self._divide(divider, tracker, given, seed, early)
             for tracker, given in zip(trackers, starts, strict=True)
         ]
         decoded = "auto" if divider.decoded and self.conquer == "bq" else ""
@@ -486,8 +494,13 @@ class UDC(TellsOnce, BatchSolver):
             conqueror = conqueror_of(owners)
         return results(all_done(trackers, budget, turn) or Stop.FINISHED)
 
-    def _divide(self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int) -> list[Any]:
-        """Starts of one instance; one that takes no time when time is up."""
+    def _divide(
+        self, divider: Divider, tracker: Tracker[Any], given: Any, seed: int, early: Budget
+    ) -> list[Any]:
+        """Starts of one instance, only the first of them when it is no longer early.
+
+        When time is up, one that takes none.
+        """
         budget, instance = tracker.budget, tracker.instance
         # What is decoded has a start to fall back on.
         first = divider.first(instance.n)
@@ -504,6 +517,9 @@ class UDC(TellsOnce, BatchSolver):
             # Iterations are those of stages.
             if made and tracker.done(-1):
                 break
+            if made and early.spent():
+                self._tell("starts take long: going on with fewer samples")
+                break
             try:
                 solution = divider.starts[name](instance, seed + len(made), budget)
             except TimeoutError:
@@ -514,7 +530,7 @@ class UDC(TellsOnce, BatchSolver):
             if solution is None:
                 break
             tracker.offer(solution, by=name)
-            if made and solution == made[-1]:
+            if len(made) > (given is not None) and solution == made[-1]:
                 # Seeds change nothing.
                 made += [solution] * (self.samples - len(made))
             else:
@@ -618,23 +634,24 @@ class UDC(TellsOnce, BatchSolver):
             return []
 
         from nco.bq.decoding import Stopped, out_of_memory
-        from nco.udc.divide import draw_tours
+        from nco.udc.divide import draw_tours, heat_of
 
         device, asked = self._bq.torch_device(), samples
+        stop = budget.reserve(SPARED * budget.left()).spent
+        seen: tuple[Heat, Graph] | None = None
         while True:
             try:
-                tours = draw_tours(
-                    functools.partial(divider.graph, instance, stop=budget.spent),
+                seen = seen or heat_of(
+                    functools.partial(divider.graph, instance, stop=stop),
                     kind=self.divide,
                     folder=self.divider,
                     problem=instance.problem,
                     neighbors=self.neighbors,
-                    samples=samples,
-                    size=self.size or divider.size,
-                    seed=seed,
                     device=device,
-                    stop=budget.spent,
+                    stop=stop,
                 )
+                size = self.size or divider.size
+                tours = draw_tours(*seen, samples=samples, size=size, seed=seed, stop=stop)
                 break
             except Stopped:
                 self._tell("time was up before a start was drawn from heat: another one instead")
@@ -642,7 +659,7 @@ class UDC(TellsOnce, BatchSolver):
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-            if samples == 1:
+            if samples == 1 or seen is None:
                 self._tell("out of memory: no start is drawn from heat, but another one")
                 return []
             samples //= 2

@@ -512,7 +512,7 @@ class UDCTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> float:
-        """How much dearer the held-out instances end than the problem's first start, in per cent.
+        """How much dearer the held-out instances end than the start of that size, in per cent.
 
         One solution of each is drawn and conquered twice, greedily; less is better, and below
         zero is better than that start.
@@ -532,7 +532,7 @@ class UDCTrainer(Trainer):
                 better = self.policy.part_cost(fields, cut, new) <= cut.cost
                 actions = self.policy.paste(fields, actions, cut, new, better)
         cost = self.policy.cost(fields, actions)
-        start = next(iter(self.side.starts.values()))
+        start = self.side.starts[self.side.first(self.config.n)]
         known = torch.tensor([i.objective(start(i, 0, Budget())) for i in instances])
         known = known.to(cost) * cost.sign()
         gap = float(((cost - known) / known.abs()).mean()) * 100.0

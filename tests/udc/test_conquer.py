@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,27 @@ def test_selections_are_pieces_too() -> None:
     assert got.objective > greedy or greedy == exact.objective
     graph = nco.generate("mis", 80, seed=3)
     assert UDC(conquer="mis-tabu", size=40, stages=10).solve(graph, Budget()).feasible
+
+
+def test_parts_of_graphs_have_their_own_edges_and_look_at_few_others() -> None:
+    side, rng = load_divider("mis"), np.random.default_rng(0)
+    assert side is not None
+    assert side.piece is not None
+    for n, p in ((40, 0.2), (40, 0.0), (20_000, 3e-4)):
+        whole = nco.generate("mis", n, seed=0, p=p)
+        whole.neighbors()
+        index = rng.permutation(n)[: min(n - 5, 300)]
+        place = np.full(n, -1)
+        place[index] = np.arange(len(index))
+        inside = place[whole.edges][(place[whole.edges] >= 0).all(1)]
+        tracemalloc.start()
+        piece = side.piece(whole, index, np.zeros(3))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        expected = MIS(weights=whole.weights[index], edges=inside)
+        assert np.array_equal(piece.instance.edges, expected.edges)
+        assert np.array_equal(piece.instance.weights, expected.weights)
+    assert most < whole.edges.nbytes / 4
 
 
 def test_what_cannot_conquer_says_so() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,21 @@ def network_heat(net: HeatNetwork, g: Graph) -> NetworkHeat:
     with torch.no_grad():
         nodes, edges = net(g)
     return NetworkHeat(net, nodes, edges)
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp"])
+def test_routes_that_were_not_joined_in_time_give_way_to_a_curve(
+    problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divider, made, budget = load_divider(problem), nco.generate(problem, 40, seed=0), Budget()
+    assert divider is not None
+
+    def late(instance: CVRP, **_: object) -> list[list[int]]:
+        budget.interrupt()
+        return [[i] for i in range(1, instance.nodes)]
+
+    monkeypatch.setattr("nco.udc.dividers.cvrp.savings_routes", late)
+    assert divider.starts["savings"](made, 0, budget) == divider.plain(made)
 
 
 def test_tours_of_every_heat_visit_every_node_once_and_repeat() -> None:
@@ -207,6 +224,11 @@ def test_equal_points_still_have_k_candidates() -> None:
     assert torch.isfinite(g.edges).all()
     for kind in ("uniform", "distance"):
         assert torch.equal(draw(plain_heat(g, kind), g, 2).sort(1).values[0], torch.arange(20))
+
+
+def test_equal_points_do_not_all_have_the_same_candidates() -> None:
+    g = near_graph(torch.ones(1, 300, 2), 5)
+    assert int(torch.bincount(g.near.flatten(), minlength=300).max()) <= 3 * 5
 
 
 def test_nothing_grows_with_the_square_of_the_nodes() -> None:
@@ -469,6 +491,42 @@ def test_without_memory_fewer_tours_are_drawn(
     other = UDC(divide="uniform", conquer="or-opt", size=12, stages=1)
     assert other.solve(made, Budget()).trajectory[0].by == "insertion"
     assert "no start is drawn from heat" in caplog.text
+
+
+def test_without_memory_for_the_network_there_is_another_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    side, graphs = load_divider("tsp"), []
+
+    def graph(*args, **options):  # type: ignore[no-untyped-def]
+        graphs.append(args)
+        return side.graph(*args, **options)
+
+    counted = dataclasses.replace(side, graph=graph)
+    monkeypatch.setattr("nco.udc.divide.free_memory", lambda: 1000.0)
+    solver = UDC(divide="network", conquer="or-opt", size=12, samples=8)
+    assert solver._draw(counted, TSP.generate(40, seed=0), Budget(), 0, 8) == []
+    assert len(graphs) == 1
+    assert "no start is drawn from heat" in caplog.text
+
+
+def test_what_is_not_drawn_in_time_leaves_some_to_the_first_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = time.monotonic()
+
+    def endless(*args):  # type: ignore[no-untyped-def]
+        nonlocal now
+        while not args[-1]():
+            now += 1.0
+        raise Stopped
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr("nco.udc.divide.sample_tours", endless)
+    solver = UDC(divide="uniform", conquer="or-opt", size=12, stages=1)
+    result = solver.solve(TSP.generate(40, seed=0), Budget(100.0))
+    assert result.trajectory[0].by == "insertion"
+    assert "time was up before a start was drawn" in caplog.text
 
 
 def test_items_of_one_priority_are_drawn_in_any_order() -> None:

@@ -10,7 +10,7 @@ import torch
 from nco.cli import main
 from nco.training.checkpoints import checkpoints, read_checkpoint
 from nco.training.export import read_run
-from nco.udc.dividers import tsp
+from nco.udc.dividers import op, tsp
 from nco.udc.self_improve import SelfConfig, SelfTrainer
 
 from ..bq.test_weights import small
@@ -52,6 +52,14 @@ def test_solutions_only_get_better_and_are_what_is_learned(
     )
     learned = trainer.teacher.cost(trainer.sources[0].train)
     assert torch.allclose(learned.double(), costs(trainer), rtol=1e-6)
+
+
+def test_large_instances_begin_with_the_start_for_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nco.udc.dividers.LARGE", 50)
+    monkeypatch.setitem(op.DIVIDER.starts, "insertion", lambda *_: None)
+    SelfTrainer(settings("op"), tmp_path)
 
 
 def test_a_resumed_run_ends_with_the_same_weights_and_pool(tmp_path: Path) -> None:

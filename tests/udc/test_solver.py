@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import nco
 from nco import bench
 from nco.bq.decoding import Model
 from nco.cli import main
-from nco.instances.core import Budget, Event, InputError, Stop
+from nco.instances.core import Budget, Event, InputError, Stop, Tracker
 from nco.instances.registry import solvers
 from nco.instances.spctsp import SPCTSP
 from nco.instances.tsp import TSP
@@ -249,6 +250,49 @@ def test_of_drawn_tours_one_is_a_start_when_time_is_up(monkeypatch: pytest.Monke
     solver = UDC(divide="uniform", size=12)
     assert solver._draw(slow, instance(), budget, 0, 5) == made
     assert len(made) == 1
+
+
+def test_given_starts_are_arrays_too_and_stand_beside_those_of_all_seeds() -> None:
+    solver, tsp, divider = (
+        UDC(conquer="or-opt", size=12, samples=3),
+        instance(),
+        load_divider("tsp"),
+    )
+    assert divider is not None
+    given = np.asarray(divider.starts["insertion"](tsp, 1, Budget()))
+    result = solver.solve(tsp, Budget(iterations=1), start=given)
+    assert result.objective <= tsp.objective(given.tolist())
+    tracker = Tracker(tsp, Budget(), solver="udc")
+    made = solver._divide(divider, tracker, given.tolist(), 0, Budget())
+    assert made[:2] == [given.tolist()] * 2
+    assert made[2] != made[1]
+
+
+def test_starts_leave_half_of_the_time_to_stages(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, seeds = time.monotonic(), []
+
+    def slow(tsp: TSP, seed: int, budget: Budget) -> list[int]:
+        nonlocal now
+        now += 20.0
+        seeds.append(seed)
+        return list(range(tsp.n))[:: 1 - 2 * (seed % 2)]
+
+    divider = load_divider("tsp")
+    assert divider is not None
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setitem(divider.starts, "insertion", slow)  # type: ignore[arg-type]
+    solver = UDC(conquer="or-opt", size=12, samples=9, stages=2)
+    result = solver.solve(instance(), Budget(100.0))
+    assert seeds == [0, 1, 2]
+    assert result.stopped is Stop.FINISHED
+    assert result.trajectory[-1].by == "reunion"
+    assert caplog.messages == ["starts take long: going on with fewer samples"]
+    seeds.clear()
+    batch = solver.solve_batch([instance(seed=i) for i in range(3)], Budget(100.0))
+    assert seeds == [0, 1, 2, 0, 0]
+    assert all(r.feasible for r in batch)
 
 
 def test_no_time_still_gives_a_tour(weights: str) -> None:

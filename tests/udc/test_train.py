@@ -21,6 +21,7 @@ from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoi
 from nco.training.export import read_run
 from nco.udc import train
 from nco.udc.divide import read_divider
+from nco.udc.dividers import pctsp
 from nco.udc.solver import UDC
 from nco.udc.train import UDCConfig, UDCTrainer, advantages, draw_parts, push
 from nco.weights import WeightsError
@@ -160,6 +161,14 @@ def test_every_problem_is_trained_by_the_same_trainer(problem: str, tmp_path: Pa
     result = solver.solve(nco.generate(problem, 24, seed=0), Budget())
     assert result.feasible
     assert (result.trajectory[0].by == "network") is (problem != "spctsp")
+
+
+def test_large_instances_are_compared_with_the_start_for_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nco.udc.dividers.LARGE", 20)
+    monkeypatch.setitem(pctsp.DIVIDER.starts, "insertion", lambda *_: None)
+    assert math.isfinite(UDCTrainer(settings("pctsp"), tmp_path).validate())
 
 
 def test_what_is_planned_is_trained_and_resumed_by_its_problem(tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ def savings(
         return max(0, len(routes) - fleet), instance.objective(routes)
 
     best = savings_routes(instance, k=40, budget=budget)
+    if budget.spent():
+        # Routes that were hardly joined by then are dearer than a curve that is cut.
+        best = min(best, curve_routes(instance) or best, key=badness)
     least = badness(best)
     for _ in range(min(TRIES, CUSTOMERS // instance.n)):
         if budget.elapsed() - begin > SHARE * budget.left():

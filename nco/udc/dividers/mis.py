@@ -30,10 +30,16 @@ def nothing(instance: MIS) -> list[int]:
 
 def piece(instance: MIS, index: NDArray[np.int64], scalar: NDArray[np.float64]) -> Piece:
     """The graph of some nodes."""
-    place = np.full(instance.n, -1)
-    place[index] = np.arange(len(index))
-    edges = place[instance.edges]
-    changes = {"edges": edges[(edges >= 0).all(1)], "labels": None}
+    indptr, indices = instance.neighbors()
+    degree = indptr[index + 1] - indptr[index]
+    owner = np.repeat(np.arange(len(index)), degree)
+    # Of all edges, only those of the part are looked at.
+    first = indptr[index] - np.cumsum(degree) + degree
+    heads = indices[first[owner] + np.arange(len(owner))]
+    order = np.argsort(index)
+    at = order[np.searchsorted(index, heads, sorter=order) % len(index)]
+    inside = (index[at] == heads) & (owner < at)
+    changes = {"edges": np.column_stack([owner, at])[inside], "labels": None}
     return Piece(some_nodes(instance, index, **changes), index)
 
 
