@@ -43,7 +43,7 @@ Indices = NDArray[np.int64]
 #: Loops of fewer steps run as they are; longer ones are worth numba's start-up.
 COMPILE_FROM = 400_000
 #: Steps along edges, or arcs, between two looks at the clock.
-LOOKS = 100_000
+LOOKS = 20_000
 #: Up to so many nodes neighbours are found in whole rows of costs, above in a k-d tree.
 MOST_ROWS = 3000
 #: Nodes whose neighbours are looked for in a tree between two looks at the clock.
