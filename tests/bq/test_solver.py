@@ -169,7 +169,7 @@ def test_a_matrix_is_solved_by_the_policy_that_reads_one(weights: dict[str, str]
         assert bq.solve(made, Budget(iterations=3)).feasible
     routes = CVRP(matrix=costs, demands=np.r_[0, np.ones(11, dtype=int)], capacity=4)
     assert BQ().supports(routes) is None
-    for planar in (weights["cvrp"], "cvrp-light-v1"):
+    for planar in (weights["cvrp"], "cvrp-light-v2"):
         assert "not a cost matrix" in (BQ(weights=planar).supports(routes) or "")
     bq = BQ(weights=weights["acvrp"])
     assert bq.supports(routes) is None

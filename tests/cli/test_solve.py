@@ -73,7 +73,7 @@ def test_routes_by_a_cost_matrix_have_a_policy_of_their_own(nco, here, one_error
     (row,) = lines(nco(*bq).out)
     # One vehicle from 2 to 4, one for 3.
     assert (row["objective"], row["versions"]["weights"]) == (37, "acvrp-light-v1")
-    refused = nco(*bq, "--param", "weights=cvrp-light-v1")
+    refused = nco(*bq, "--param", "weights=cvrp-light-v2")
     assert (refused.code, refused.out) == (2, "")
     assert one_error(refused.err)
     assert "reads coordinates, not a cost matrix" in refused.err
