@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.classical.compiling import compiled_before, kernel
-from nco.classical.routing import (
-    length_limit,
-    load_limit,
-    surely_infeasible,
-    told_apart,
-    tracked,
-)
+from nco.classical.routing import length_limit, load_limit, surely_infeasible, tracked
 from nco.instances.core import (
     Budget,
     Distances,
@@ -48,6 +42,8 @@ LOOKS = 20_000
 MOST_ROWS = 3000
 #: Nodes whose neighbours are looked for in a tree between two looks at the clock.
 ROWS = 10_000
+#: How far apart points at one place count, of the extent of all.
+APART = 1e-9
 #: Tours of more nodes are left to `nco.classical.local_search`, which takes longer to load.
 NEAREST_BY_ROWS, GREEDY_BY_LISTS = 5000, 20_000
 
@@ -131,6 +127,29 @@ def _compile_in(budget: Budget | None) -> None:
 # --------------------------------------------------------------------------- neighbours
 
 
+def told_apart(points: NDArray[Any]) -> NDArray[Any]:
+    """Coordinates [n, d], with one more that is tiny where points coincide [n, d + 1].
+
+    Of points at one place, those next in number are the nearest then: else every query of a
+    tree would look at all of them, and all would find the same few.
+    """
+    order = np.lexsort(points.T)
+    if not (points[order[1:]] == points[order[:-1]]).all(1).any():
+        return points
+    extent = float(np.ptp(points, axis=0).max()) or 1.0
+    return np.column_stack([points, np.linspace(0.0, APART * extent, len(points))])
+
+
+def _least(row: NDArray[Any], k: int, begin: int) -> NDArray[np.intp]:
+    """Places [k] of the least entries of a row.
+
+    They are looked for from a place on, so that where many are as near, not all nodes find
+    the same few.
+    """
+    found = np.argpartition(np.roll(row, -begin), k - 1)[:k]
+    return (found + begin) % len(row)
+
+
 def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -> Indices:
     """The ``k`` nearest other nodes of every node [n, min(k, n - 1)], nearest first.
 
@@ -145,11 +164,10 @@ def neighbor_lists(distances: Distances, k: int, budget: Budget | None = None) -
         for i in range(n):
             if i % 256 == 0:
                 check_time(budget)
-            # From the node on, so that where many are as near, not all find the same few.
-            row = np.roll(distances.row(i), -i)
-            row[0] = np.inf
-            nearest = np.argpartition(row, k - 1)[:k]
-            near[i] = (nearest[np.argsort(row[nearest], kind="stable")] + i) % n
+            row = np.array(distances.row(i))
+            row[i] = np.inf
+            nearest = _least(row, k, i)
+            near[i] = nearest[np.argsort(row[nearest], kind="stable")]
         return near
     from scipy.spatial import cKDTree
 
@@ -187,7 +205,7 @@ def _among(
                 check_time(budget)
             row = distances.pairs(int(node), others)
             row[others == node] = np.inf
-            near[position] = others[np.argpartition(row, k - 1)[:k]]
+            near[position] = others[_least(row, k, position)]
     i, j = np.repeat(nodes, near.shape[1]), near.reshape(-1)
     return i[i != j], j[i != j]
 

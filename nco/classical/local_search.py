@@ -34,8 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from nco.classical.compiling import kernel as _kernel
-from nco.classical.constructive import hilbert_order
-from nco.classical.routing import told_apart
+from nco.classical.constructive import hilbert_order, told_apart
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]

@@ -25,8 +25,6 @@ from nco.instances.tsp import TSP
 
 #: Metrics that grow with both coordinate differences, so that a box bounds them.
 _PLANAR = frozenset(METRICS) - {"GEO", "XRAY1", "XRAY2"}
-#: How far apart points at one place count, of the extent of all.
-APART = 1e-9
 
 
 def space_arrays(distances: Distances) -> dict[str, NDArray[Any]]:
@@ -210,16 +208,3 @@ def search_costs(instance: TSP, budget: Budget) -> Distances | None:
         except TimeoutError:
             return None
     return costs
-
-
-def told_apart(points: NDArray[Any]) -> NDArray[Any]:
-    """Coordinates [n, d], with one more that is tiny where points coincide [n, d + 1].
-
-    Of points at one place, those next in number are the nearest then: else every query of a
-    tree would look at all of them, and all would find the same few.
-    """
-    order = np.lexsort(points.T)
-    if not (points[order[1:]] == points[order[:-1]]).all(1).any():
-        return points
-    extent = float(np.ptp(points, axis=0).max()) or 1.0
-    return np.column_stack([points, np.linspace(0.0, APART * extent, len(points))])

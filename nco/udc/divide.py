@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nco.bq.decoding import Stopped, free_memory, never
-from nco.classical.routing import told_apart
+from nco.classical.constructive import told_apart
 from nco.instances.core import InputError
 from nco.training.checkpoints import CheckpointError, checkpoints, read_checkpoint
 from nco.training.export import training_of

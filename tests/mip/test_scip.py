@@ -52,6 +52,13 @@ class TestSuggestions:
         outcome = engine.solve(Limits(60, nodes=8), None, None, watch)
         return engine, outcome, asked, seen
 
+    def is_taken(self, mip, nodes, when):
+        form = Form(mip)
+        best = HighsEngine(form).solve(Limits(60, nodes=nodes)).x
+        engine, outcome, _, _ = self.run(form, best, when)
+        assert engine._heuristic.taken == 1
+        assert outcome.objective <= form.value(best) + 1e-6
+
     @pytest.mark.parametrize("when", [1, 5])
     def test_a_better_solution_is_taken(self, hard_mip, when):
         form = Form(hard_mip)
@@ -89,11 +96,7 @@ class TestSuggestions:
             upper=np.where(np.arange(n) == 3, 2, 1),
             integrality=np.ones(n),
         )
-        form = Form(mip)
-        best = HighsEngine(form).solve(Limits(60, nodes=100)).x
-        engine, outcome, _, _ = self.run(form, best, 1)
-        assert engine._heuristic.taken == 1
-        assert outcome.objective <= form.value(best) + 1e-6
+        self.is_taken(mip, nodes=100, when=1)
 
     def test_columns_with_two_values_become_binary_ones(self):
         rng = np.random.default_rng(0)
@@ -109,11 +112,7 @@ class TestSuggestions:
             upper=lower + 1 + (np.arange(n) % 4 == 0),
             integrality=np.ones(n),
         )
-        form = Form(mip)
-        best = HighsEngine(form).solve(Limits(60, nodes=50)).x
-        engine, outcome, _, _ = self.run(form, best, 2)
-        assert engine._heuristic.taken == 1
-        assert outcome.objective <= form.value(best) + 1e-6
+        self.is_taken(mip, nodes=50, when=2)
 
     def test_an_exception_reaches_the_caller(self, hard_mip):
         def suggest():
