@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import os
 import re
 import sys
@@ -153,6 +154,17 @@ def read_text(path: str | os.PathLike[str]) -> str:
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decimal(word: str) -> float:
+    """The number, perhaps infinite, that a word of a file is; NaN where it is none.
+
+    Python takes more than files mean: digits of other scripts, and ``1_0`` for ten.
+    """
+    try:
+        return float(word) if word.isascii() and "_" not in word else math.nan
+    except ValueError:
+        return math.nan
 
 
 def suffix(path: str | os.PathLike[str]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.core import Batch, InputError, close
-from nco.instances.io import Format, read_text
+from nco.instances.io import Format, decimal, read_text
 from nco.instances.knapsack import Knapsack
 
 _FORMS = "write 'n capacity', then 'value weight' lines; or Pisinger's 'index value weight'"
@@ -35,11 +35,8 @@ Line = tuple[int, str]
 
 
 def _number(path: Path, line: int, word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in word or not word.isascii():
+    value = decimal(word)
+    if not math.isfinite(value):
         raise InputError(path, line, f"{word[:40]!r} is not a number", _FORMS)
     if value < 0:
         raise InputError(path, line, f"{word[:40]} < 0", "numbers must not be negative")

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from nco.instances.core import InputError, Sense
-from nco.instances.io import Format, read_text, redirected
+from nco.instances.io import Format, decimal, read_text, redirected
 from nco.instances.mip import MIP
 from nco.instances.mps_reader import parse_mps
 
@@ -536,11 +536,8 @@ def read_columns(path: Path, instance: MIP) -> dict[str, float]:
             raise InputError(path, number, f"column {words[0][:40]!r} does not exist", "mend it")
         if words[0] in solution:
             raise InputError(path, number, f"column {words[0][:40]!r} comes twice", "remove one")
-        try:
-            value = float(words[1])
-        except ValueError:
-            value = float("nan")
-        if not np.isfinite(value):
+        value = decimal(words[1])
+        if not math.isfinite(value):
             raise InputError(path, number, f"{words[1][:40]!r} is not a number", "mend it")
         solution[words[0]] = value
     return solution

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from nco.instances.core import InputError, Sense
+from nco.instances.io import decimal
 from nco.instances.mip import MIP
 
 logger = logging.getLogger("nco")
@@ -82,10 +83,7 @@ class _Reader:
         return _Mistake(self.number, what, hint)
 
     def number_of(self, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = decimal(text)
         if math.isnan(value):
             raise self.fail(f"{text[:40]!r} is not a number")
         return value

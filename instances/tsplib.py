@@ -29,7 +29,7 @@ from nco.instances.core import (
     SpatialInstance,
 )
 from nco.instances.cvrp import CVRP
-from nco.instances.io import Format, read_text
+from nco.instances.io import Format, decimal, read_text
 from nco.instances.op import OP
 from nco.instances.registry import problems
 from nco.instances.tour_edges import edge_array, fixed_fault, missing_fault, unlisted_fault
@@ -175,10 +175,7 @@ class Section:
 
 def is_number(word: str) -> bool:
     """Whether a word is a finite decimal number."""
-    try:
-        return math.isfinite(float(word)) and "_" not in word and word.isascii()
-    except ValueError:
-        return False
+    return math.isfinite(decimal(word))
 
 
 @dataclass

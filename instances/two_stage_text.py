@@ -21,7 +21,7 @@ import numpy as np
 from nco.instances.capital_budgeting import CapitalBudgeting, CapitalBudgetingLoans, in_cents
 from nco.instances.core import InputError
 from nco.instances.facility_location import FacilityLocation
-from nco.instances.io import HEAD, Format, read_text
+from nco.instances.io import HEAD, Format, decimal, read_text
 from nco.instances.two_stage_knapsack import TwoStageKnapsack
 
 Row = tuple[int, list[float]]
@@ -48,11 +48,8 @@ def _rows(path: Path, hint: str) -> list[Row]:
 
 
 def _number(path: Path, line: int, word: str, hint: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in word or not word.isascii():
+    value = decimal(word)
+    if not math.isfinite(value):
         raise InputError(path, line, f"{word[:40]!r} is not a number", hint)
     return value
 

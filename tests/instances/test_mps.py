@@ -182,6 +182,7 @@ def test_conventions_of_free_format(tmp_path):
         (" x cost 1 eq 1", " x cost 1 nope 1", 11, "row 'nope' does not exist"),
         (" x cost 1 eq 1", " x cost one", 11, "'one' is not a number"),
         (" x cost 1 eq 1", " x cost nan", 11, "'nan' is not a number"),
+        (" x cost 1 eq 1", " x cost 1_0", 11, "'1_0' is not a number"),
         (" x cost 1 eq 1", " x cost 1e400", 11, "too large"),
         (" x cost 1 eq 1", " x cost", 11, "expected a column"),
         (" UP x -3", " UP xx -3", 25, "column 'xx' does not exist"),
@@ -452,6 +453,7 @@ def test_scip_reads_what_is_written(tmp_path):
         ("x\n", ":1: no value for 'x'"),
         ("x one\n", ":1: 'one' is not a number"),
         ("x inf\n", ":1: 'inf' is not a number"),
+        ("x 1_0\n", ":1: '1_0' is not a number"),
     ],
 )
 def test_solution_errors(tmp_path, text, what):
