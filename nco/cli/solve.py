@@ -109,10 +109,11 @@ def solve(
         Path | None, typer.Option("--start", help="Solution file to start from.")
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
+            metavar="PATH",
             help="Solution file; .json: the result; .jsonl: all results; else a folder.",
         ),
     ] = None,
@@ -205,8 +206,8 @@ class Output:
 
     Parameters
     ----------
-    path
-        As given, or None for nowhere.
+    given
+        As given, or None for nowhere; what ends with a slash is a folder.
     files
         The instance files, which are never written over.
 
@@ -217,20 +218,19 @@ class Output:
         instance file.
     """
 
-    def __init__(self, path: Path | None, files: Sequence[Path]):
-        self.path = path
+    def __init__(self, given: str | None, files: Sequence[Path]):
+        self.path = path = None if given is None else Path(given)
         self.lines: list[str] = []
         self._written: set[str] = set()
-        if path is None:
+        if given is None or path is None:
             return
         from nco.instances import io
 
-        many = len(files) > 1
         self._files = {os.path.realpath(file) for file in files}
-        self.jsonl = io.suffix(path) == ".jsonl"
-        self.folder = not self.jsonl and (path.is_dir() or many)
-        if many and not self.jsonl:
-            self._require_folder()
+        self.folder = path.is_dir() or given.endswith(("/", os.sep))
+        self.jsonl = not self.folder and io.suffix(path) == ".jsonl"
+        if len(files) > 1:
+            self.expect_batch()
         check_writable(path, self.folder)
         self._spare_files(path)
 
@@ -240,16 +240,6 @@ class Output:
         if os.path.realpath(path) in self._files:
             raise InputError(path, None, "is the instance file", "write the solution elsewhere")
 
-    def _require_folder(self) -> None:
-        from nco.instances.core import InputError
-
-        assert self.path is not None
-        if not self.path.is_dir() and self.path.suffix:
-            raise InputError(
-                self.path, None, "one file cannot hold many solutions", "name a folder or a .jsonl"
-            )
-        self.folder = True
-
     def expect_batch(self) -> None:
         """Refuse a single solution file for a batch.
 
@@ -258,8 +248,15 @@ class Output:
         InputError
             When the target is a file that holds one solution.
         """
-        if self.path is not None and not self.jsonl:
-            self._require_folder()
+        from nco.instances.core import InputError
+
+        if self.path is None or self.jsonl or self.folder:
+            return
+        if self.path.suffix:
+            raise InputError(
+                self.path, None, "one file cannot hold many solutions", "name a folder or a .jsonl"
+            )
+        self.folder = True
 
     def write(self, instance: Instance[Any], result: Result) -> None:
         """Write the solution of one instance.

@@ -216,6 +216,11 @@ def test_out_folder_holds_one_file_for_each_instance(nco, here):
     assert nco("check", "strong200.kp", "sols/strong200.sol").code == 0
 
 
+def test_out_that_ends_with_a_slash_is_a_folder(nco, here):
+    assert nco("solve", "berlin52.tsp", *QUICK, "--out", "sols.d/").code == 0
+    assert [p.name for p in (here / "sols.d").iterdir()] == ["berlin52.tour"]
+
+
 @pytest.mark.parametrize(
     ("files", "out"),
     [
