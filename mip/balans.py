@@ -292,11 +292,12 @@ class Balans:
         own = {f.name: getattr(self, f.name) for f in fields(self)} | {"jobs": 1, "backend": "loky"}
         other = {"highs": "scip", "scip": "highs"}
         subs = "+".join(other.get(name, name) for name in self.sub.split("+"))
+        little = min(0.1, self.main_share)
         variants: list[dict[str, Any]] = [
             {},
             {"main": other.get(self.main, self.main), "sub": subs},
-            {"policy": "thompson", "main_share": 0.1},
-            {"sub": subs, "policy": "ucb1", "main_share": 0.1},
+            {"policy": "thompson", "main_share": little},
+            {"sub": subs, "policy": "ucb1", "main_share": little},
         ]
         out = []
         for number in range(self.jobs):

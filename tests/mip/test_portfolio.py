@@ -25,6 +25,8 @@ def test_configurations_differ():
     assert len({(c["main"], c["sub"], c["policy"]) for c in configurations}) == 4
     for configuration in configurations:
         Balans(**configuration)
+    none = Balans(jobs=4, main_share=0.0).configurations()
+    assert all(c["main_share"] == 0.0 for c in none)
     # A parameter belongs to its policy.
     own = Balans(jobs=4, policy="softmax", policy_parameter=2.0).configurations()
     assert [c["policy_parameter"] for c in own] == [2.0, 2.0, None, None]
