@@ -318,6 +318,13 @@ class Network(nn.Module):
         score = score.view(b, m, actions, n).transpose(2, 3)
         return score if pairs is None else score + self.edge_head(pairs[:, :first]).float()
 
+    def all_links(
+        self, features: Tensor, filled: Tensor | None = None, edges: Tensor | None = None
+    ) -> Tensor:
+        """Logits [b, n, n, actions_per_node] of the pointer head, not masked, in float32."""
+        pairs = self.embed_pairs(edges)
+        return self.links(self.encode(features, filled, pairs), pairs)
+
     def forward(
         self, features: Tensor, filled: Tensor | None = None, edges: Tensor | None = None
     ) -> Tensor:

@@ -58,6 +58,10 @@ class RegionPolicy:
         """States as the policy knows them."""
         return state if state.dense else replace(state, nodes=state.nodes[..., :-1])
 
+    def loose(self, state: State) -> State:
+        """Dense states as such that need not be: without fixed ways."""
+        return replace(state, nodes=F.pad(state.nodes, (0, 1)), dense=False)
+
     def features(self, state: State) -> Tensor:
         """As the policy sees the nodes; ends of fixed ways are nodes like others."""
         out: Tensor = self.inner.features(self._plain(state))

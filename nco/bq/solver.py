@@ -147,6 +147,10 @@ class BQ(BatchSolver):
         Number of solutions sampled in addition; the best counts.
     k
         Candidates looked at in every step; 0 for all, -1 for what the weights are for.
+    leap
+        Decisions taken of one look at most, those after the first only where they are sure, see
+        `nco.bq.decoding.leap`; 1 for a look per decision, 0 for what measured best: 4 on a CPU
+        where the network was taught links and each node is one action, else 1.
     reconstruct
         Whether time (or iterations, which are rounds) left over is used.
     part
@@ -174,6 +178,7 @@ class BQ(BatchSolver):
     views: int = 1
     samples: int = 0
     k: int = -1
+    leap: int = 1
     reconstruct: bool = True
     part: int = 100
     part_beam: int = 1
@@ -183,7 +188,9 @@ class BQ(BatchSolver):
 
     def __post_init__(self) -> None:
         """Validate."""
-        least = {"beam": 1, "views": 1, "samples": 0, "k": -1, "part": 4, "part_beam": 1}
+        least = {
+            "beam": 1, "views": 1, "samples": 0, "k": -1, "leap": 0, "part": 4, "part_beam": 1,
+        }  # fmt: skip
         for field, low in least.items():
             if getattr(self, field) < low:
                 raise ValueError(f"{field} = {getattr(self, field)} < {low} not understood.")
@@ -304,6 +311,7 @@ class BQ(BatchSolver):
         InputError
             When the weights or the device cannot be used.
         """
+        from nco.bq.decoding import LEAP
         from nco.bq.weights import bf16_pays
         from nco.training.checkpoints import CheckpointError
         from nco.training.export import read_trained
@@ -314,9 +322,17 @@ class BQ(BatchSolver):
             model = read_trained(path, policy)
         except (cards.WeightsError, CheckpointError) as error:
             raise InputError(None, None, str(error)) from None
+        able = model.linked and not self.compiled
+        if self.leap > 1 and not able:
+            raise InputError(
+                None, None, f"leap = {self.leap}: the {policy} policy decides once a look"
+                + (" when compiled" if model.linked else ""),
+                "leave leap out",
+            )  # fmt: skip
         bf16 = bf16_pays(device) if self.precision == "auto" else self.precision == "bf16"
         model = model.on(device, bf16=bf16, compiled=self.compiled)
-        return model if self.k < 0 else dataclasses.replace(model, k=self.k)
+        leap = self.leap or (LEAP if able and device.type == "cpu" else 1)
+        return dataclasses.replace(model, leap=leap, k=model.k if self.k < 0 else self.k)
 
     def _warn_of_sizes(self, models: dict[str, Model], sizes: set[tuple[str, int]]) -> None:
         for name, n in sorted(sizes):

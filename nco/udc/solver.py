@@ -119,7 +119,7 @@ class UDC(TellsOnce, BatchSolver):
     neighbors
         Candidates per node of the graph that heat without learning is on; a trained divider
         has those that it was trained with.
-    weights, k, device, precision
+    weights, k, leap, device, precision
         The policy, as for `nco.bq.solver.BQ`.
 
     Raises
@@ -143,6 +143,7 @@ class UDC(TellsOnce, BatchSolver):
     neighbors: int = 50
     weights: str = ""
     k: int = -1
+    leap: int = 0
     device: str = "auto"
     precision: str = "auto"
 
@@ -170,7 +171,13 @@ class UDC(TellsOnce, BatchSolver):
 
     @functools.cached_property
     def _bq(self) -> BQ:
-        return BQ(weights=self.weights, k=self.k, device=self.device, precision=self.precision)
+        return BQ(
+            weights=self.weights,
+            k=self.k,
+            leap=self.leap,
+            device=self.device,
+            precision=self.precision,
+        )
 
     @property
     def _effort(self) -> float:

@@ -42,7 +42,7 @@ def test_every_width_has_its_share_of_the_work(gains: list[float]) -> None:
         beams.learn(width, gain)
         work[width] += beams.work(width)
     total = sum(work.values())
-    assert all(own >= Beams.SHARE * total - Beams.work(4) for own in work.values())
+    assert all(own >= Beams.SHARE * total - beams.work(4) for own in work.values())
 
 
 def test_what_gains_more_for_its_work_has_most_of_it() -> None:
