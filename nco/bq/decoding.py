@@ -132,7 +132,7 @@ class Failures:
 
 @dataclass(frozen=True)
 class Links:
-    """What one look says of decisions after the next one.
+    """What one look says of decisions after the next one, of greedy ones only.
 
     Parameters
     ----------
@@ -145,10 +145,6 @@ class Links:
     rows: Tensor
     index: Tensor
     score: Tensor
-
-    def take(self, which: Tensor) -> Links:
-        """Those of the chosen sub-instances [k], repeats allowed."""
-        return Links(self.rows[which], self.index[which], self.score[which])
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ class Model:
     Raises
     ------
     ValueError
-        When the network is not made for what the policy shows.
+        When the network is not made for what the policy shows, or for leaps.
     """
 
     network: Network
@@ -193,6 +189,8 @@ class Model:
                 raise ValueError(
                     f"the network has {name} {has}, the {self.policy.name} policy {shown}"
                 )
+        if self.leap > 1 and self.network.config.head != "pointer":
+            raise ValueError(f"leap = {self.leap} needs a pointer head.")
 
     @property
     def device(self) -> torch.device:
@@ -538,7 +536,7 @@ def decode(
 
 @torch.inference_mode()
 def seconds_to_decode(model: Model, state: State, most: float = math.inf) -> float:
-    """About how long `decode` takes greedily, by the time of single steps.
+    """About how long `decode` takes greedily, by the time of single steps; less if it leaps.
 
     Parameters
     ----------
@@ -638,7 +636,7 @@ def chunk_size(model: Model, width: int, copies: int = 1) -> int:
     if one > left:
         raise MemoryError(
             f"{width} nodes need {one / 2**30:.3g} GiB of memory, and {left / 2**30:.3g} GiB are "
-            "free; use a smaller k or beam"
+            "free; use a smaller k, beam or leap"
         )
     return max(1, min(most, int(CPU_SHARE * left / one)) if math.isfinite(left) else most)
 
@@ -837,7 +835,7 @@ class Beams:
         self._rate = [0.0] * len(self.widths)
 
     def work(self, width: int) -> float:
-        """What a round takes, in greedy ones: a beam of four takes about three that do not leap."""
+        """What a round takes, in greedy ones: a beam of four takes three, or six that leap."""
         return (1.0 + 2.0 * width) / 3.0 * (1.0 + (self.leaps and width > 1))
 
     def choose(self) -> int:

@@ -76,7 +76,7 @@ def frame(costs: Tensor, filled: Tensor, rounds: int) -> Tensor:
     near = reduced.topk(min(4, reduced.shape[2]), dim=2, largest=False, sorted=False).values
     known = torch.isfinite(near)
     scale = near.masked_fill(~known, 0.0).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
-    mean = reduced.masked_fill(~possible, 0.0).mean((1, 2))
+    mean = reduced.masked_fill(~possible, 0.0).sum((1, 2)) / filled.sum(1) ** 2
     scale = torch.maximum(scale, 1e-3 * mean).clamp_min(1e-30)[:, None, None]
     scaled = (reduced / scale).clamp_max(FAR)
     # Every row and column that counts has an entry 1, so that no sum vanishes.

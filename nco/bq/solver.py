@@ -148,9 +148,9 @@ class BQ(BatchSolver):
     k
         Candidates looked at in every step; 0 for all, -1 for what the weights are for.
     leap
-        Decisions taken of one look at most, those after the first only where they are sure, see
-        `nco.bq.decoding.leap`; 1 for a look per decision, 0 for what measured best: 4 on a CPU
-        where the network was taught links and each node is one action, else 1.
+        Greedy decisions taken of one look at most, those after the first only where they are
+        sure, see `nco.bq.decoding.leap`; 1 for a look per decision, 0 for what measured best: 4
+        on a CPU where the network was taught links and each node is one action, else 1.
     reconstruct
         Whether time (or iterations, which are rounds) left over is used.
     part
@@ -325,7 +325,7 @@ class BQ(BatchSolver):
         able = model.linked and not self.compiled
         if self.leap > 1 and not able:
             raise InputError(
-                None, None, f"leap = {self.leap}: the {policy} policy decides once a look"
+                None, None, f"leap = {self.leap}: these {policy} weights decide once a look"
                 + (" when compiled" if model.linked else ""),
                 "leave leap out",
             )  # fmt: skip

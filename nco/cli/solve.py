@@ -219,11 +219,12 @@ class Output:
     """
 
     def __init__(self, given: str | None, files: Sequence[Path]):
-        self.path = path = None if given is None else Path(given)
+        self.path: Path | None = None
         self.lines: list[str] = []
         self._written: set[str] = set()
-        if given is None or path is None:
+        if given is None:
             return
+        self.path = path = Path(given)
         from nco.instances import io
 
         self._files = {os.path.realpath(file) for file in files}
@@ -257,6 +258,7 @@ class Output:
                 self.path, None, "one file cannot hold many solutions", "name a folder or a .jsonl"
             )
         self.folder = True
+        check_writable(self.path, folder=True)
 
     def write(self, instance: Instance[Any], result: Result) -> None:
         """Write the solution of one instance.

@@ -45,6 +45,12 @@ def test_every_width_has_its_share_of_the_work(gains: list[float]) -> None:
     assert all(own >= Beams.SHARE * total - beams.work(4) for own in work.values())
 
 
+def test_greedy_rounds_that_leap_make_beams_dearer() -> None:
+    plain, leaps = Beams((1, 4)), Beams((1, 4), leaps=True)
+    assert (plain.work(1), leaps.work(1)) == (1.0, 1.0)
+    assert leaps.work(4) == 2.0 * plain.work(4) == pytest.approx(6.0)
+
+
 def test_what_gains_more_for_its_work_has_most_of_it() -> None:
     for rate_of_four, most in ((1.0, 1), (9.0, 4)):
         beams = Beams((1, 4))

@@ -109,7 +109,15 @@ def test_packed() -> None:
 
 
 @pytest.mark.parametrize("problem", ["tsp", "atsp", "op", "pctsp"])
-def test_parts_that_leap_stay_whole(problem: str) -> None:
+def test_parts_that_leap_stay_whole(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leapt: list[bool] = []
+
+    def watched(policy: Any, state: Any, links: Links, most: int) -> Any:
+        after, records = leap(policy, state, links, most)
+        leapt.extend([True] * len(records))
+        return after, records
+
+    monkeypatch.setattr(decoding, "leap", watched)
     instances, fields = instances_of(problem, 40, 2)
     model = with_regions(model_of(problem))
     policy = model.policy
@@ -120,11 +128,19 @@ def test_parts_that_leap_stay_whole(problem: str) -> None:
     ]
     actions = torch.nn.utils.rnn.pad_sequence(rows, True, -1)
     costs = [policy.cost(fields, actions)]
+
+    def on_round(number: int, now: torch.Tensor) -> None:
+        costs.append(policy.cost(fields, now))
+        for instance, row, cost in zip(instances, now.tolist(), costs[-1].tolist(), strict=True):
+            solution = policy.solution([a for a in row if a >= 0])
+            assert not instance.violations(solution)
+            assert abs(instance.objective(solution)) == pytest.approx(abs(cost), abs=1e-3)
+
     improve(
-        model, fields, actions, sizes=(8, 20), beams=(1, 4), rounds=12, seed=1,
-        on_round=lambda _, now: costs.append(policy.cost(fields, now)),
-    )  # fmt: skip
+        model, fields, actions, sizes=(8, 20), beams=(1, 4), rounds=12, seed=1, on_round=on_round
+    )
     assert len(costs) == 13
+    assert leapt
     for before, now in itertools.pairwise(costs):
         assert bool((now <= before + 1e-9).all())
 
@@ -148,7 +164,7 @@ def test_who_leaps() -> None:
     for problem in ("cvrp", "spctsp", "mis", "knapsack"):
         model = model_of(problem, 0)
         assert (model.linked, model.leap) == (False, 1)
-        with pytest.raises(InputError, match="decides once a look"):
+        with pytest.raises(InputError, match="weights decide once a look"):
             model_of(problem, 2)
     with pytest.raises(InputError, match="when compiled"):
         BQ(device="cpu", leap=2, compiled=True).model("tsp")

@@ -93,7 +93,7 @@ def test_more_than_the_free_memory_is_refused_before_it_is_taken(
     need = 30**2 * 4
     monkeypatch.setattr(decoding, "free_memory", lambda: 40.0 * need)
     monkeypatch.setattr(Model, "rates", lambda *_: pytest.fail("it was begun"))
-    with pytest.raises(MemoryError, match="GiB are free; use a smaller k or beam"):
+    with pytest.raises(MemoryError, match="GiB are free; use a smaller k, beam or leap"):
         decoding.chunk_size(replace(model, k=0), 31)
     assert decoding.chunk_size(replace(model, k=2), 31) >= 1  # few pairs are looked at
     with pytest.raises(InputError, match="n = 30 is beyond this machine's memory"):

@@ -230,10 +230,12 @@ def test_out_that_ends_with_a_slash_is_a_folder(nco, here):
         (("berlin52.tsp", "er60.col"), "one.tour"),
         (("berlin52.tsp", "er60.col"), "berlin52.tsp/sols/"),
         (("batch.npz",), "one.tour"),
+        (("batch.npz",), "plain"),
     ],
 )
 def test_impossible_out_is_refused_before_anything_is_solved(nco, here, one_error, files, out):
     np.savez("batch.npz", coords=np.random.default_rng(0).random((2, 5, 2)))
+    (here / "plain").write_text("a file, no folder")
     before = (here / "berlin52.tsp").read_bytes()
     answer = nco("solve", *files, *QUICK, "--out", out, "--json")
     assert answer.code == 2
