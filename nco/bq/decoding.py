@@ -268,7 +268,7 @@ class Model:
         seen = self.policy.features(view), filled, self.policy.edges(view)
         known: Links | None = None
         if links:
-            score = self.network.all_links(*seen)
+            score = self.network(*seen, True)
             every = torch.arange(view.width, device=view.index.device).expand_as(view.index)
             known = Links(every if rows is None else rows, view.index, score[..., 0])
             logits = score[:, 0].flatten(1)

@@ -318,16 +318,14 @@ class Network(nn.Module):
         score = score.view(b, m, actions, n).transpose(2, 3)
         return score if pairs is None else score + self.edge_head(pairs[:, :first]).float()
 
-    def all_links(
-        self, features: Tensor, filled: Tensor | None = None, edges: Tensor | None = None
-    ) -> Tensor:
-        """Logits [b, n, n, actions_per_node] of the pointer head, not masked, in float32."""
-        pairs = self.embed_pairs(edges)
-        return self.links(self.encode(features, filled, pairs), pairs)
-
     def forward(
-        self, features: Tensor, filled: Tensor | None = None, edges: Tensor | None = None
+        self,
+        features: Tensor,
+        filled: Tensor | None = None,
+        edges: Tensor | None = None,
+        links: bool = False,
     ) -> Tensor:
-        """Logits [b, n * actions_per_node], not masked, in float32."""
+        """Logits [b, n * actions_per_node], not masked, in float32; all `links` if asked."""
         pairs = self.embed_pairs(edges)
-        return self.logits(self.encode(features, filled, pairs), pairs).flatten(1)
+        tokens = self.encode(features, filled, pairs)
+        return self.links(tokens, pairs) if links else self.logits(tokens, pairs).flatten(1)

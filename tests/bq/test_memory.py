@@ -34,10 +34,10 @@ ALLOCATOR = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9
 def test_n_beyond_memory_is_one_line(
     error: Exception, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(self: Model, state: Any) -> Any:
+    def no_memory(self: Model, state: Any, *links: bool) -> Any:
         raise error
 
-    monkeypatch.setattr(Model, "rates", no_memory)
+    monkeypatch.setattr(Model, "look", no_memory)
     bq = BQ(weights=weights)
     with pytest.raises(
         InputError, match=r"n = 10 is beyond this machine's memory \(use a smaller k"
@@ -51,10 +51,10 @@ def test_n_beyond_memory_is_one_line(
 def test_errors_that_are_not_of_memory_are_not_hidden(
     weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Model, state: Any) -> Any:
+    def broken(self: Model, state: Any, *links: bool) -> Any:
         raise RuntimeError("sizes do not match")
 
-    monkeypatch.setattr(Model, "rates", broken)
+    monkeypatch.setattr(Model, "look", broken)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         BQ(weights=weights).solve(TSP.generate(10, seed=0), Budget())
 
@@ -62,15 +62,15 @@ def test_errors_that_are_not_of_memory_are_not_hidden(
 def test_chunks_that_were_too_large_stay_smaller_and_the_log_says_so_once(
     weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rates, tried = Model.rates, []
+    look, tried = Model.look, []
 
-    def small_memory(self: Model, state: Any) -> Any:
+    def small_memory(self: Model, state: Any, *links: bool) -> Any:
         tried.append(state.batch)
         if state.batch > 4:
             raise torch.OutOfMemoryError
-        return rates(self, state)
+        return look(self, state, *links)
 
-    monkeypatch.setattr(Model, "rates", small_memory)
+    monkeypatch.setattr(Model, "look", small_memory)
     monkeypatch.setattr(decoding, "CPU_TOKENS", 8 * 7)  # eight instances of seven rows
     batch = [TSP.generate(40, seed=seed) for seed in range(20)]
     BQ(weights=weights, k=5, part=10).solve_batch(batch, Budget(iterations=4))
@@ -92,7 +92,7 @@ def test_more_than_the_free_memory_is_refused_before_it_is_taken(
     model = read_model(matrix_weights)
     need = 30**2 * 4
     monkeypatch.setattr(decoding, "free_memory", lambda: 40.0 * need)
-    monkeypatch.setattr(Model, "rates", lambda *_: pytest.fail("it was begun"))
+    monkeypatch.setattr(Model, "look", lambda *_: pytest.fail("it was begun"))
     with pytest.raises(MemoryError, match="GiB are free; use a smaller k, beam or leap"):
         decoding.chunk_size(replace(model, k=0), 31)
     assert decoding.chunk_size(replace(model, k=2), 31) >= 1  # few pairs are looked at

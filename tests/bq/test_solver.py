@@ -205,15 +205,18 @@ def test_a_chunk_that_is_out_of_memory_is_halved(
     batch = [instance("tsp", 10, seed) for seed in range(8)]
     bq = BQ(weights=weights["tsp"], reconstruct=False)
     whole = [r.solution for r in bq.solve_batch(batch, Budget())]
-    rates = Model.rates
+    look, refused = Model.look, 0
 
-    def small_memory(self: Model, state: Any) -> Any:
+    def small_memory(self: Model, state: Any, *links: bool) -> Any:
+        nonlocal refused
         if state.batch > 3:
+            refused += 1
             raise torch.OutOfMemoryError
-        return rates(self, state)
+        return look(self, state, *links)
 
-    monkeypatch.setattr(Model, "rates", small_memory)
+    monkeypatch.setattr(Model, "look", small_memory)
     assert [r.solution for r in bq.solve_batch(batch, Budget())] == whole
+    assert refused
 
 
 def test_asking_what_it_supports_does_not_import_torch() -> None:

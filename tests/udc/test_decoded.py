@@ -21,7 +21,7 @@ from nco.instances.tsp import TSP
 from nco.udc.dividers import atsp, load_divider
 from nco.udc.solver import UDC
 
-ALONE = BQ(reconstruct=False)
+ALONE = BQ(reconstruct=False, leap=0)
 
 
 @pytest.fixture
@@ -112,16 +112,16 @@ def test_without_time_to_decode_the_first_start_is_improved(
 def test_interruption_while_decoding_leaves_the_first_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    budget, rates, calls = Budget(), Model.rates, 0
+    budget, look, calls = Budget(), Model.look, 0
 
     def then(*args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 5:
             budget.interrupt()
-        return rates(*args)
+        return look(*args)
 
-    monkeypatch.setattr(Model, "rates", then)
+    monkeypatch.setattr(Model, "look", then)
     result = UDC(size=12).solve(nco.generate("atsp", 40, seed=1), budget)
     assert result.stopped is Stop.INTERRUPTED
     assert [event.by for event in result.trajectory] == ["greedy"]
