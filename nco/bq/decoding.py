@@ -959,6 +959,9 @@ def improve(
                 break
             whole, new = False, stopped.parts
             cut = cut.take(slice(len(new)))
+        recombine = getattr(conqueror.policy, "recombine", None)
+        if recombine is not None:
+            new = recombine(fields, cut, new)
         gain = cut.cost - conqueror.policy.part_cost(fields, cut, new)
         better = gain >= 0.0
         actions = conqueror.policy.paste(fields, actions, cut, new, better)

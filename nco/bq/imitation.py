@@ -154,7 +154,31 @@ class TSPTeacher(TourTeacher):
     Every micro-batch has one width: either all paths have the same number r of inner
     nodes, or every path has its own r > k, of which the k nearest to the current node
     are kept. Over batches, r is uniform in 2..n-1 as if drawn per example.
+
+    Parameters
+    ----------
+    regions
+        Share of the micro-batches whose examples are regions (`nco.bq.regions`) of ``least``
+        to ``most`` nodes, for a policy that is shown ways.
+    least, most
+        Their numbers of nodes.
+
+    Raises
+    ------
+    ValueError
+        When a number makes no sense.
     """
+
+    regions: float = 0.0
+    least: int = 20
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if not 0.0 <= self.regions <= 1.0:
+            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
+        if not 4 <= self.least <= self.most:
+            raise ValueError(f"least = {self.least} not understood; 4 to most = {self.most}.")
 
     def examples(
         self,
@@ -165,7 +189,17 @@ class TSPTeacher(TourTeacher):
         generator: torch.Generator,
         host: torch.Generator,
     ) -> Examples:
-        """As `Teacher.examples`; fields are ``coords`` [N, n, 2] and ``tour`` [N, n]."""
+        """As `Teacher.examples`; fields are ``coords`` [N, n, 2] and ``tour`` [N, n].
+
+        Nothing is augmented in regions, which are cut from anywhere.
+        """
+        if self.regions and float(torch.rand((), generator=host)) < self.regions:
+            from nco.bq.policies.tsp import TSPPolicy
+            from nco.bq.regions import RegionPolicy, region_examples
+
+            nodes = int(torch.randint(self.least, self.most + 1, (1,), generator=host))
+            policy = RegionPolicy(TSPPolicy(ways=True), share=1.0)
+            return region_examples(policy, fields, size, k, nodes, generator)
         coords, tour = fields["coords"], fields["tour"]
         count, n = tour.shape
         device = coords.device

@@ -58,12 +58,26 @@ class PlaneFrame:
     def edges(self, state: State) -> None:
         """Nothing is shown of pairs."""
 
-    def see(self, nodes: Tensor, filled: Tensor) -> Tensor:
-        """Features [b, n, node_dim] of points [b, n, 2]; zero where ``filled`` [b, n] is not."""
-        x = nodes
+    def see(self, nodes: Tensor, filled: Tensor, others: Tensor | None = None) -> Tensor:
+        """Features of points [b, n, 2]; zero where ``filled`` [b, n] is not.
+
+        Parameters
+        ----------
+        nodes, filled
+            The points.
+        others
+            One more point per row [b, n, 2], seen in the same frame, or None.
+
+        Returns
+        -------
+        [b, n, node_dim], or twice as much, the other points behind.
+        """
+        x, y = nodes, others
         keep = filled[..., None].to(x.dtype)
         if self.shift:
-            x = (x - x[:, :1]) * keep
+            origin = x[:, :1]
+            x = (x - origin) * keep
+            y = None if y is None else (y - origin) * keep
         inner, ends = x[:, 2:], x[:, :2]
         tiny = 1e-9
         if self.scale:
@@ -73,12 +87,10 @@ class PlaneFrame:
             # There may be no candidates but the destination.
             radius = torch.nn.functional.pad(radius, (0, 1)).amax(1)
             x = x / radius.clamp_min(tiny)[:, None, None]
-            # The destination may be far outside of what is looked at: beyond the unit
-            # circle its distance is compressed to 1 + log.
-            goal = x[:, 1] - x[:, 0]
-            far = torch.linalg.vector_norm(goal, dim=1, keepdim=True)
-            shrink = torch.where(far > 1.0, (1.0 + far.clamp_min(1.0).log()) / far, 1.0)
-            x = torch.cat([x[:, :1], (x[:, 0] + goal * shrink)[:, None], x[:, 2:]], 1)
+            # The destination may be far outside of what is looked at.
+            x = torch.cat([x[:, :1], compressed(x[:, 1:2], x[:, :1]), x[:, 2:]], 1)
+            if y is not None:
+                y = compressed(y / radius.clamp_min(tiny)[:, None, None], x[:, :1])
         if self.rotate:
             count = keep[:, 2:].sum(1).clamp_min(1.0)
             centre = ((x[:, 2:] - x[:, :1]) * keep[:, 2:]).sum(1) / count
@@ -87,22 +99,45 @@ class PlaneFrame:
             axis = torch.where(same, centre, goal)
             axis = axis + tiny * (axis == 0).all(1, keepdim=True)
             axis = axis / torch.linalg.vector_norm(axis, dim=1, keepdim=True)
-            cos, sin = axis[:, None, 0], axis[:, None, 1]
-            x = torch.stack(
-                [x[..., 0] * cos + x[..., 1] * sin, x[..., 1] * cos - x[..., 0] * sin], 2
-            )
+            x = turned(x, axis)
+            y = None if y is None else turned(y, axis)
         if self.reflect:
             # Weighted by the distance, as the plain sum vanishes in the centroid's frame.
-            y = (x[:, 2:, 1] - x[:, :1, 1]) * keep[:, 2:, 0]
+            up = (x[:, 2:, 1] - x[:, :1, 1]) * keep[:, 2:, 0]
             far = torch.linalg.vector_norm(x[:, 2:] - x[:, :1], dim=2)
-            side = (y * far).sum(1, keepdim=True)
+            side = (up * far).sum(1, keepdim=True)
             sign = torch.where(side < 0, -1.0, 1.0).to(x.dtype)
-            x = torch.stack([x[..., 0], x[..., 1] * sign], 2)
-        if self.distances:
-            near = torch.linalg.vector_norm(x - x[:, :1], dim=2, keepdim=True)
-            rest = torch.linalg.vector_norm(x - x[:, 1:2], dim=2, keepdim=True)
-            x = torch.cat([x, near, rest], 2)
-        return x * keep
+            sign = torch.stack([torch.ones_like(sign), sign], 2)
+            x = x * sign
+            y = None if y is None else y * sign
+        here, goal = x[:, :1], x[:, 1:2]
+        seen = [p for point in (x, y) if point is not None for p in self._seen(point, here, goal)]
+        return torch.cat(seen, 2) * keep
+
+    def _seen(self, points: Tensor, here: Tensor, goal: Tensor) -> list[Tensor]:
+        """Points and their distances to two, if shown."""
+        if not self.distances:
+            return [points]
+        return [
+            points,
+            torch.linalg.vector_norm(points - here, dim=2, keepdim=True),
+            torch.linalg.vector_norm(points - goal, dim=2, keepdim=True),
+        ]
+
+
+def compressed(points: Tensor, origin: Tensor) -> Tensor:
+    """Points with their distance from the origin, beyond the unit circle, as 1 + log."""
+    away = points - origin
+    far = torch.linalg.vector_norm(away, dim=2, keepdim=True)
+    shrink = torch.where(far > 1.0, (1.0 + far.clamp_min(1.0).log()) / far, 1.0)
+    return origin + away * shrink
+
+
+def turned(points: Tensor, axis: Tensor) -> Tensor:
+    """Points [b, n, 2] in a frame whose first axis has the directions [b, 2]."""
+    cos, sin = axis[:, None, 0], axis[:, None, 1]
+    x, y = points[..., 0], points[..., 1]
+    return torch.stack([x * cos + y * sin, y * cos - x * sin], 2)
 
 
 def unit_box(coords: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nco.bq.imitation import tour_actions
+from nco.bq.decoding import nearest_rows, packed
+from nco.bq.imitation import Examples, tour_actions, uniform_int
 from nco.bq.policies.tsp import TourPolicy
+from nco.bq.recombine import recombined
 from nco.bq.state import Cut, Fields, State, gather_parts
 
 C = TypeVar("C", bound=Any)
@@ -137,7 +139,7 @@ class RegionPolicy:
         if points is None:
             centres = nodes.gather(1, middle)[..., None].expand(-1, -1, m)
             far = torch.stack(
-                [self._lengths(fields, centres[:, i], nodes, owner) for i in range(count)], 2
+                [self.inner.lengths(fields, centres[:, i], nodes, owner) for i in range(count)], 2
             )
             least, label = far.min(2)
         else:
@@ -203,10 +205,15 @@ class RegionPolicy:
         ends = paths[own, torch.cat([at[:, :1] - 1, at.gather(1, many - 1) + 1], 1)]
         who = owner[window]
         state = self.inner.substate(fields, torch.cat([ends[:, :1], nodes, ends[:, 1:]], 1), who)
-        column = F.pad(link, (2, 0))[..., None].to(state.nodes.dtype)
+        columns = [state.nodes]
+        if getattr(self.inner, "ways", False):
+            beyond = torch.where(link != 0, link.abs() - 1, nodes)
+            path = torch.cat([ends[:, :1], beyond, ends[:, 1:]], 1)
+            columns.append(self.inner.substate(fields, path, who).nodes)
+        columns.append(F.pad(link, (2, 0))[..., None].to(state.nodes.dtype))
         index = F.pad(torch.where(filled, nodes, -1), (2, 0))
         index[:, :2] = ends
-        state = replace(state, nodes=torch.cat([state.nodes, column], 2), index=index, dense=False)
+        state = replace(state, nodes=torch.cat(columns, 2), index=index, dense=False)
         # As it is now, fixed ways are entered at their first end.
         _, taken = gather_parts(torch.where(filled & ~second, 0, -1), 1)
         old = nodes.gather(1, taken.clamp_min(0)).masked_fill(taken < 0, -1)
@@ -220,15 +227,8 @@ class RegionPolicy:
         cut = Cut(state, who, zero, where, old)
         return replace(cut, cost=self.part_cost(fields, cut, old))
 
-    def _lengths(self, fields: Fields, begin: Tensor, end: Tensor, owner: Tensor) -> Tensor:
-        """Costs [parts, m] from nodes to nodes, both of that shape."""
-        pairs = torch.stack([begin.flatten(), end.flatten()], 1)
-        who = owner.repeat_interleave(begin.shape[1])
-        out: Tensor = self.inner.length(fields, pairs, who)
-        return out.view(begin.shape)
-
     @staticmethod
-    def _legs(cut: Cut, new: Tensor) -> tuple[Tensor, Tensor]:
+    def legs(cut: Cut, new: Tensor) -> tuple[Tensor, Tensor]:
         """Begin and end [parts, steps + 1] of the legs of new ways, filled up with -1."""
         ends, index = cut.state.index[:, :2], cut.state.index[:, 2:]
         link = cut.state.nodes[:, 2:, -1].abs().long() - 1
@@ -241,13 +241,54 @@ class RegionPolicy:
         end = torch.where(step == count, ends[:, 1:], F.pad(new, (0, 1), value=-1))
         return torch.cat([ends[:, :1], left], 1), end
 
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """As the policy's; fixed ways are legs that all paths have."""
+        if cut.state.dense:
+            out: Tensor = self.inner.recombine(fields, cut, new)
+            return out
+        if not self.inner.mixes:
+            return new
+        # In the order that they have now, nodes and both ends of ways, and the last node.
+        index = cut.state.index[:, 2:]
+        filled = index >= 0
+        size = filled.sum(1) + 2
+        ends = cut.state.index[:, :2]
+        path = F.pad(torch.cat([ends[:, :1], index], 1), (0, 1), value=-1)
+        path = path.scatter(1, size[:, None] - 1, ends[:, 1:])
+        link = F.pad(cut.state.nodes[:, 2:, -1].abs().long() - 1, (1, 1), value=-1)
+        # Where each action leads: to its row, and on to the other end of its way.
+        order = index.argsort(1)
+        known = index.gather(1, order)
+
+        def row_of(nodes: Tensor) -> Tensor:
+            at = torch.searchsorted(known, nodes.contiguous()).clamp_max(known.shape[1] - 1)
+            return torch.where(nodes < 0, -1, order.gather(1, at) + 1)
+
+        entered = row_of(new)
+        left = row_of(torch.where(new < 0, -1, link.gather(1, entered.clamp_min(0))))
+        rows = packed(torch.stack([entered, left], 2).flatten(1))
+        place = torch.arange(path.shape[1], device=path.device).expand_as(path)
+        rows = F.pad(rows, (1, path.shape[1] - 1 - rows.shape[1]))
+        inner = (place > 0) & (place < size[:, None] - 1)
+        rows = torch.where(inner, rows, place)
+        after = path.gather(1, rows)
+        legs = [
+            self.inner.lengths(fields, p[:, :-1].clamp_min(0), p[:, 1:].clamp_min(0), cut.owner)
+            for p in (path, after)
+        ]
+        rows = recombined(rows, size, *legs)
+        path, link = path.gather(1, rows), link.gather(1, rows)
+        # What is recorded of a way is where it is entered.
+        second = F.pad((link[:, 1:] >= 0) & (link[:, 1:] == path[:, :-1]), (1, 0))
+        return packed(path.masked_fill(second | ~inner, -1))
+
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new ways; of regions without what is fixed."""
         if cut.state.dense:
             out: Tensor = self.inner.part_cost(fields, cut, new)
             return out
-        begin, end = self._legs(cut, new)
-        lengths = self._lengths(fields, begin.clamp_min(0), end.clamp_min(0), cut.owner)
+        begin, end = self.legs(cut, new)
+        lengths = self.inner.lengths(fields, begin.clamp_min(0), end.clamp_min(0), cut.owner)
         return (lengths * (end >= 0)).sum(1)
 
     def paste(
@@ -270,7 +311,7 @@ class RegionPolicy:
         tours = self.inner.tour(actions).cpu().numpy()
         n = tours.shape[1]
         owner, place = cut.owner[chosen].cpu().numpy(), cut.place[chosen].cpu().numpy()
-        begin, end = (x[chosen].cpu().numpy() for x in self._legs(cut, new))
+        begin, end = (x[chosen].cpu().numpy() for x in self.legs(cut, new))
         window = owner * n + place[:, 0]
         by_window = window.argsort(kind="stable")
         where = np.empty(n, dtype=np.int64)
@@ -291,6 +332,74 @@ class RegionPolicy:
                     path = path[order]
             tour[span] = path
         return tour_actions(torch.as_tensor(tours, device=actions.device))
+
+
+def region_examples(
+    policy: RegionPolicy, fields: Fields, size: int, k: int, nodes: int, generator: torch.Generator
+) -> Examples:
+    """Regions of solved tours after some of their decisions: the tours say what is next.
+
+    Parameters
+    ----------
+    policy
+        Cuts regions out of tours and nothing else.
+    fields
+        Arrays of the instances, and their tours ``tour`` [N, n].
+    size
+        Number of examples.
+    k
+        Largest number of candidates; the nearest are kept.
+    nodes
+        Nodes of a region, ends of ways included.
+    generator
+        Source of the randomness.
+    """
+    tour = fields["tour"]
+    count, n = tour.shape
+    # About as many regions as examples are wanted.
+    some = uniform_int(0, count - 1, max(1, size * nodes // (2 * n)), generator)
+    own = {name: fields[name][some] for name in policy.fields}
+    cut = policy.cut(own, tour_actions(tour[some].long()), nodes, generator)
+    if cut is None or cut.old is None:
+        raise ValueError(f"tours of {n} nodes have no room for regions of {nodes}.")
+    cut = cut.take(uniform_int(0, len(cut.owner) - 1, size, generator))
+    old, state = cut.old, cut.state
+    assert old is not None
+    steps = (old >= 0).sum(1, keepdim=True)
+    drawn = torch.rand(size, 1, generator=generator, device=old.device)
+    done = (drawn * steps).long().minimum(steps - 1)
+    # Which step decides each row, and what lies at the other end of its way.
+    index = state.index[:, 2:]
+    other = state.nodes[:, 2:, -1].abs().long() - 1
+    order = old.masked_fill(old < 0, n).argsort(1)
+    known = old.masked_fill(old < 0, n).gather(1, order)
+
+    def found(nodes: Tensor) -> tuple[Tensor, Tensor]:
+        at = torch.searchsorted(known, nodes.contiguous()).clamp_max(known.shape[1] - 1)
+        return order.gather(1, at), (known.gather(1, at) == nodes) & (nodes >= 0)
+
+    step, entered = found(index)
+    step = torch.where(entered, step, found(other)[0])
+    # Ways are two places long, so that their ends are no neighbours by themselves.
+    way = torch.zeros_like(old).scatter_add_(1, step, ((index >= 0) & (other >= 0)).long())
+    begin = (1 + way).cumsum(1) - way - 1
+    place = begin.gather(1, step) + torch.where(entered, 0, 2)
+    now = begin.gather(1, done)
+    last = begin.gather(1, steps - 1) + way.gather(1, steps - 1) + 1
+    left, _ = policy.legs(cut, old)
+    current = left.gather(1, done)
+    row = (state.index == current).to(torch.int8).argmax(1, keepdim=True)
+    nodes_now = state.nodes.gather(1, row[..., None].expand(-1, -1, state.nodes.shape[2]))
+    remains = torch.where((index >= 0) & (step >= done), index, -1)
+    state = replace(
+        state,
+        nodes=torch.cat([nodes_now, state.nodes[:, 1:]], 1),
+        index=torch.cat([current, state.index[:, 1:2], remains], 1),
+    )
+    place = torch.cat([now - 1, last, place], 1)
+    target = F.pad((remains == old.gather(1, done)).float(), (2, 0))
+    rows = nearest_rows(policy, state, min(k, int((remains >= 0).sum(1).max())))
+    return Examples(state.rows(rows), target.gather(1, rows), place.gather(1, rows))
 
 
 def rejoined(

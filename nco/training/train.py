@@ -170,6 +170,13 @@ def example_loss(
     return action + edges * (wanted * seen).sum() / seen.sum().clamp_min(1.0), action
 
 
+def wider(tensor: Tensor | None, own: Tensor, name: str) -> Tensor | None:
+    """A tensor for a network that sees more features: none of the new ones counts at first."""
+    if tensor is None or name != "embed.weight" or len(tensor) != len(own):
+        return tensor
+    return F.pad(tensor, (0, max(0, own.shape[1] - tensor.shape[1])))
+
+
 class Trainer:
     """A training run: model, optimisers, data, and the loop.
 
@@ -359,7 +366,7 @@ class Trainer:
         modules = self.modules()
         for name in self.transferred:
             own = modules[name].state_dict()
-            known = {k: tensors.get(f"{name}.{k}") for k in own}
+            known = {k: wider(tensors.get(f"{name}.{k}"), own[k], k) for k in own}
             fit = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
             if not fit and name == "model":
                 raise ValueError(f"{path}: no tensor fits this network.")

@@ -31,6 +31,8 @@ class CostPolicy(TourPolicy):
 
     name = "tsp"
     fields = ("owner",)
+    #: Classical search begins with what there is, and makes no other changes.
+    mixes = False
 
     def __init__(self, instances: Sequence[Instance[Any]]):
         self.distances: list[Distances] = [i.distances for i in instances]  # type: ignore[attr-defined]

@@ -30,9 +30,67 @@ def tsp_fields(n: int = 11) -> dict[str, torch.Tensor]:
 
 def on_label(examples: Examples, fields: dict[str, torch.Tensor], row: int) -> int:
     """Which instance an example comes from, by its points."""
-    nodes, index = examples.state.nodes[row, :, :2], examples.state.index[row]
-    same = [(fields["coords"][i][index] == nodes).all() for i in range(len(fields["coords"]))]
+    index = examples.state.index[row]
+    nodes, index = examples.state.nodes[row, index >= 0, :2], index[index >= 0]
+    # States of regions begin at a corner of their own.
+    shift = fields["coords"][:, index[0]] - nodes[0]
+    same = [
+        torch.allclose(fields["coords"][i][index] - shift[i], nodes, atol=1e-6)
+        for i in range(len(fields["coords"]))
+    ]
     return int(np.argmax(same)) if any(same) else -1
+
+
+@pytest.mark.parametrize("k", [6, 99])
+def test_region_examples_say_how_a_tour_goes_through_a_region(k: int) -> None:
+    n = 60
+    fields = tsp_fields(n)
+    teacher = TSPTeacher(regions=1.0, least=12, most=24)
+    ways = 0
+    for examples in draws(teacher, fields, k, 30):
+        state, place = examples.state, examples.position
+        assert place is not None
+        assert state.width <= k + 2
+        for row in range(16):
+            which = on_label(examples, fields, row)
+            assert which >= 0
+            tour = fields["tour"][which].long()
+            at = torch.empty(n, dtype=torch.int64)
+            at[tour] = torch.arange(n)
+            number = state.index[row]
+            some = (number >= 0).nonzero()[:, 0].tolist()
+            spot = {int(place[row, i]): i for i in some}
+            assert len(spot) == len(some)
+            for where, i in spot.items():
+                if where + 1 in spot:  # neighbours on the tour
+                    gap = int(at[number[i]] - at[number[spot[where + 1]]])
+                    assert abs(gap) in (1, n - 1)
+                link = int(state.nodes[row, i, 4]) if i > 1 else 0
+                if link:
+                    ways += 1
+                    other = fields["coords"][which, link - 1]
+                    own = fields["coords"][which, number[i]]
+                    shift = state.nodes[row, i, 2:4] - state.nodes[row, i, :2]
+                    assert torch.allclose(shift, other - own, atol=1e-6)
+                    ends = [j for j in (where - 2, where + 2) if j in spot]
+                    partner = [j for j in ends if int(number[spot[j]]) == link - 1]
+                    assert bool(partner) == (link - 1 in number[2:].tolist())
+            chosen = examples.target[row].nonzero()[:, 0].tolist()
+            assert len(chosen) <= 1
+            if k == 99:
+                assert len(chosen) == 1
+            for i in chosen:
+                assert int(place[row, i]) == int(place[row, 0]) + 1
+    assert ways > 100
+
+
+def test_options_of_regions_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"regions = -1.0 not understood"):
+        TSPTeacher(regions=-1.0)
+    with pytest.raises(ValueError, match=r"least = 30 not understood"):
+        TSPTeacher(least=30, most=20)
+    with pytest.raises(ValueError, match="tours of 11 nodes have no room for regions of 40"):
+        next(draws(TSPTeacher(regions=1.0, least=40, most=40), tsp_fields(), 5, 1))
 
 
 @pytest.mark.parametrize("k", [4, 99])

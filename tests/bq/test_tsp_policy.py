@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -131,6 +132,32 @@ def test_features_ignore_the_similarities_of_the_plane(
     path = torch.as_tensor(rng.permutation(8))[None]
     a, b = (POLICY.features(POLICY.substate({"coords": c}, path)) for c in (x, y))
     assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_other_ends_of_ways_are_seen_in_the_same_frame() -> None:
+    generator = torch.Generator().manual_seed(3)
+    policy = TSPPolicy(ways=True)
+    points = torch.rand(5, 9, 2, generator=generator)
+    order = torch.tensor([0, 1, 3, 2, 4, 6, 5, 7, 8])  # two ways
+    nodes = torch.cat([points, points[:, order], torch.zeros(5, 9, 1)], 2)
+    index = torch.arange(9).expand(5, 9)
+    state = State(nodes, index, points.new_zeros(5, 0), dense=False)
+    seen = policy.features(state)
+    assert seen.shape == (5, 9, policy.node_dim)
+    plain = TSPPolicy().features(State(points, index, points.new_zeros(5, 0)))
+    assert torch.equal(seen[..., :4], plain)
+    leads = order != torch.arange(9)
+    assert torch.equal(seen[..., 8].bool(), leads.expand(5, 9))
+    assert torch.allclose(seen[:, leads, 4:8], plain[:, order][:, leads], atol=1e-6)
+    assert not bool(seen[:, ~leads, 4:].any())
+    # Where there are no ways, nothing is shown of them.
+    none = policy.features(State(points, index, points.new_zeros(5, 0)))
+    assert torch.equal(none, torch.nn.functional.pad(plain, (0, 5)))
+    # Beyond the circle that reaches all nodes, distances are compressed.
+    away = nodes.clone()
+    away[:, 3, 2:4] += 100.0
+    far = policy.features(replace(state, nodes=away))[:, 3, 6]
+    assert bool(((far > 4.0) & (far < 10.0)).all())
 
 
 def test_coincident_nodes_and_tiny_instances_decode() -> None:

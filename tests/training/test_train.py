@@ -211,6 +211,18 @@ def test_a_trunk_is_transferred(labels: str, whole: Path, tmp_path: Path) -> Non
     assert "key.weight" not in own
 
 
+def test_what_is_shown_anew_counts_nothing_at_first(
+    labels: str, whole: Path, tmp_path: Path
+) -> None:
+    config = settings(labels, init_from=str(checkpoints(whole)[-1]), policy={"ways": True})
+    trainer = Trainer(config, tmp_path)
+    tensors, _ = read_checkpoint(checkpoints(whole)[-1])
+    own = trainer.network.embed.weight
+    assert own.shape[1] == trainer.policy.node_dim > tensors["model.embed.weight"].shape[1] == 4
+    assert torch.equal(own[:, :4], tensors["model.embed.weight"])
+    assert not bool(own[:, 4:].any())
+
+
 def test_checkpoints_do_not_wait_for_a_log_line(
     labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ class ATSPPolicy(MatrixFrame, TourPolicy):
     #: What it reads of an instance.
     fields = ("matrix",)
     directed = True
+    mixes = False
     #: Every view starts elsewhere.
     views = 0
 

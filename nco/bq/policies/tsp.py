@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nco.bq.imitation import TSPTeacher, tour_actions
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
+from nco.bq.recombine import recombined
 from nco.bq.state import Cut, Fields, State
 
 
@@ -35,6 +37,8 @@ class TourPolicy:
     actions_per_node = 1
     #: Whether paths may not be turned round.
     directed = False
+    #: Whether of what is decided anew only the changes that pay are made, see `recombine`.
+    mixes = True
 
     def length(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> Tensor:
         """Costs [b] of open paths [b, m], in float64."""
@@ -127,6 +131,26 @@ class TourPolicy:
         cost = self.length(fields, paths, owner)
         return Cut(self.substate(fields, paths, owner), owner, cost, place)
 
+    def lengths(self, fields: Fields, begin: Tensor, end: Tensor, owner: Tensor) -> Tensor:
+        """Costs [parts, m] from nodes to nodes, both of that shape, of instances [parts]."""
+        pairs = torch.stack([begin.flatten(), end.flatten()], 1)
+        who = owner.repeat_interleave(begin.shape[1])
+        return self.length(fields, pairs, who).view(begin.shape)
+
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """The new paths with those changes only that pay, see `nco.bq.recombine`."""
+        old = cut.state.index[:, 2:]
+        if not self.mixes or new.shape != old.shape:
+            return new
+        known, at = old.sort(1)
+        order = F.pad(at.gather(1, torch.searchsorted(known, new.contiguous())) + 1, (1, 1))
+        order[:, -1] = order.shape[1] - 1
+        ends = cut.state.index[:, :1], cut.state.index[:, 1:2]
+        before, after = (torch.cat([ends[0], inner, ends[1]], 1) for inner in (old, new))
+        legs = [self.lengths(fields, p[:, :-1], p[:, 1:], cut.owner) for p in (before, after)]
+        size = torch.full_like(cut.owner, order.shape[1])
+        return before.gather(1, recombined(order, size, *legs))[:, 1:-1]
+
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new paths."""
         index = cut.state.index
@@ -145,13 +169,29 @@ class TourPolicy:
 
 @dataclass(frozen=True)
 class TSPPolicy(PlaneFrame, TourPolicy):
-    """States, features and steps of the TSP with coordinates."""
+    """States, features and steps of the TSP with coordinates.
+
+    Parameters
+    ----------
+    ways
+        Show where fixed ways lead: states of regions (`nco.bq.regions`) have the coordinates
+        of the other end behind a node's own, or the node's own once more where it is the end
+        of none.
+    """
+
+    ways: bool = False
 
     name = "tsp"
     #: What it reads of an instance.
     fields = ("coords",)
     #: Every view starts elsewhere.
     views = 0
+
+    @property
+    def node_dim(self) -> int:
+        """Features per row."""
+        shown = super().node_dim
+        return 2 * shown + 1 if self.ways else shown
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at one node, which is also the destination.
@@ -181,18 +221,30 @@ class TSPPolicy(PlaneFrame, TourPolicy):
 
     def features(self, state: State) -> Tensor:
         """Coordinates in the frame of the path's ends, and distances to both ends."""
-        return self.see(state.nodes, state.index >= 0)
+        points, filled = state.nodes[..., :2], state.index >= 0
+        if not self.ways:
+            return self.see(points, filled)
+        if state.nodes.shape[2] < 4:
+            return F.pad(self.see(points, filled), (0, super().node_dim + 1))
+        others = state.nodes[..., 2:4]
+        leads = ((others != points).any(2) & filled)[..., None]
+        # From where one is, no way is left to be taken.
+        leads[:, : self.markers] = False
+        seen = self.see(points, filled, others)
+        plain = super().node_dim
+        return torch.cat([seen[..., :plain], seen[..., plain:] * leads, leads], 2)
 
     def price(self, state: State, action: Tensor) -> Tensor:
         """Length of the moves [b]."""
         chosen = state.nodes.gather(1, action[:, None, None].expand(-1, -1, 2))
-        length = torch.linalg.vector_norm(chosen - state.nodes[:, :1], dim=2)[:, 0]
+        length = torch.linalg.vector_norm(chosen - state.nodes[:, :1, :2], dim=2)[:, 0]
         last = (state.index >= 0).sum(1) == self.markers + 1
-        return length + last * torch.linalg.vector_norm(chosen[:, 0] - state.nodes[:, 1], dim=1)
+        goal = state.nodes[:, 1, :2]
+        return length + last * torch.linalg.vector_norm(chosen[:, 0] - goal, dim=1)
 
     def nearness(self, state: State) -> Tensor:
         """Minus the squared distance from the current node."""
-        d = state.nodes - state.nodes[:, :1]
+        d = state.nodes[..., :2] - state.nodes[:, :1, :2]
         return -(d * d).sum(2)
 
     def substate(self, fields: Fields, paths: Tensor, owner: Tensor | None = None) -> State:
