@@ -28,6 +28,11 @@ from nco.bq.state import Cut, Fields, State, gather_parts
 
 C = TypeVar("C", bound=Any)
 
+#: Share of the cuts that are regions where a policy was taught fixed ways.
+SHOWN = 0.8
+#: So many distances of nodes to centres are in memory at a time, of one window at least.
+DISTANCES = 2**22
+
 
 @dataclass(frozen=True)
 class RegionPolicy:
@@ -45,11 +50,14 @@ class RegionPolicy:
         Share of the cuts that are regions.
     reach
         Nodes of a window, in sizes of a region, where a tour has so many.
+    free
+        Free nodes of a region, as a share of the nodes of a part.
     """
 
     inner: Any
     share: float = 0.5
     reach: float = 200.0
+    free: float = 0.5
 
     def __getattr__(self, name: str) -> Any:
         """What is not said here is the policy's own."""
@@ -111,13 +119,10 @@ class RegionPolicy:
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> Cut | None:
-        """Regions of up to half of ``size`` free nodes, or consecutive parts as the policy's.
-
-        With the ends of ways, a region has about as many nodes as a path of that size.
-        """
+        """Regions of free nodes and ends of ways, or consecutive parts as the policy's."""
         tour = self.inner.tour(actions)
         draw = float(torch.rand((), generator=generator, device=tour.device))
-        size, most = max(2, size // 2), tour.shape[1] - 2
+        part, size, most = size, max(2, int(self.free * size)), tour.shape[1] - 2
         cut: Cut | None = None
         if draw < self.share and most > size:
             width = min(most, round(self.reach * size))
@@ -125,7 +130,7 @@ class RegionPolicy:
             paths = tour[owner[:, None], place]
             label = self._cells(fields, paths[:, 1:-1], owner, size, generator)
             cut = self._regions(fields, paths, place, label, owner)
-        return cut or self.inner.cut(fields, actions, 2 * size, generator)
+        return cut or self.inner.cut(fields, actions, part, generator)
 
     def _cells(
         self, fields: Fields, nodes: Tensor, owner: Tensor, size: int, generator: torch.Generator
@@ -143,11 +148,14 @@ class RegionPolicy:
             )
             least, label = far.min(2)
         else:
-            rows = [
-                torch.cdist(own[at][None], own[None])[0].min(0)
-                for own, at in zip((points - points[:, :1]).float(), middle, strict=True)
-            ]
-            least, label = (torch.stack([row[i] for row in rows]) for i in (0, 1))
+            points = (points - points[:, :1]).float()
+            step = max(1, DISTANCES // (count * m))
+            rows = []
+            for i in range(0, windows, step):
+                own = points[i : i + step]
+                at = middle[i : i + step, :, None].expand(-1, -1, own.shape[2])
+                rows.append(torch.cdist(own.gather(1, at), own).min(1))
+            least, label = (torch.cat([row[i] for row in rows]) for i in (0, 1))
         # What is beyond a region's size is none of it, the farthest first.
         order = least.argsort(1)
         order = order.gather(1, label.gather(1, order).argsort(dim=1, stable=True))
@@ -443,7 +451,7 @@ def rejoined(
     )
 
 
-def with_regions(conqueror: C, share: float = 0.5) -> C:
+def with_regions(conqueror: C, share: float = -1.0) -> C:
     """The conqueror with that share of its cuts as regions, where its solutions are tours.
 
     Parameters
@@ -451,9 +459,11 @@ def with_regions(conqueror: C, share: float = 0.5) -> C:
     conqueror
         A `nco.bq.decoding.Conqueror` whose policy is its field ``policy``.
     share
-        Share of the cuts.
+        Share of the cuts; -1 for what suits the policy, `SHOWN` where it is shown ways.
     """
     policy = conqueror.policy
+    if share < 0.0:
+        share = SHOWN if getattr(policy, "ways", False) else RegionPolicy.share
     if not (share and isinstance(policy, TourPolicy)):
         return conqueror
     return replace(conqueror, policy=RegionPolicy(policy, share))

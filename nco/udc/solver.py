@@ -106,7 +106,7 @@ class UDC(TellsOnce, BatchSolver):
         Nodes in a part; 0 for what suits the problem.
     regions
         Share of the stages whose parts of tours are regions around a place of the plane, not
-        consecutive nodes, where there is room for such.
+        consecutive nodes, where there is room for such; -1 for what suits the policy.
     within
         With conquer = "bq" and routes: share of the stages whose parts are paths within
         single routes, decided by the shipped policy of tours.
@@ -136,7 +136,7 @@ class UDC(TellsOnce, BatchSolver):
     stages: int = 0
     samples: int = 1
     size: int = 0
-    regions: float = 0.5
+    regions: float = -1.0
     within: float = 0.25
     beam: int = 4
     divider: str = ""
@@ -154,11 +154,10 @@ class UDC(TellsOnce, BatchSolver):
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
             raise ValueError(f"size = {self.size} < 4 not understood.")
-        for field in ("regions", "within"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(
-                    f"{field} = {getattr(self, field)} not understood; between 0 and 1."
-                )
+        for field, automatic in (("regions", -1.0), ("within", 0.0)):
+            value = getattr(self, field)
+            if not 0.0 <= value <= 1.0 and value != automatic:
+                raise ValueError(f"{field} = {value} not understood; between 0 and 1.")
         if not 0.0 <= self.effort < np.inf:
             raise ValueError(f"effort = {self.effort} not understood; at least 0.")
         known = [name for name in solvers.names() if name not in NO_CONQUERORS]
