@@ -28,8 +28,9 @@ from nco.bq.state import Cut, Fields, State, gather_parts
 
 C = TypeVar("C", bound=Any)
 
-#: Share of the cuts that are regions where a policy was taught fixed ways.
-SHOWN = 0.8
+#: Of a policy that was taught fixed ways: share of the cuts that are regions, and their free
+#: nodes as a share of the nodes of a part.
+SHOWN, FREE = 0.8, 0.8
 #: So many distances of nodes to centres are in memory at a time, of one window at least.
 DISTANCES = 2**22
 
@@ -462,8 +463,10 @@ def with_regions(conqueror: C, share: float = -1.0) -> C:
         Share of the cuts; -1 for what suits the policy, `SHOWN` where it is shown ways.
     """
     policy = conqueror.policy
-    if share < 0.0:
-        share = SHOWN if getattr(policy, "ways", False) else RegionPolicy.share
     if not (share and isinstance(policy, TourPolicy)):
         return conqueror
-    return replace(conqueror, policy=RegionPolicy(policy, share))
+    shown = getattr(policy, "ways", False)
+    if share < 0.0:
+        share = SHOWN if shown else RegionPolicy.share
+    free = FREE if shown else RegionPolicy.free
+    return replace(conqueror, policy=RegionPolicy(policy, share, free=free))
