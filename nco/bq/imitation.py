@@ -158,10 +158,10 @@ class TSPTeacher(TourTeacher):
     Parameters
     ----------
     regions
-        Share of the micro-batches whose examples are regions (`nco.bq.regions`) of ``least``
-        to ``most`` nodes, for a policy that is shown ways.
+        Share of the micro-batches whose examples are regions (`nco.bq.regions`), for a policy
+        that is shown ways.
     least, most
-        Their numbers of nodes.
+        Nodes of the parts that are regions; fewer where tours are short.
 
     Raises
     ------
@@ -195,10 +195,12 @@ class TSPTeacher(TourTeacher):
         """
         if self.regions and float(torch.rand((), generator=host)) < self.regions:
             from nco.bq.policies.tsp import TSPPolicy
-            from nco.bq.regions import RegionPolicy, region_examples
+            from nco.bq.regions import FREE, RegionPolicy, region_examples
 
+            policy = RegionPolicy(TSPPolicy(ways=True), share=1.0, free=FREE)
             nodes = int(torch.randint(self.least, self.most + 1, (1,), generator=host))
-            policy = RegionPolicy(TSPPolicy(ways=True), share=1.0)
+            # There must be nodes beside the free ones.
+            nodes = min(nodes, int((fields["tour"].shape[1] - 3) / FREE))
             return region_examples(policy, fields, size, k, nodes, generator)
         coords, tour = fields["coords"], fields["tour"]
         count, n = tour.shape

@@ -32,7 +32,7 @@ def recombined(order: Tensor, size: Tensor, before: Tensor, after: Tensor) -> Te
     parts, m = order.shape
     last = (size - 1)[:, None]
     place = torch.arange(m, device=order.device).expand(parts, m)
-    rank = torch.empty_like(order).scatter_(1, order, place)
+    rank = torch.zeros_like(order).scatter_(1, order, place)
     old = _neighbours(place, place, last)
     new = _neighbours(order, rank, last)
     # Legs that both paths have are no change.

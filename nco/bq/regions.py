@@ -5,8 +5,8 @@ centres, each to the nearest. The nodes of a region are free; what lies between 
 tour becomes fixed ways, entered at either end and left at the other. Destroying by distance
 after F. Luo et al., Learning to insert for constructive neural vehicle routing solver (2025);
 fixed ways as one action after K. Li, F. Liu, Z. Wang and Q. Zhang, Destroy and repair using
-hyper-graphs for routing (AAAI 2025), who train a network for it; here any policy of tours
-decides.
+hyper-graphs for routing (AAAI 2025), who train a network for it, as is done here where the
+policy is shown ways (`region_examples`); any other policy of tours decides as well.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ C = TypeVar("C", bound=Any)
 #: nodes as a share of the nodes of a part.
 SHOWN, FREE = 0.8, 0.8
 #: So many distances of nodes to centres are in memory at a time, of one window at least.
-DISTANCES = 2**22
+DISTANCES = 2**21
 
 
 @dataclass(frozen=True)
 class RegionPolicy:
     """A policy of tours whose parts are sometimes regions; all else is the policy's own.
 
-    States of regions are not dense, and have one column more than the policy's: of an end
-    of a fixed way, one more than the number of its other end, negative where the way may
-    not be entered; 0 of all other nodes.
+    States of regions are not dense. Behind the policy's columns they have those of the node
+    where a fixed way leads, or of the node itself where none begins, if the policy is shown
+    ways. The last column of an end of a way is one more than the number of its other end,
+    negative where the way may not be entered; 0 of all other nodes.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class RegionPolicy:
         return replace(state, nodes=F.pad(state.nodes, (0, 1)), dense=False)
 
     def features(self, state: State) -> Tensor:
-        """As the policy sees the nodes; ends of fixed ways are nodes like others."""
+        """As the policy sees the nodes, or also where ends of fixed ways lead, if shown."""
         out: Tensor = self.inner.features(self._plain(state))
         return out
 
@@ -359,18 +360,22 @@ def region_examples(
     k
         Largest number of candidates; the nearest are kept.
     nodes
-        Nodes of a region, ends of ways included.
+        Nodes of a part, as in `RegionPolicy.cut`.
     generator
         Source of the randomness.
     """
     tour = fields["tour"]
     count, n = tour.shape
     # About as many regions as examples are wanted.
-    some = uniform_int(0, count - 1, max(1, size * nodes // (2 * n)), generator)
-    own = {name: fields[name][some] for name in policy.fields}
-    cut = policy.cut(own, tour_actions(tour[some].long()), nodes, generator)
-    if cut is None or cut.old is None:
-        raise ValueError(f"tours of {n} nodes have no room for regions of {nodes}.")
+    tours = max(1, int(size * policy.free * nodes) // n)
+    for _ in range(10):
+        some = uniform_int(0, count - 1, tours, generator)
+        own = {name: fields[name][some] for name in policy.fields}
+        cut = policy.cut(own, tour_actions(tour[some].long()), nodes, generator)
+        if cut is not None and cut.old is not None:
+            break
+    else:
+        raise ValueError(f"tours of {n} nodes have no regions of parts of {nodes}.")
     cut = cut.take(uniform_int(0, len(cut.owner) - 1, size, generator))
     old, state = cut.old, cut.state
     assert old is not None
@@ -392,14 +397,16 @@ def region_examples(
     # Ways are two places long, so that their ends are no neighbours by themselves.
     way = torch.zeros_like(old).scatter_add_(1, step, ((index >= 0) & (other >= 0)).long())
     begin = (1 + way).cumsum(1) - way - 1
+    remains = torch.where((index >= 0) & (step >= done), index, -1)
     place = begin.gather(1, step) + torch.where(entered, 0, 2)
+    # Rows without a node are nobody's neighbours.
+    place = place.masked_fill(remains < 0, -9)
     now = begin.gather(1, done)
     last = begin.gather(1, steps - 1) + way.gather(1, steps - 1) + 1
     left, _ = policy.legs(cut, old)
     current = left.gather(1, done)
     row = (state.index == current).to(torch.int8).argmax(1, keepdim=True)
     nodes_now = state.nodes.gather(1, row[..., None].expand(-1, -1, state.nodes.shape[2]))
-    remains = torch.where((index >= 0) & (step >= done), index, -1)
     state = replace(
         state,
         nodes=torch.cat([nodes_now, state.nodes[:, 1:]], 1),

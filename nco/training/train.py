@@ -170,11 +170,14 @@ def example_loss(
     return action + edges * (wanted * seen).sum() / seen.sum().clamp_min(1.0), action
 
 
-def wider(tensor: Tensor | None, own: Tensor, name: str) -> Tensor | None:
-    """A tensor for a network that sees more features: none of the new ones counts at first."""
+def as_shown(tensor: Tensor | None, own: Tensor, name: str) -> Tensor | None:
+    """A tensor for a network that is shown more or fewer features of the same problem.
+
+    None of those that are new counts at first.
+    """
     if tensor is None or name != "embed.weight" or len(tensor) != len(own):
         return tensor
-    return F.pad(tensor, (0, max(0, own.shape[1] - tensor.shape[1])))
+    return F.pad(tensor, (0, own.shape[1] - tensor.shape[1]))
 
 
 class Trainer:
@@ -360,13 +363,18 @@ class Trainer:
     def _transfer(self, path: Path) -> None:
         if path.is_dir():
             found = checkpoints.checkpoints(path)
-            tensors, _ = checkpoints.read_checkpoint(found[-1] if found else path)
+            tensors, meta = checkpoints.read_checkpoint(found[-1] if found else path)
+            problem = meta["config"]["problem"]
         else:
-            tensors = {f"model.{k}": v for k, v in read_model(path).network.state_dict().items()}
+            model = read_model(path)
+            tensors = {f"model.{k}": v for k, v in model.network.state_dict().items()}
+            problem = model.policy.name
         modules = self.modules()
         for name in self.transferred:
             own = modules[name].state_dict()
-            known = {k: wider(tensors.get(f"{name}.{k}"), own[k], k) for k in own}
+            known = {k: tensors.get(f"{name}.{k}") for k in own}
+            if problem == self.config.problem:
+                known = {k: as_shown(v, own[k], k) for k, v in known.items()}
             fit = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
             if not fit and name == "model":
                 raise ValueError(f"{path}: no tensor fits this network.")

@@ -41,7 +41,7 @@ class SelfConfig(TrainConfig):
     part
         Largest number of nodes in a part that is improved.
     regions
-        Share of the rounds whose parts of tours are regions.
+        Share of the rounds whose parts of tours are regions; -1 for what suits the policy.
     held_out
         Instances for validation.
 
@@ -57,15 +57,15 @@ class SelfConfig(TrainConfig):
     every: int = 100
     rounds: int = 20
     part: int = 100
-    regions: float = 0.5
+    regions: float = -1.0
     held_out: int = 8
 
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
         check_least(self, {"n": 8, "pool": 1, "every": 1, "rounds": 1, "part": 4})
-        if not 0.0 <= self.regions <= 1.0:
-            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1.")
+        if not 0.0 <= self.regions <= 1.0 and self.regions != -1.0:
+            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1, or -1.")
 
 
 class Pool(nn.Module):

@@ -154,10 +154,10 @@ class UDC(TellsOnce, BatchSolver):
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
             raise ValueError(f"size = {self.size} < 4 not understood.")
-        for field, automatic in (("regions", -1.0), ("within", 0.0)):
-            value = getattr(self, field)
-            if not 0.0 <= value <= 1.0 and value != automatic:
-                raise ValueError(f"{field} = {value} not understood; between 0 and 1.")
+        if not 0.0 <= self.regions <= 1.0 and self.regions != -1.0:
+            raise ValueError(f"regions = {self.regions} not understood; between 0 and 1, or -1.")
+        if not 0.0 <= self.within <= 1.0:
+            raise ValueError(f"within = {self.within} not understood; between 0 and 1.")
         if not 0.0 <= self.effort < np.inf:
             raise ValueError(f"effort = {self.effort} not understood; at least 0.")
         known = [name for name in solvers.names() if name not in NO_CONQUERORS]

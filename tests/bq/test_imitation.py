@@ -59,6 +59,7 @@ def test_region_examples_say_how_a_tour_goes_through_a_region(k: int) -> None:
             at[tour] = torch.arange(n)
             number = state.index[row]
             some = (number >= 0).nonzero()[:, 0].tolist()
+            assert bool((place[row][number < 0] == -9).all())
             spot = {int(place[row, i]): i for i in some}
             assert len(spot) == len(some)
             for where, i in spot.items():
@@ -89,8 +90,11 @@ def test_options_of_regions_are_checked() -> None:
         TSPTeacher(regions=-1.0)
     with pytest.raises(ValueError, match=r"least = 30 not understood"):
         TSPTeacher(least=30, most=20)
-    with pytest.raises(ValueError, match="tours of 11 nodes have no room for regions of 40"):
-        next(draws(TSPTeacher(regions=1.0, least=40, most=40), tsp_fields(), 5, 1))
+    # Parts are smaller where tours are short.
+    short = next(draws(TSPTeacher(regions=1.0, least=40, most=40), tsp_fields(), 99, 1))
+    assert short.state.width <= 11
+    with pytest.raises(ValueError, match="tours of 4 nodes have no regions of parts of 1"):
+        next(draws(TSPTeacher(regions=1.0), tsp_fields(4), 5, 1))
 
 
 @pytest.mark.parametrize("k", [4, 99])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from nco.bq.imitation import tour_actions
 from nco.bq.policies.tsp import TSPPolicy
 from nco.bq.recombine import recombined
-from nco.bq.regions import RegionPolicy
+from nco.bq.regions import FREE, SHOWN, RegionPolicy, with_regions
 
 
 def path_legs(order: list[int]) -> set[tuple[int, int]]:
@@ -133,3 +135,31 @@ def test_parts_of_tours_are_recombined(share: float, ways: bool) -> None:
         assert bool((after <= length + 1e-9).all())
     assert regions == (12 if share else 0)
     assert better > 0
+
+
+def test_a_path_around_the_whole_tour_is_recombined() -> None:
+    rng = np.random.default_rng(2)
+    fields = {"coords": torch.as_tensor(rng.random((4, 12, 2)))}
+    policy = TSPPolicy()
+    actions = tour_actions(torch.as_tensor(rng.permuted(np.tile(np.arange(12), (4, 1)), axis=1)))
+    cut = policy.cut(fields, actions, 50, torch.Generator().manual_seed(0))
+    assert cut is not None
+    assert torch.equal(cut.state.index[:, 0], cut.state.index[:, 1])
+    new = cut.state.index[:, 2:].flip(1)[:, torch.tensor([1, 0, *range(2, 11)])]
+    made = policy.recombine(fields, cut, new)
+    assert torch.equal(made.sort(1).values, new.sort(1).values)
+    now = policy.part_cost(fields, cut, made)
+    assert bool((now <= torch.minimum(policy.part_cost(fields, cut, new), cut.cost) + 1e-9).all())
+
+
+def test_policies_that_are_shown_ways_take_more_and_larger_regions() -> None:
+    @dataclass(frozen=True)
+    class Conqueror:
+        policy: Any
+
+    shown = with_regions(Conqueror(TSPPolicy(ways=True))).policy
+    assert (shown.share, shown.free) == (SHOWN, FREE)
+    plain = with_regions(Conqueror(TSPPolicy())).policy
+    assert (plain.share, plain.free) == (0.5, 0.5)
+    assert with_regions(Conqueror(TSPPolicy(ways=True)), 0.3).policy.share == 0.3
+    assert isinstance(with_regions(Conqueror(TSPPolicy()), 0.0).policy, TSPPolicy)

@@ -221,6 +221,11 @@ def test_what_is_shown_anew_counts_nothing_at_first(
     assert own.shape[1] == trainer.policy.node_dim > tensors["model.embed.weight"].shape[1] == 4
     assert torch.equal(own[:, :4], tensors["model.embed.weight"])
     assert not bool(own[:, 4:].any())
+    # The other way round, what is no longer shown is left out.
+    trainer.save()
+    config = settings(labels, init_from=str(tmp_path))
+    back = Trainer(config, tmp_path / "back").network.embed.weight
+    assert torch.equal(back, own[:, :4])
 
 
 def test_checkpoints_do_not_wait_for_a_log_line(

@@ -18,7 +18,7 @@ import torch
 
 import nco
 from nco import bench
-from nco.bq.decoding import Model
+from nco.bq.decoding import Model, packed
 from nco.cli import main
 from nco.instances.core import Budget, Event, InputError, Stop, Tracker
 from nco.instances.registry import solvers
@@ -83,7 +83,7 @@ def test_parts_that_became_worse_stay_as_they_were(
     start = UDC(conquer="or-opt", size=20, stages=20).solve(tsp, Budget()).solution
 
     def backwards(self: Model, cut: Any, *_: Any) -> torch.Tensor:
-        return cut.state.index[:, 2:].flip(1)
+        return packed((cut.state.index[:, 2:] if cut.old is None else cut.old).flip(1))
 
     monkeypatch.setattr(Model, "conquer", backwards)
     result = UDC(weights=weights, size=12, stages=5).solve(tsp, Budget(), start=start)
