@@ -24,7 +24,7 @@ from nco.bq.decoding import nearest_rows, packed
 from nco.bq.imitation import Examples, tour_actions, uniform_int
 from nco.bq.policies.tsp import TourPolicy
 from nco.bq.recombine import recombined
-from nco.bq.state import Cut, Fields, State, gather_parts
+from nco.bq.state import Cut, Fields, State, gather_parts, places_of
 
 C = TypeVar("C", bound=Any)
 
@@ -216,7 +216,7 @@ class RegionPolicy:
         who = owner[window]
         state = self.inner.substate(fields, torch.cat([ends[:, :1], nodes, ends[:, 1:]], 1), who)
         columns = [state.nodes]
-        if getattr(self.inner, "ways", False):
+        if self.inner.ways:
             beyond = torch.where(link != 0, link.abs() - 1, nodes)
             path = torch.cat([ends[:, :1], beyond, ends[:, 1:]], 1)
             columns.append(self.inner.substate(fields, path, who).nodes)
@@ -242,9 +242,7 @@ class RegionPolicy:
         """Begin and end [parts, steps + 1] of the legs of new ways, filled up with -1."""
         ends, index = cut.state.index[:, :2], cut.state.index[:, 2:]
         link = cut.state.nodes[:, 2:, -1].abs().long() - 1
-        order = index.argsort(1)
-        row = torch.searchsorted(index.gather(1, order), new.contiguous())
-        other = link.gather(1, order.gather(1, row.clamp_max(index.shape[1] - 1)))
+        other = link.gather(1, places_of(new, index)[0])
         left = torch.where(other >= 0, other, new).masked_fill(new < 0, -1)
         count = (new >= 0).sum(1, keepdim=True)
         step = torch.arange(new.shape[1] + 1, device=new.device)
@@ -267,15 +265,9 @@ class RegionPolicy:
         path = path.scatter(1, size[:, None] - 1, ends[:, 1:])
         link = F.pad(cut.state.nodes[:, 2:, -1].abs().long() - 1, (1, 1), value=-1)
         # Where each action leads: to its row, and on to the other end of its way.
-        order = index.argsort(1)
-        known = index.gather(1, order)
-
-        def row_of(nodes: Tensor) -> Tensor:
-            at = torch.searchsorted(known, nodes.contiguous()).clamp_max(known.shape[1] - 1)
-            return torch.where(nodes < 0, -1, order.gather(1, at) + 1)
-
-        entered = row_of(new)
-        left = row_of(torch.where(new < 0, -1, link.gather(1, entered.clamp_min(0))))
+        entered = (places_of(new, index)[0] + 1).masked_fill(new < 0, -1)
+        other = link.gather(1, entered.clamp_min(0)).masked_fill(new < 0, -1)
+        left = (places_of(other, index)[0] + 1).masked_fill(other < 0, -1)
         rows = packed(torch.stack([entered, left], 2).flatten(1))
         place = torch.arange(path.shape[1], device=path.device).expand_as(path)
         rows = F.pad(rows, (1, path.shape[1] - 1 - rows.shape[1]))
@@ -385,15 +377,8 @@ def region_examples(
     # Which step decides each row, and what lies at the other end of its way.
     index = state.index[:, 2:]
     other = state.nodes[:, 2:, -1].abs().long() - 1
-    order = old.masked_fill(old < 0, n).argsort(1)
-    known = old.masked_fill(old < 0, n).gather(1, order)
-
-    def found(nodes: Tensor) -> tuple[Tensor, Tensor]:
-        at = torch.searchsorted(known, nodes.contiguous()).clamp_max(known.shape[1] - 1)
-        return order.gather(1, at), (known.gather(1, at) == nodes) & (nodes >= 0)
-
-    step, entered = found(index)
-    step = torch.where(entered, step, found(other)[0])
+    step, entered = places_of(index, old)
+    step = torch.where(entered, step, places_of(other, old)[0])
     # Ways are two places long, so that their ends are no neighbours by themselves.
     way = torch.zeros_like(old).scatter_add_(1, step, ((index >= 0) & (other >= 0)).long())
     begin = (1 + way).cumsum(1) - way - 1
@@ -472,8 +457,7 @@ def with_regions(conqueror: C, share: float = -1.0) -> C:
     policy = conqueror.policy
     if not (share and isinstance(policy, TourPolicy)):
         return conqueror
-    shown = getattr(policy, "ways", False)
     if share < 0.0:
-        share = SHOWN if shown else RegionPolicy.share
-    free = FREE if shown else RegionPolicy.free
+        share = SHOWN if policy.ways else RegionPolicy.share
+    free = FREE if policy.ways else RegionPolicy.free
     return replace(conqueror, policy=RegionPolicy(policy, share, free=free))

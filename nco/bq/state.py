@@ -244,6 +244,14 @@ def gather_parts(part: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return number, place
 
 
+def places_of(nodes: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Where nodes [b, j] stand in tables [b, m] of different ones, and whether they do."""
+    order = table.argsort(1)
+    known = table.gather(1, order)
+    at = torch.searchsorted(known, nodes.contiguous()).clamp_max(table.shape[1] - 1)
+    return order.gather(1, at), known.gather(1, at) == nodes
+
+
 class Solutions(Protocol):
     """Whole solutions of a problem as recorded actions: what they cost, and parts of them."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from nco.bq.imitation import TSPTeacher, tour_actions
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.recombine import recombined
-from nco.bq.state import Cut, Fields, State
+from nco.bq.state import Cut, Fields, State, places_of
 
 
 def view_start(view: int, n: int) -> int:
@@ -37,6 +37,8 @@ class TourPolicy:
     actions_per_node = 1
     #: Whether paths may not be turned round.
     directed = False
+    #: Whether it is shown where fixed ways of regions lead.
+    ways = False
     #: Whether of what is decided anew only the changes that pay are made, see `recombine`.
     mixes = True
 
@@ -142,8 +144,7 @@ class TourPolicy:
         old = cut.state.index[:, 2:]
         if not self.mixes or new.shape != old.shape:
             return new
-        known, at = old.sort(1)
-        order = F.pad(at.gather(1, torch.searchsorted(known, new.contiguous())) + 1, (1, 1))
+        order = F.pad(places_of(new, old)[0] + 1, (1, 1))
         order[:, -1] = order.shape[1] - 1
         ends = cut.state.index[:, :1], cut.state.index[:, 1:2]
         before, after = (torch.cat([ends[0], inner, ends[1]], 1) for inner in (old, new))
