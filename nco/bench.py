@@ -46,6 +46,7 @@ from nco.instances.core import (
     reference_gap,
 )
 from nco.instances.registry import solvers as solver_registry
+from nco.machine import processor
 
 Row = dict[str, Any]
 
@@ -159,14 +160,8 @@ class Plan:
 
 def environment() -> dict[str, str]:
     """Where and with what rows are measured."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
     return {
-        "cpu": cpu,
+        "cpu": processor(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

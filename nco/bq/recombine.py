@@ -8,7 +8,10 @@ A. Howe, Tunneling between optima, GECCO 2009) of a path with its own successor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 #: A change that gains less is none, relative to the path's legs.
@@ -111,3 +114,152 @@ def _steps_left(beside: Tensor, last: Tensor) -> Tensor:
         jump = jump.gather(1, jump)
     steps = torch.where(there.gather(1, jump), steps + 1, 2 * m)
     return steps.view(parts, m, 2).amin(2).masked_fill(place == last, 0)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Groups of routes of which each customer, by its place in the old group, has a step.
+
+    Parameters
+    ----------
+    place
+        Places in the order of service [parts, m], filled up with -1.
+    first
+        Whether a route begins with the step [parts, m].
+    way, home
+        Lengths [parts, m] of the way to the step's customer, from the one before or the depot,
+        and of the way home from it.
+    """
+
+    place: Tensor
+    first: Tensor
+    way: Tensor
+    home: Tensor
+
+    def beside(self, one_way: bool) -> tuple[Tensor, Tensor]:
+        """What stands before and after each place [parts, m, 2], and the lengths of both ways.
+
+        The depot is m, and m + 1 at the end of a route if ways are for one direction, else
+        where it is on both sides. Of ways between customers, the one after has no length.
+        """
+        known = self.place >= 0
+        m = self.place.shape[1]
+        last = known & F.pad(self.first[:, 1:] | ~known[:, 1:], (0, 1), value=True)
+        before = F.pad(self.place[:, :-1], (1, 0)).masked_fill(self.first, m)
+        after = F.pad(self.place[:, 1:], (0, 1)).masked_fill(last, m)
+        after = torch.where(last & (self.first | one_way), m + 1, after)
+        table = torch.stack([before, after], 2)
+        lengths = torch.stack([self.way, self.home * last], 2)
+        at = self.place.masked_fill(~known, m)[..., None].expand(-1, -1, 2)
+        # What is filled up goes to a place of its own.
+        empty = torch.tensor([m, m + 1], device=at.device).expand(len(at), m + 1, 2)
+        out = empty.scatter(1, at, table)[:, :-1]
+        return out, lengths.new_zeros(len(at), m + 1, 2).scatter_(1, at, lengths)[:, :-1]
+
+
+def regrouped(
+    old: Routes, new: Routes, load: Tensor, capacity: Tensor, one_way: bool, directed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Groups of routes that differ from the old ones only where it pays and vehicles suffice.
+
+    The depot is part of no component; a change is left where a round trip without it or a load
+    above the capacity came of it.
+
+    Parameters
+    ----------
+    old, new
+        Groups of the same customers; the places of the old ones are 0, 1, ...
+    load
+        Of the customers, by place [parts, m].
+    capacity
+        Of all vehicles of a part [parts].
+    one_way
+        Whether routes have a direction, as those that do not return.
+    directed
+        Whether ways between customers have one, too.
+
+    Returns
+    -------
+    Places of the customers in their new order, what is filled up behind, and whether a route
+    begins with them, both [parts, m].
+    """
+    one_way = one_way or directed
+    (was, was_length), (now, now_length) = (r.beside(one_way) for r in (old, new))
+    parts, m = load.shape
+    filled = old.place >= 0
+    if directed:
+        left = taken = was != now
+    else:
+        left = ~(was[..., None] == now[:, :, None, :]).any(3)
+        taken = ~(now[..., None] == was[:, :, None, :]).any(3)
+    itself = torch.arange(m, device=load.device)[:, None]
+    ways = ((left, was), (taken, now))
+    near = torch.cat([torch.where(differs & (to < m), to, itself) for differs, to in ways], 2)
+    label = _components(near)
+    change = (was_length * left).sum(2) - (now_length * taken).sum(2)
+    gain = torch.zeros_like(change).scatter_add_(1, label, change)
+    whole = gain.sum(1)
+    tiny = TINY * was_length.flatten(1).sum(1)
+
+    def holds(use: Tensor) -> Tensor:
+        _, ok = _followed(torch.where(use[..., None], now, was), filled, load, capacity, one_way)
+        return ok
+
+    use, total = torch.zeros_like(filled), torch.zeros_like(whole)
+    for back in (False, True):
+        # Change by change, and once from the new ones back.
+        sign = -1.0 if back else 1.0
+        use_, total_ = torch.full_like(use, back), whole if back else torch.zeros_like(whole)
+        better, which = (sign * gain).sort(1, descending=True)
+        pays = better > tiny[:, None]
+        for turn in range(int(pays.sum(1).max()) if parts else 0):
+            one = (label == which[:, turn : turn + 1]) & pays[:, turn : turn + 1]
+            more = use_ ^ one
+            ok = holds(more) & pays[:, turn]
+            use_ = torch.where(ok[:, None], more, use_)
+            total_ = total_ + better[:, turn] * ok
+        use = torch.where((total_ > total)[:, None], use_, use)
+        total = torch.maximum(total, total_)
+    key, ok = _followed(torch.where(use[..., None], now, was), filled, load, capacity, one_way)
+    assert bool(ok.all())
+    key, order = key.sort(1)
+    return order, (key % (m + 1) == 0) & (key < m * (m + 1))
+
+
+def _followed(
+    beside: Tensor, filled: Tensor, load: Tensor, capacity: Tensor, one_way: bool
+) -> tuple[Tensor, Tensor]:
+    """Order of the customers along their routes, and whether all of them are ones.
+
+    Returns
+    -------
+    Keys [parts, m] by which customers stand in order: m + 1 times the first customer of the
+    route, and the steps from it; of those filled up, more than all; and whether every route
+    leads from the depot to the depot with no more than the capacity [parts].
+    """
+    parts, m = filled.shape
+    place = torch.arange(m, device=filled.device).expand(parts, m)
+    goal = beside.flatten(1)
+    end = goal >= m
+    at = goal.clamp_max(m - 1)
+    # A step leads on from where it arrives to the neighbour that it does not come from.
+    back = beside[..., 0].gather(1, at) == place.repeat_interleave(2, 1)
+    own = torch.arange(2 * m, device=filled.device).expand(parts, -1)
+    jump = torch.where(end, own, 2 * at + back)
+    steps = (~end).long()
+    behind = load.gather(1, at) * ~end
+    for _ in range(m.bit_length()):
+        steps = steps + steps.gather(1, jump)
+        behind = behind + behind.gather(1, jump)
+        jump = jump.gather(1, jump)
+    ends = end.gather(1, jump).view(parts, m, 2)
+    depot, head = goal.gather(1, jump).view(parts, m, 2), (jump // 2).view(parts, m, 2)
+    steps = steps.view(parts, m, 2)
+    ok = ends.all(2) & (load + behind.view(parts, m, 2).sum(2) <= capacity[:, None])
+    if one_way:
+        ok &= depot[..., 0] != depot[..., 1]
+        side = (depot[..., :1] != m).long()
+    else:
+        side = (head[..., :1] > head[..., 1:]).long()
+    key = (head * (m + 1) + steps).gather(2, side)[..., 0]
+    return torch.where(filled, key, m * (m + 1) + place), (ok | ~filled).all(1)

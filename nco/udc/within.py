@@ -82,7 +82,18 @@ class RoutePaths:
         state = self.tours.substate(fields, torch.cat([begin, filled, end], 1), owner)
         index = torch.cat([begin, end, inner], 1)
         state = replace(state, index=index, dense=bool((inner >= 0).all()))
-        return Cut(state, owner, cost[some], place[some])
+        return Cut(state, owner, cost[some], place[some], window[some])
+
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """As the policy of tours says; a path with another last node than now stays as decided."""
+        old, index = cut.old, cut.state.index
+        assert old is not None
+        count = (old >= 0).sum(1)
+        last = old.gather(1, count[:, None] - 1)
+        moved = (count > (index[:, 2:] >= 0).sum(1)) & (last != index[:, 1:2])[:, 0]
+        mixed: Tensor = self.tours.recombine(fields, cut, new)
+        new = F.pad(new, (0, mixed.shape[1] - new.shape[1]), value=-1)
+        return torch.where(moved[:, None], new, mixed)
 
     @staticmethod
     def _path(begin: Tensor, inner: Tensor, end: Tensor) -> Tensor:
@@ -166,6 +177,12 @@ class KindsPolicy:
         assert isinstance(cut, KindCut)
         cost: Tensor = self.kinds[cut.kind].part_cost(fields, cut, new)
         return cost
+
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """As its kind says."""
+        assert isinstance(cut, KindCut)
+        mixed: Tensor = self.kinds[cut.kind].recombine(fields, cut, new)
+        return mixed
 
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nco.bq.imitation import tour_actions
+from nco.bq.policies import load_policy
 from nco.bq.policies.tsp import TSPPolicy
 from nco.bq.recombine import recombined
 from nco.bq.regions import FREE, SHOWN, RegionPolicy, with_regions
@@ -163,3 +165,118 @@ def test_policies_that_are_shown_ways_take_more_and_larger_regions() -> None:
     assert (plain.share, plain.free) == (0.5, 0.5)
     assert with_regions(Conqueror(TSPPolicy(ways=True)), 0.3).policy.share == 0.3
     assert isinstance(with_regions(Conqueror(TSPPolicy()), 0.0).policy, TSPPolicy)
+
+
+def edges_of(routes: list[list[int]], problem: str) -> Counter[tuple[int, int]]:
+    """Ways by their ends, the depot 0, or -1 behind where nothing leads back."""
+    made: Counter[tuple[int, int]] = Counter()
+    for route in routes:
+        for leg in itertools.pairwise([0, *route, -1 if problem == "ovrp" else 0]):
+            turned = (problem != "acvrp" and min(leg) > 0) or problem == "cvrp"
+            made[(min(leg), max(leg)) if turned else leg] += 1
+    return made
+
+
+def random_routes(
+    rng: np.random.Generator, demands: NDArray[Any], capacity: int
+) -> list[list[int]]:
+    routes: list[list[int]] = [[]]
+    for node in (rng.permutation(len(demands) - 1) + 1).tolist():
+        if sum(demands[routes[-1]]) + demands[node] > capacity or rng.random() < 0.15:
+            routes.append([])
+        routes[-1].append(node)
+    return [route for route in routes if route]
+
+
+def moved(rng: np.random.Generator, routes: list[list[int]]) -> list[list[int]]:
+    """Routes with some customers exchanged, some turned back and some cut in two."""
+    new = [list(route) for route in routes]
+    for _ in range(int(rng.integers(1, 5))):
+        (a, i), (b, j) = (
+            (r, int(rng.integers(len(new[r])))) for r in rng.integers(len(new), size=2)
+        )
+        kind = rng.random()
+        if kind < 0.6:
+            new[a][i], new[b][j] = new[b][j], new[a][i]
+        elif kind < 0.8:
+            new[a][i:] = new[a][i:][::-1]
+        elif i:
+            new += [new[a][i:]]
+            del new[a][i:]
+    return new
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["cvrp", "ovrp", "acvrp"]), st.integers(2, 24), st.integers(0, 10_000))
+def test_routes_are_recombined(problem: str, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    policy: Any = load_policy(problem).POLICY()
+    parts, capacity = 5, 12
+    demands = np.r_[0, rng.integers(1, 6, n)]
+    points = rng.random((n + 1, 2))
+    costs = np.linalg.norm(points[:, None] - points[None], axis=2)
+    if problem == "acvrp":
+        costs *= rng.uniform(0.8, 1.2, costs.shape)
+        np.fill_diagonal(costs, 0.0)
+    fields = {
+        "coords": torch.as_tensor(points).expand(parts, -1, -1),
+        "matrix": torch.as_tensor(costs).expand(parts, -1, -1),
+        "demands": torch.as_tensor(demands).double().expand(parts, -1),
+        "capacity": torch.full((parts,), float(capacity), dtype=torch.float64),
+    }
+    olds = [random_routes(rng, demands, capacity) for _ in range(parts)]
+    news = []
+    for old in olds:
+        new = moved(rng, old)
+        fits = all(sum(demands[route]) <= capacity for route in new)
+        news.append(new if fits else random_routes(rng, demands, capacity))
+    actions, new_actions = (
+        torch.stack([policy.actions({k: v[:1] for k, v in fields.items()}, r) for r in rows])
+        for rows in (olds, news)
+    )
+    cut = policy.cut(fields, actions, 2 * n, torch.Generator().manual_seed(seed))
+    assert cut is not None
+    # Groups have the customers in some order; each is a solution here.
+    made = policy.recombine(fields, cut, new_actions)
+    before, after = (policy.part_cost(fields, cut, x) for x in (cut.old, new_actions))
+    now = policy.part_cost(fields, cut, made)
+    assert bool((now <= torch.minimum(before, after) + 1e-9).all())
+    for row in range(parts):
+        routes = policy.solution(made[row].tolist())
+        assert sorted(itertools.chain(*routes)) == list(range(1, n + 1))
+        assert all(sum(demands[route]) <= capacity for route in routes)
+        # All that is there was there in one or the other.
+        known = edges_of(olds[row], problem) | edges_of(news[row], problem)
+        assert not edges_of(routes, problem) - known
+        assert float(now[row]) == pytest.approx(
+            sum(
+                costs[a, max(b, 0)] * k * (b >= 0)
+                for (a, b), k in edges_of(routes, problem).items()
+            )
+        )
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "ovrp"])
+def test_changes_of_routes_are_made_one_by_one(problem: str) -> None:
+    # Two routes to the east and west; the new ones mend the first and spoil the second.
+    points = [[0, 0], [1, 0], [2, 0], [3, 0], [-1, 0], [-2, 0], [-3, 0]]
+    policy: Any = load_policy(problem).POLICY()
+    fields = {
+        "coords": torch.tensor([points], dtype=torch.float64),
+        "demands": torch.tensor([[0.0, 1, 1, 1, 1, 1, 1]]),
+        "capacity": torch.tensor([3.0]),
+    }
+    old, new = [[2, 1, 3], [4, 5, 6]], [[1, 2, 3], [5, 4, 6]]
+    cut = policy.cut(fields, policy.actions(fields, old)[None], 99, torch.Generator())
+    made = policy.recombine(fields, cut, policy.actions(fields, new)[None])
+    assert sorted(policy.solution(made[0].tolist())) == [[1, 2, 3], [4, 5, 6]]
+    # What is too heavy alone is made with what makes room for it, or not at all.
+    fields["coords"] = torch.tensor([[[0, 0], [1, 0], [2, 0], [-1, 0], [-2, 0.0]]]).double()
+    fields["demands"] = torch.tensor([[0.0, 1, 2, 1, 2]])
+    old, new = [[1, 4], [3, 2]], [[1, 2], [3, 4]]
+    cut = policy.cut(fields, policy.actions(fields, old)[None], 99, torch.Generator())
+    made = policy.recombine(fields, cut, policy.actions(fields, new)[None])
+    assert {frozenset(r) for r in policy.solution(made[0].tolist())} == {
+        frozenset({1, 2}),
+        frozenset({3, 4}),
+    }

@@ -30,6 +30,7 @@ class ACVRPPolicy(MatrixFrame, LoadsPolicy):
     """
 
     name = "acvrp"
+    directed = True
     #: What it reads of an instance.
     fields = ("matrix", "demands", "capacity")
     edge_dim = MatrixFrame.edge_dim + 2

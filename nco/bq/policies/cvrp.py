@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nco.bq.imitation import CVRPTeacher, whole_weights
 from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
-from nco.bq.state import Cut, Fields, State, gather_parts
+from nco.bq.recombine import Routes, regrouped
+from nco.bq.state import Cut, Fields, State, gather_parts, places_of
 
 #: Solutions of so many groups at most are cut around one customer at a time.
 FEW_GROUPS = 4
@@ -176,6 +178,10 @@ class RoutesPolicy:
             rank = nearest_of_routes(far.masked_fill(~known, torch.inf), route)
         return rank, around or not few
 
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """What is made of new groups before they are compared with the old ones: themselves."""
+        return new
+
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
     ) -> Tensor:
@@ -217,6 +223,10 @@ class LoadsPolicy(RoutesPolicy):
 
     #: Whether the way back to the depot costs nothing.
     open = False
+    #: Whether ways between customers may not be turned round.
+    directed = False
+    #: Whether of what is decided anew only the changes that pay are made, see `recombine`.
+    mixes = True
     #: As in `nco.bq.decoding.Conqueror`: no part changes without becoming shorter.
     once = True
 
@@ -311,6 +321,31 @@ class LoadsPolicy(RoutesPolicy):
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new routes."""
         return self._length(fields, new, cut.owner)
+
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """The new routes with those changes only that pay, see `nco.bq.recombine`."""
+        old = cut.old
+        if not self.mixes or old is None or not len(old):
+            return new
+        m = old.shape[1]
+        new = F.pad(new, (0, m - new.shape[1]), value=-1)
+        # Of what is filled up, each has a number of its own.
+        nodes = torch.where(old < 0, -1 - torch.arange(m, device=old.device), old // 2)
+        routes = []
+        for actions in (old, new):
+            known = actions >= 0
+            node = torch.where(known, actions // 2, 0)
+            out, home, direct = self.legs(fields, node, cut.owner)
+            first = known & (actions % 2 == 1)
+            place = places_of(node, nodes)[0].masked_fill(~known, -1)
+            way = torch.where(first, out, direct)
+            routes.append(Routes(place, first, way, torch.zeros_like(home) if self.open else home))
+        demand, capacity = cut.state.nodes[:, 2:, -1].double(), cut.state.scalar[:, 1].double()
+        row = places_of(nodes, cut.state.index[:, 2:])[0]
+        load = demand.gather(1, row).masked_fill(old < 0, 0.0)
+        place, first = regrouped(routes[0], routes[1], load, capacity, self.open, self.directed)
+        node = nodes.gather(1, place)
+        return torch.where(node < 0, -1, 2 * node + first.long())
 
 
 @dataclass(frozen=True)

@@ -142,15 +142,22 @@ class TourPolicy:
     def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """The new paths with those changes only that pay, see `nco.bq.recombine`."""
         old = cut.state.index[:, 2:]
-        if not self.mixes or new.shape != old.shape:
+        if not self.mixes or new.shape[1] > old.shape[1]:
             return new
-        order = F.pad(places_of(new, old)[0] + 1, (1, 1))
+        new = F.pad(new, (0, old.shape[1] - new.shape[1]), value=-1)
+        place = torch.arange(1, old.shape[1] + 1, device=old.device)
+        inner = torch.where(new < 0, place, places_of(new, old)[0] + 1)
+        count = (old >= 0).sum(1, keepdim=True)
+        order = F.pad(inner, (1, 1))
         order[:, -1] = order.shape[1] - 1
-        ends = cut.state.index[:, :1], cut.state.index[:, 1:2]
-        before, after = (torch.cat([ends[0], inner, ends[1]], 1) for inner in (old, new))
-        legs = [self.lengths(fields, p[:, :-1], p[:, 1:], cut.owner) for p in (before, after)]
-        size = torch.full_like(cut.owner, order.shape[1])
-        return before.gather(1, recombined(order, size, *legs))[:, 1:-1]
+        paths = []
+        for nodes in (old, new):
+            path = F.pad(torch.cat([cut.state.index[:, :1], nodes], 1), (0, 1), value=0)
+            paths.append(path.scatter(1, count + 1, cut.state.index[:, 1:2]).clamp_min(0))
+        legs = [self.lengths(fields, p[:, :-1], p[:, 1:], cut.owner) for p in paths]
+        order = recombined(order, count[:, 0] + 2, *legs)[:, 1:-1]
+        mixed = paths[0].gather(1, order)
+        return mixed.masked_fill(place > count, -1)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new paths."""
