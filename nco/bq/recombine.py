@@ -1,9 +1,10 @@
-"""Of a new path, the changes that pay.
+"""Of a new path, or of new routes, the changes that pay.
 
-A path decided anew is often longer than before, though in some places it is better. What
-differs between the two falls into components that share no node, and each of them can be
-taken or left by itself where one path remains: partition crossover (D. Whitley, D. Hains and
-A. Howe, Tunneling between optima, GECCO 2009) of a path with its own successor.
+What is decided anew is often longer than before, though in some places it is better. What
+differs between the two falls into components that share no node (of routes, no customer), and
+each of them can be taken or left by itself where one path remains, or routes that vehicles can
+serve: partition crossover (D. Whitley, D. Hains and A. Howe, Tunneling between optima, GECCO
+2009) of a path with its own successor.
 """
 
 from __future__ import annotations
