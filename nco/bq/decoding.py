@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nco.bq.network import Network
-from nco.bq.state import Cut, Fields, Policy, Solutions, State
+from nco.bq.state import Cut, Fields, Policy, Solutions, State, packed
 
 log = logging.getLogger("nco")
 
@@ -416,13 +416,6 @@ def leap(policy: Policy, state: State, links: Links, most: int) -> tuple[State, 
         state = after.where(going, state)
         records.append(record.masked_fill(~going, -1))
     return state, records
-
-
-def packed(records: Tensor) -> Tensor:
-    """Recorded actions [b, steps] with what is -1 behind all others."""
-    none = records < 0
-    order = none.to(torch.int8).argsort(dim=1, stable=True)
-    return records.gather(1, order)[:, : int((~none).sum(1).max())]
 
 
 @torch.inference_mode()

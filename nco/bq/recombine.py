@@ -18,6 +18,10 @@ from torch import Tensor
 #: A change that gains less is none, relative to the path's legs.
 TINY = 1e-12
 
+#: What room is taken to be worth, in units of what all that there is now is worth for what it
+#: uses up; at 0 nothing is given up for it.
+RATES = (0.0, 0.5, 1.0, 2.0)
+
 
 def recombined(order: Tensor, size: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Paths that differ from the old ones only where it pays, in the form of ``order``.
@@ -264,3 +268,135 @@ def _followed(
         side = (head[..., :1] > head[..., 1:]).long()
     key = (head * (m + 1) + steps).gather(2, side)[..., 0]
     return torch.where(filled, key, m * (m + 1) + place), (ok | ~filled).all(1)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Paths through some rows of a table, from its first row to its last one.
+
+    Parameters
+    ----------
+    row
+        Rows in the order of the path [parts, steps], filled up with -1.
+    leg
+        Lengths [parts, steps - 1] of the legs from each to the next.
+    """
+
+    row: Tensor
+    leg: Tensor
+
+    def beside(self, m: int) -> tuple[Tensor, Tensor]:
+        """Rows before and after each of m rows [parts, m, 2], and lengths of legs to them.
+
+        Where there is none, as on one side of the ends and beside who is left out, a row has
+        itself.
+        """
+        known = self.row >= 0
+        before = F.pad(self.row[:, :-1], (1, 0))
+        follow = F.pad(self.row[:, 1:], (0, 1), value=-1)
+        after = torch.where(follow < 0, self.row, follow)
+        at = self.row.masked_fill(~known, m)
+        own = torch.arange(m + 1, device=at.device)[:, None].expand(len(at), -1, 2)
+        beside = own.scatter(1, at[..., None].expand(-1, -1, 2), torch.stack([before, after], 2))
+        leg = self.leg.masked_fill(~known[:, 1:], 0.0)
+        length = leg.new_zeros(len(at), m + 1).scatter(1, at, F.pad(leg, (1, 0)))
+        return beside[:, :m], length[:, :m]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What paths through some nodes are worth, and what they use up.
+
+    Parameters
+    ----------
+    worth, use
+        Of a visit to each row of a table [parts, m]: what it adds to the objective, and what
+        it uses up of what is limited; of what is due, minus what it collects.
+    price, rate
+        Of a unit of length [parts]: what it takes off the objective, and what it uses up.
+    room
+        How much more than now may be used up [parts].
+    """
+
+    worth: Tensor
+    use: Tensor
+    price: Tensor
+    rate: Tensor
+    room: Tensor
+
+
+def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
+    """Paths that differ from the old ones only where it pays, within what may be used up.
+
+    Changes are made while there is room: first those that need none, then by what they gain
+    for what they use up. A change that loses makes room for others, if that is worth more; so
+    each of `RATES` is tried as what room is worth, and the best path stays.
+
+    Parameters
+    ----------
+    old, new
+        Paths through rows of the same table, of m rows.
+    trade
+        What they are for.
+
+    Returns
+    -------
+    Rows of the paths [parts, m] in order, filled up with -1.
+    """
+    parts, m = trade.worth.shape
+    (was, was_leg), (now, now_leg) = (v.beside(m) for v in (old, new))
+    itself = torch.arange(m, device=was.device)[:, None]
+    end = torch.full((parts, 1), m - 1, device=was.device)
+    left = ~(was[..., None] == now[:, :, None, :]).any(3)
+    taken = ~(now[..., None] == was[:, :, None, :]).any(3)
+    near = torch.cat([torch.where(left, was, itself), torch.where(taken, now, itself)], 2)
+    label = _components(near)
+
+    def visited(beside: Tensor) -> Tensor:
+        """The ends, and who has a neighbour [parts, m]."""
+        out = (beside != itself).any(2)
+        out[:, 0] = out[:, -1] = True
+        return out
+
+    joins = visited(now).double() - visited(was).double()
+    longer = now_leg * taken[..., 0] - was_leg * left[..., 0]
+    zero = torch.zeros_like(longer)
+    gain = zero.scatter_add(1, label, joins * trade.worth - trade.price[:, None] * longer)
+    used = zero.scatter_add(1, label, joins * trade.use + trade.rate[:, None] * longer)
+    # What all that is there now is worth, and uses up.
+    have = visited(was)
+    value = (trade.worth * have).abs().sum(1) + trade.price * was_leg.sum(1)
+    total = (trade.use * have).sum(1).abs() + trade.rate * was_leg.sum(1)
+    tiny = TINY * value[:, None]
+
+    def steps_of(mix: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps to the last row, and who is visited [parts, m]."""
+        beside = torch.where(mix[..., None], now, was)
+        return _steps_left(beside, end), visited(beside)
+
+    best = torch.zeros_like(have)
+    whole = gain.sum(1)
+    most = torch.where(used.sum(1) <= trade.room, whole.clamp_min(0.0), 0.0)
+    best |= (most > 0.0)[:, None]
+    for rate in RATES:
+        room_value = rate * (value / total.clamp_min(1e-300))[:, None]
+        wanted = (gain - room_value * used > tiny) & ((gain > tiny) | (used < 0.0))
+        # Whoever needs no room is first.
+        ratio = torch.where(used > 0.0, gain / used.clamp_min(1e-300), torch.inf)
+        ratio, which = ratio.masked_fill(~wanted, -torch.inf).sort(1, descending=True)
+        mix, gained, taken_up = torch.zeros_like(best), zero[:, 0], zero[:, 0]
+        for turn in range(int(wanted.sum(1).max()) if parts else 0):
+            one = which[:, turn : turn + 1]
+            more = mix | (label == one)
+            needs = taken_up + used.gather(1, one)[:, 0]
+            steps, on = steps_of(more)
+            ok = (ratio[:, turn] > -torch.inf) & (needs <= trade.room)
+            ok &= steps[:, 0] + 1 == on.sum(1)
+            mix = torch.where(ok[:, None], more, mix)
+            gained = gained + gain.gather(1, one)[:, 0] * ok
+            taken_up = torch.where(ok, needs, taken_up)
+        best = torch.where((gained > most)[:, None], mix, best)
+        most = torch.maximum(most, gained)
+    steps, on = steps_of(best)
+    order = torch.where(on, -steps, 1).argsort(dim=1, stable=True)
+    return order.masked_fill(~on.gather(1, order), -1)

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nco.bq.decoding import nearest_rows, packed
+from nco.bq.decoding import nearest_rows
 from nco.bq.imitation import Examples, tour_actions, uniform_int
 from nco.bq.policies.tsp import TourPolicy
 from nco.bq.recombine import recombined
-from nco.bq.state import Cut, Fields, State, gather_parts, places_of
+from nco.bq.state import Cut, Fields, State, gather_parts, packed, places_of
 
 C = TypeVar("C", bound=Any)
 

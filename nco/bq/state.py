@@ -244,6 +244,13 @@ def gather_parts(part: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return number, place
 
 
+def packed(records: Tensor) -> Tensor:
+    """Recorded actions [b, steps] with what is -1 behind all others."""
+    none = records < 0
+    order = none.to(torch.int8).argsort(dim=1, stable=True)
+    return records.gather(1, order)[:, : int((~none).sum(1).max())]
+
+
 def places_of(nodes: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Where nodes [b, j] stand in tables [b, m] of different ones, and whether they do."""
     order = table.argsort(1)

@@ -11,7 +11,7 @@ import torch
 
 import nco
 from nco.bq import decoding
-from nco.bq.decoding import LEAP, Links, Model, decode, improve, leap, packed
+from nco.bq.decoding import LEAP, Links, Model, decode, improve, leap
 from nco.bq.policies import load_policy
 from nco.bq.regions import with_regions
 from nco.bq.solver import BQ, stack_fields

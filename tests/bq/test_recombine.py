@@ -280,3 +280,99 @@ def test_changes_of_routes_are_made_one_by_one(problem: str) -> None:
         frozenset({1, 2}),
         frozenset({3, 4}),
     }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["op", "pctsp"]), st.integers(5, 24), st.integers(0, 10_000))
+def test_visits_are_recombined(problem: str, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    policy: Any = load_policy(problem).POLICY()
+    points, prizes, penalties = rng.random((n + 1, 2)), rng.random(n + 1), rng.random(n + 1)
+    tours = [rng.permutation(n)[: rng.integers(3, n)] + 1 for _ in range(4)]
+
+    def length(tour: list[int]) -> float:
+        path = points[[0, *tour, 0]]
+        return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+
+    limit = max(length(list(tour)) for tour in tours)
+    due = min(float(prizes[tour].sum()) for tour in tours)
+    fields = {
+        "coords": torch.as_tensor(points).expand(4, -1, -1),
+        "prizes": torch.as_tensor(prizes).expand(4, -1),
+        "penalties": torch.as_tensor(penalties).expand(4, -1),
+        "max_length": torch.full((4,), limit, dtype=torch.float64),
+        "min_prize": torch.full((4,), due, dtype=torch.float64),
+    }
+    actions = torch.nn.utils.rnn.pad_sequence(
+        [torch.as_tensor(tour) for tour in tours], batch_first=True, padding_value=-1
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for size in (n, 4):
+        cut = policy.cut(fields, actions, size, generator)
+        rows = []
+        for part, old in enumerate(cut.old.tolist()):
+            # Some of the old path leave, others come or change places.
+            free = [x for x in cut.state.index[part, 2:].tolist() if x >= 0]
+            new = [x for x in old if x >= 0 and rng.random() < 0.9]
+            new += [x for x in free if x not in new and rng.random() < 0.3]
+            for _ in range(2 * (len(new) > 1)):
+                i, j = rng.integers(len(new), size=2)
+                new[i], new[j] = new[j], new[i]
+            rows.append(torch.tensor(new, dtype=torch.int64))
+        new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        made = policy.recombine(fields, cut, new)
+        now, after = policy.part_cost(fields, cut, made), policy.part_cost(fields, cut, new)
+        assert bool((now <= cut.cost + 1e-9).all())
+        begin, end = cut.state.index[:, :1], cut.state.index[:, 1:2]
+        if problem == "op":
+            far = policy.length(fields, begin, made, end, cut.owner)
+            fits = (
+                policy.length(fields, begin, new, end, cut.owner) <= cut.state.scalar[:, 0] - 1e-9
+            )
+            assert bool((far <= cut.state.scalar[:, 0] + 1e-12).all())
+        else:
+            have = policy.total(fields, "prizes", made, cut.owner)
+            fits = policy.total(fields, "prizes", new, cut.owner) >= cut.state.scalar[:, 0] + 1e-9
+            assert bool((have >= cut.state.scalar[:, 0] - 1e-9).all())
+        # What may be taken as it is, is no better.
+        assert bool((now[fits] <= after[fits] + 1e-9).all())
+        for part, row in enumerate(made.tolist()):
+            row = [x for x in row if x >= 0]
+            assert len(set(row)) == len(row)
+            paths = [
+                path_legs([-1, *(x for x in other if x >= 0), -2])
+                for other in (cut.old[part].tolist(), new[part].tolist())
+            ]
+            assert path_legs([-1, *row, -2]) <= paths[0] | paths[1]
+        actions = policy.paste(fields, actions, cut, made, now <= cut.cost)
+        for tour in actions.tolist():
+            visited = policy.solution(tour)
+            assert len(set(visited)) == len(visited)
+            assert problem == "pctsp" or length(visited) <= limit + 1e-9
+            assert problem == "op" or prizes[visited].sum() >= due - 1e-9
+
+
+def test_room_is_made_for_what_is_worth_more() -> None:
+    # Three customers beside the way: the first is given up for the second, not for the third.
+    points = [[0, 0], [1, 1], [4, 1], [7, 1], [2, 0], [3, 0], [5, 0], [6, 0], [8, 0]]
+    prizes = [0.0, 0.3, 9.0, 0.3, 1.0, 1.0, 1.0, 1.0, 1.0]
+    policy: Any = load_policy("op").POLICY()
+    fields = {
+        "coords": torch.tensor([points], dtype=torch.float64),
+        "prizes": torch.tensor([prizes], dtype=torch.float64),
+    }
+    old, new = [1, 4, 5, 6, 7, 8], [4, 5, 2, 6, 7, 3, 8]
+    out = np.array(points)[[0, *old, 0]]
+    length = np.linalg.norm(np.diff(out, axis=0), axis=1).sum()
+    fields["max_length"] = torch.tensor([length + 1e-6])
+    actions = torch.tensor([old])
+    cut = next(
+        cut
+        for cut in (
+            policy.cut(fields, actions, 9, torch.Generator().manual_seed(seed))
+            for seed in range(200)
+        )
+        if int((cut.old >= 0).sum()) == 6 and not bool(cut.place[0, 2])
+    )
+    made = policy.recombine(fields, cut, torch.tensor([new]))
+    assert made.tolist() == [[4, 5, 2, 6, 7, 8]]

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nco.bq.imitation import OPTeacher, op_priority
 from nco.bq.plane import PlaneFrame, points_of
-from nco.bq.state import Cut, Fields, State, gather_parts
+from nco.bq.recombine import Trade, Visits, revisited
+from nco.bq.state import Cut, Fields, State, gather_parts, packed, places_of
 
 #: Worth of the whole length limit, in largest prizes: of equal prizes the shorter way wins.
 TIE = 1e-9
@@ -130,6 +132,13 @@ class SubsetPolicy(PlaneFrame):
         values = fields[name].double()[owner[:, None], nodes.clamp_min(0)]
         return (values * (nodes > 0)).sum(1)
 
+    @staticmethod
+    def of_visits(fields: Fields, name: str, nodes: Tensor, owner: Tensor) -> Tensor:
+        """A field of the inner nodes of paths [parts, m]; 0 at the ends, and where none is."""
+        values = fields[name].double()[owner[:, None], nodes.clamp_min(0)] * (nodes > 0)
+        values[:, [0, -1]] = 0.0
+        return values
+
     def length(
         self,
         fields: Fields,
@@ -239,6 +248,46 @@ class SubsetPolicy(PlaneFrame):
                 points = fields["coords"][row].double()
                 out[row, free] = out[row, known[nearest_points(points[known], points[free])]]
         return out, part
+
+    @abstractmethod
+    def trade(self, fields: Fields, cut: Cut, nodes: Tensor) -> Trade:
+        """What paths through some of the nodes are for.
+
+        Parameters
+        ----------
+        fields
+            As for `start`.
+        cut
+            The paths as they are now.
+        nodes
+            Node numbers [parts, m], the ends first and last; negative where there is none.
+        """
+
+    def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
+        """The new paths with those changes only that pay, see `nco.bq.recombine`."""
+        old, ends = cut.old, (cut.state.index[:, :1], cut.state.index[:, 1:2])
+        assert old is not None
+        if not (old.shape[1] and new.shape[1]):
+            return new
+        # A path that was ended by choice tells its destination.
+        new = new.masked_fill(new == ends[1], -1)
+        # The nodes of both; each number is there once, and where there is none is another.
+        blank = -2 - torch.arange(old.shape[1] + new.shape[1], device=old.device)
+        first = torch.where(old < 0, blank[: old.shape[1]], old)
+        table = torch.cat([first, new.masked_fill(places_of(new, first)[1], -1)], 1)
+        table = torch.where(table < 0, blank, table)
+        nodes = torch.cat([ends[0], table, ends[1]], 1)
+        paths = []
+        for inner in (old, new):
+            row = torch.where(inner < 0, -1, places_of(inner, table)[0] + 1)
+            row = F.pad(row, (1, 1), value=-1)
+            row[:, 0], row[:, -1] = 0, nodes.shape[1] - 1
+            row = packed(row)
+            points = points_of(fields, nodes.gather(1, row.clamp_min(0)).clamp_min(0), cut.owner)
+            paths.append(Visits(row, torch.linalg.vector_norm(points.diff(dim=1), dim=2)))
+        row = revisited(paths[0], paths[1], self.trade(fields, cut, nodes))
+        inner = (row > 0) & (row < nodes.shape[1] - 1)
+        return packed(nodes.gather(1, row.clamp_min(0)).masked_fill(~inner, -1))
 
     def paste(
         self, fields: Fields, actions: Tensor, cut: Cut, new: Tensor, better: Tensor
@@ -368,6 +417,19 @@ class OPPolicy(SubsetPolicy):
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Minus the total prizes [b], the depot's included."""
         return -self.total(fields, "prizes", actions) - fields["prizes"][:, 0].double()
+
+    def trade(self, fields: Fields, cut: Cut, nodes: Tensor) -> Trade:
+        """Prizes for length."""
+        prize = self.of_visits(fields, "prizes", nodes, cut.owner)
+        unit = fields["prizes"].double().amax(1) / self.left(fields).clamp_min(1e-30)
+        assert cut.old is not None
+        index, left = cut.state.index, cut.state.scalar[:, 0]
+        length = self.length(fields, index[:, :1], cut.old, index[:, 1:2], cut.owner)
+        # A hair less, as sums of the same legs differ by rounding.
+        room = left - length - 1e-12 * left
+        return Trade(
+            prize, torch.zeros_like(prize), TIE * unit[cut.owner], torch.ones_like(left), room
+        )
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Minus the prizes [parts] of the new paths; of equal ones the shorter is cheaper."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nco.bq.imitation import SubsetTeacher
 from nco.bq.policies.op import SubsetPolicy, ends_distances
+from nco.bq.recombine import Trade
 from nco.bq.state import Cut, Fields, State
 
 
@@ -131,6 +132,17 @@ class PCTSPPolicy(SubsetPolicy):
         length = self.length(fields, depot, actions, depot)
         every = fields["penalties"].double()[:, 1:].sum(1)
         return length + every - self.total(fields, "penalties", actions)
+
+    def trade(self, fields: Fields, cut: Cut, nodes: Tensor) -> Trade:
+        """Penalties for length, while enough is collected."""
+        collects = self.of_visits(fields, self.collected, nodes, cut.owner)
+        assert cut.old is not None
+        have = self.total(fields, self.collected, cut.old, cut.owner)
+        one = torch.ones_like(have)
+        # A hair less, as sums of the same prizes differ by rounding.
+        room = have - cut.state.scalar[:, 0] - 1e-12 * have
+        penalty = self.of_visits(fields, "penalties", nodes, cut.owner)
+        return Trade(penalty, -collects, one, torch.zeros_like(one), room)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new paths less the penalties of whom they visit."""
