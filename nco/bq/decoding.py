@@ -898,7 +898,8 @@ def improve(
     Random re-construction after Luo et al., Neural Combinatorial Optimization with Heavy
     Decoder (NeurIPS 2023), in parallel over all parts of all solutions. Of parts that came
     before, none is decided again that would be decided alike, see `Tried`. Of new parts of
-    tours and routes only the changes that pay are made, see `nco.bq.recombine`.
+    tours and routes, and of tours through some customers, only the changes that pay are made,
+    see `nco.bq.recombine`.
 
     Parameters
     ----------

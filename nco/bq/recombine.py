@@ -19,7 +19,7 @@ from torch import Tensor
 TINY = 1e-12
 
 #: What room is taken to be worth, in units of what all that there is now is worth for what it
-#: uses up; at 0 nothing is given up for it.
+#: uses up: at 0 nothing is given up for it, at the others ever more. Chosen, not tuned.
 RATES = (0.0, 0.5, 1.0, 2.0)
 
 
@@ -44,11 +44,8 @@ def recombined(order: Tensor, size: Tensor, before: Tensor, after: Tensor) -> Te
     old = _neighbours(place, place, last)
     new = _neighbours(order, rank, last)
     # Legs that both paths have are no change.
-    left = ~(old[..., None] == new[:, :, None, :]).any(3)
-    taken = ~(new[..., None] == old[:, :, None, :]).any(3)
-    itself = place[..., None]
-    near = torch.cat([torch.where(left, old, itself), torch.where(taken, new, itself)], 2)
-    label = _components(near)
+    left, taken = _lacks(old, new), _lacks(new, old)
+    label = _components(_changes(old, new, left, taken))
     inside = place[:, 1:] <= last
     gain = before.new_zeros(parts, m)
     gain.scatter_add_(1, label[:, :-1], before * (left[:, :-1, 1] & inside))
@@ -79,6 +76,19 @@ def _neighbours(order: Tensor, rank: Tensor, last: Tensor) -> Tensor:
     behind = (rank > last)[..., None]
     own = torch.arange(order.shape[1], device=order.device)[:, None]
     return torch.where(behind, own, torch.stack([before, after], 2))
+
+
+def _lacks(beside: Tensor, other: Tensor) -> Tensor:
+    """Which neighbours [parts, m, 2] are not among the others of the same place."""
+    return ~(beside[..., None] == other[:, :, None, :]).any(3)
+
+
+def _changes(was: Tensor, now: Tensor, left: Tensor, taken: Tensor) -> Tensor:
+    """Neighbours [parts, m, 4] that are left or taken, of those that are places; else itself."""
+    m = was.shape[1]
+    itself = torch.arange(m, device=was.device)[:, None]
+    ways = ((left, was), (taken, now))
+    return torch.cat([torch.where(differs & (to < m), to, itself) for differs, to in ways], 2)
 
 
 def _components(near: Tensor) -> Tensor:
@@ -192,15 +202,8 @@ def regrouped(
     (was, was_length), (now, now_length) = (r.beside(one_way) for r in (old, new))
     parts, m = load.shape
     filled = old.place >= 0
-    if directed:
-        left = taken = was != now
-    else:
-        left = ~(was[..., None] == now[:, :, None, :]).any(3)
-        taken = ~(now[..., None] == was[:, :, None, :]).any(3)
-    itself = torch.arange(m, device=load.device)[:, None]
-    ways = ((left, was), (taken, now))
-    near = torch.cat([torch.where(differs & (to < m), to, itself) for differs, to in ways], 2)
-    label = _components(near)
+    left, taken = (was != now,) * 2 if directed else (_lacks(was, now), _lacks(now, was))
+    label = _components(_changes(was, now, left, taken))
     change = (was_length * left).sum(2) - (now_length * taken).sum(2)
     gain = torch.zeros_like(change).scatter_add_(1, label, change)
     whole = gain.sum(1)
@@ -214,7 +217,9 @@ def regrouped(
     for back in (False, True):
         # Change by change, and once from the new ones back.
         sign = -1.0 if back else 1.0
-        use_, total_ = torch.full_like(use, back), whole if back else torch.zeros_like(whole)
+        use_, total_ = torch.full_like(use, back), torch.zeros_like(whole)
+        if back:
+            total_ = torch.where(holds(use_), whole, -torch.inf)
         better, which = (sign * gain).sort(1, descending=True)
         pays = better > tiny[:, None]
         for turn in range(int(pays.sum(1).max()) if parts else 0):
@@ -225,8 +230,7 @@ def regrouped(
             total_ = total_ + better[:, turn] * ok
         use = torch.where((total_ > total)[:, None], use_, use)
         total = torch.maximum(total, total_)
-    key, ok = _followed(torch.where(use[..., None], now, was), filled, load, capacity, one_way)
-    assert bool(ok.all())
+    key, _ = _followed(torch.where(use[..., None], now, was), filled, load, capacity, one_way)
     key, order = key.sort(1)
     return order, (key % (m + 1) == 0) & (key < m * (m + 1))
 
@@ -289,7 +293,7 @@ class Visits:
         """Rows before and after each of m rows [parts, m, 2], and lengths of legs to them.
 
         Where there is none, as on one side of the ends and beside who is left out, a row has
-        itself.
+        itself. The lengths [parts, m] are those from the row before.
         """
         known = self.row >= 0
         before = F.pad(self.row[:, :-1], (1, 0))
@@ -328,9 +332,9 @@ class Trade:
 def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
     """Paths that differ from the old ones only where it pays, within what may be used up.
 
-    Changes are made while there is room: first those that need none, then by what they gain
-    for what they use up. A change that loses makes room for others, if that is worth more; so
-    each of `RATES` is tried as what room is worth, and the best path stays.
+    Changes are made one by one while there is room: first those that need none, then by what
+    they gain for what they use up. A change that loses makes room for others, if that is worth
+    more; so each of `RATES` is tried as what room is worth, and the best path stays.
 
     Parameters
     ----------
@@ -347,10 +351,8 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
     (was, was_leg), (now, now_leg) = (v.beside(m) for v in (old, new))
     itself = torch.arange(m, device=was.device)[:, None]
     end = torch.full((parts, 1), m - 1, device=was.device)
-    left = ~(was[..., None] == now[:, :, None, :]).any(3)
-    taken = ~(now[..., None] == was[:, :, None, :]).any(3)
-    near = torch.cat([torch.where(left, was, itself), torch.where(taken, now, itself)], 2)
-    label = _components(near)
+    left, taken = _lacks(was, now), _lacks(now, was)
+    label = _components(_changes(was, now, left, taken))
 
     def visited(beside: Tensor) -> Tensor:
         """The ends, and who has a neighbour [parts, m]."""
@@ -367,7 +369,10 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
     have = visited(was)
     value = (trade.worth * have).abs().sum(1) + trade.price * was_leg.sum(1)
     total = (trade.use * have).sum(1).abs() + trade.rate * was_leg.sum(1)
-    tiny = TINY * value[:, None]
+    # Of equal prizes, lengths may be worth next to nothing beside them.
+    tiny = (TINY * trade.price * was_leg.sum(1) + 1e-15 * value)[:, None]
+    # Rounding takes nobody's room who needs none.
+    room = trade.room.clamp_min(0.0)
 
     def steps_of(mix: Tensor) -> tuple[Tensor, Tensor]:
         """Steps to the last row, and who is visited [parts, m]."""
@@ -376,10 +381,10 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
 
     best = torch.zeros_like(have)
     whole = gain.sum(1)
-    most = torch.where(used.sum(1) <= trade.room, whole.clamp_min(0.0), 0.0)
+    most = torch.where(used.sum(1) <= room, whole.clamp_min(0.0), 0.0)
     best |= (most > 0.0)[:, None]
     for rate in RATES:
-        room_value = rate * (value / total.clamp_min(1e-300))[:, None]
+        room_value = rate * torch.where(total > 0.0, value / total, 0.0)[:, None]
         wanted = (gain - room_value * used > tiny) & ((gain > tiny) | (used < 0.0))
         # Whoever needs no room is first.
         ratio = torch.where(used > 0.0, gain / used.clamp_min(1e-300), torch.inf)
@@ -390,7 +395,7 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
             more = mix | (label == one)
             needs = taken_up + used.gather(1, one)[:, 0]
             steps, on = steps_of(more)
-            ok = (ratio[:, turn] > -torch.inf) & (needs <= trade.room)
+            ok = (ratio[:, turn] > -torch.inf) & (needs <= room)
             ok &= steps[:, 0] + 1 == on.sum(1)
             mix = torch.where(ok[:, None], more, mix)
             gained = gained + gain.gather(1, one)[:, 0] * ok

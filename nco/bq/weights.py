@@ -95,7 +95,7 @@ def bf16_pays(device: torch.device) -> bool:
         if torch.cpu._is_amx_tile_supported():
             return True
         # Without the instructions every product is emulated, far slower than float32. With
-        # them, products are four times as fast on Zen 4, but on Emerald Rapids half as fast:
-        # 80 against 150 GFLOPS of one core.
+        # them, products are four times as fast on Zen 4, but on Emerald Rapids whose AMX is
+        # hidden half as fast: 80 against 150 GFLOPS of one core.
         return torch.cpu._is_avx512_bf16_supported() and "Intel" not in processor()
     return False

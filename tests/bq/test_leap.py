@@ -15,7 +15,7 @@ from nco.bq.decoding import LEAP, Links, Model, decode, improve, leap
 from nco.bq.policies import load_policy
 from nco.bq.regions import with_regions
 from nco.bq.solver import BQ, stack_fields
-from nco.bq.state import Fields
+from nco.bq.state import Fields, packed
 from nco.instances.core import InputError
 
 LINKED = ["tsp", "atsp", "op", "pctsp"]

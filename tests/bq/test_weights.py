@@ -14,13 +14,14 @@ from nco.bq.decoding import Model
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
 from nco.bq.solver import BQ
-from nco.bq.weights import read_model, write_weights
+from nco.bq.weights import bf16_pays, read_model, write_weights
 from nco.instances.atsp import ATSP
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.instances.knapsack import Knapsack
 from nco.instances.op import OP
 from nco.instances.tsp import TSP
+from nco.machine import processor
 from nco.training.labels import draw, instances_of
 from nco.weights import WeightsError
 
@@ -200,3 +201,25 @@ def test_the_shipped_acvrp_policy_is_used_by_default_and_better_than_savings() -
         results = BQ(reconstruct=False).solve_batch(instances, Budget())
         assert {r.versions["weights"] for r in results} == {"acvrp-light-v1"}
         assert sum(r.objective for r in results) < most * plain
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "name", "pays"),
+    [
+        (True, True, "Intel(R) Xeon(R) Platinum 8480+", True),
+        (False, True, "Intel(R) Xeon(R) Processor", False),
+        (False, True, "AMD EPYC 9354", True),
+        (False, False, "AMD EPYC 7763", False),
+    ],
+)
+def test_bfloat16_where_it_is_faster(
+    amx: bool, avx512: bool, name: str, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("nco.bq.weights.processor", lambda: name)
+    assert bf16_pays(torch.device("cpu")) is pays
+
+
+def test_processors_have_names() -> None:
+    assert processor().strip()

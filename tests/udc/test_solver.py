@@ -19,6 +19,7 @@ import torch
 import nco
 from nco import bench
 from nco.bq.decoding import Model
+from nco.bq.state import packed
 from nco.cli import main
 from nco.instances.core import Budget, Event, InputError, Stop, Tracker
 from nco.instances.registry import solvers

@@ -225,8 +225,6 @@ class LoadsPolicy(RoutesPolicy):
     open = False
     #: Whether ways between customers may not be turned round.
     directed = False
-    #: Whether of what is decided anew only the changes that pay are made, see `recombine`.
-    mixes = True
     #: As in `nco.bq.decoding.Conqueror`: no part changes without becoming shorter.
     once = True
 
@@ -325,8 +323,7 @@ class LoadsPolicy(RoutesPolicy):
     def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """The new routes with those changes only that pay, see `nco.bq.recombine`."""
         old = cut.old
-        if not self.mixes or old is None or not len(old):
-            return new
+        assert old is not None
         m = old.shape[1]
         new = F.pad(new, (0, m - new.shape[1]), value=-1)
         # Of what is filled up, each has a number of its own.
@@ -340,9 +337,9 @@ class LoadsPolicy(RoutesPolicy):
             place = places_of(node, nodes)[0].masked_fill(~known, -1)
             way = torch.where(first, out, direct)
             routes.append(Routes(place, first, way, torch.zeros_like(home) if self.open else home))
-        demand, capacity = cut.state.nodes[:, 2:, -1].double(), cut.state.scalar[:, 1].double()
-        row = places_of(nodes, cut.state.index[:, 2:])[0]
-        load = demand.gather(1, row).masked_fill(old < 0, 0.0)
+        # As the instance has them: states have demands rounded up.
+        demands = fields["demands"].double()[cut.owner[:, None], nodes.clamp_min(0)]
+        load, capacity = demands.masked_fill(old < 0, 0.0), fields["capacity"].double()[cut.owner]
         place, first = regrouped(routes[0], routes[1], load, capacity, self.open, self.directed)
         node = nodes.gather(1, place)
         return torch.where(node < 0, -1, 2 * node + first.long())
