@@ -213,7 +213,7 @@ def trained(tmp_path_factory):
     labels, run = str(folder / "labels.npz"), str(folder / "run")
     calls = [
         ["label", OWN, "--from", str(folder / "shops.py"), "--count", "3072", "--out", labels],
-        ["train", OWN, "--data", labels, "--out", run, "--set", "steps=60", "--set", "warmup=10",
+        ["train", OWN, "--data", labels, "--out", run, "--set", "steps=240", "--set", "warmup=10",
          "--set", "held_out=0.3"],
     ]  # fmt: skip
     for call in calls:
