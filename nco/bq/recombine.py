@@ -115,20 +115,45 @@ def _steps_left(beside: Tensor, last: Tensor) -> Tensor:
         The last place [parts, 1].
     """
     parts, m = beside.shape[:2]
-    place = torch.arange(m, device=beside.device).expand(parts, m)
     goal = beside.flatten(1)
+    there = goal == last
+    jump, steps, _ = _walked(beside, there | (goal == 0), torch.zeros_like(goal[:, :m]))
+    steps = torch.where(there.gather(1, jump), steps + 1, 2 * m)
+    place = torch.arange(m, device=beside.device)
+    return steps.view(parts, m, 2).amin(2).masked_fill(place == last, 0)
+
+
+def _walked(beside: Tensor, end: Tensor, load: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where steps lead that go on as they began, by doubling them.
+
+    Parameters
+    ----------
+    beside
+        Both neighbours of every place [parts, m, 2]. Number 2 i + j, here and below, is the
+        step from place i to its neighbour j.
+    end
+        Steps [parts, 2 m] that lead to an end, after which there is none.
+    load
+        Of every place [parts, m].
+
+    Returns
+    -------
+    The last step, the steps before it, and the sum of the loads that they lead to [parts, 2 m];
+    of steps that lead round, none of the three is of use.
+    """
+    parts, m = beside.shape[:2]
+    place = torch.arange(m, device=beside.device)
+    goal = beside.flatten(1).clamp_max(m - 1)
     # A step leads on from where it arrives to the neighbour that it does not come from.
-    back = beside[..., 0].gather(1, goal) == place.repeat_interleave(2, 1)
-    jump = 2 * goal + back
-    there, home = goal == last, goal == 0
+    back = beside[..., 0].gather(1, goal) == place.repeat_interleave(2)
     own = torch.arange(2 * m, device=beside.device).expand(parts, -1)
-    jump = torch.where(there | home, own, jump)
-    steps = (jump != own).long()
+    jump = torch.where(end, own, 2 * goal + back)
+    steps, total = (~end).long(), load.gather(1, goal) * ~end
     for _ in range(m.bit_length()):
         steps = steps + steps.gather(1, jump)
+        total = total + total.gather(1, jump)
         jump = jump.gather(1, jump)
-    steps = torch.where(there.gather(1, jump), steps + 1, 2 * m)
-    return steps.view(parts, m, 2).amin(2).masked_fill(place == last, 0)
+    return jump, steps, total
 
 
 @dataclass(frozen=True)
@@ -247,20 +272,9 @@ def _followed(
     leads from the depot to the depot with no more than the capacity [parts].
     """
     parts, m = filled.shape
-    place = torch.arange(m, device=filled.device).expand(parts, m)
     goal = beside.flatten(1)
     end = goal >= m
-    at = goal.clamp_max(m - 1)
-    # A step leads on from where it arrives to the neighbour that it does not come from.
-    back = beside[..., 0].gather(1, at) == place.repeat_interleave(2, 1)
-    own = torch.arange(2 * m, device=filled.device).expand(parts, -1)
-    jump = torch.where(end, own, 2 * at + back)
-    steps = (~end).long()
-    behind = load.gather(1, at) * ~end
-    for _ in range(m.bit_length()):
-        steps = steps + steps.gather(1, jump)
-        behind = behind + behind.gather(1, jump)
-        jump = jump.gather(1, jump)
+    jump, steps, behind = _walked(beside, end, load)
     ends = end.gather(1, jump).view(parts, m, 2)
     depot, head = goal.gather(1, jump).view(parts, m, 2), (jump // 2).view(parts, m, 2)
     steps = steps.view(parts, m, 2)
@@ -271,6 +285,7 @@ def _followed(
     else:
         side = (head[..., :1] > head[..., 1:]).long()
     key = (head * (m + 1) + steps).gather(2, side)[..., 0]
+    place = torch.arange(m, device=filled.device)
     return torch.where(filled, key, m * (m + 1) + place), (ok | ~filled).all(1)
 
 
