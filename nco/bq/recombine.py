@@ -333,15 +333,15 @@ class Trade:
         it uses up of what is limited; of what is due, minus what it collects.
     price, rate
         Of a unit of length [parts]: what it takes off the objective, and what it uses up.
-    room
-        How much more than now may be used up [parts].
+    limit
+        How much may be used up [parts]; minus what is due.
     """
 
     worth: Tensor
     use: Tensor
     price: Tensor
     rate: Tensor
-    room: Tensor
+    limit: Tensor
 
 
 def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
@@ -383,11 +383,11 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
     # What all that is there now is worth, and uses up.
     have = visited(was)
     value = (trade.worth * have).abs().sum(1) + trade.price * was_leg.sum(1)
-    total = (trade.use * have).sum(1).abs() + trade.rate * was_leg.sum(1)
+    total = (trade.use * have).sum(1) + trade.rate * was_leg.sum(1)
     # Of equal prizes, lengths may be worth next to nothing beside them.
     tiny = (TINY * trade.price * was_leg.sum(1) + 1e-15 * value)[:, None]
-    # Rounding takes nobody's room who needs none.
-    room = trade.room.clamp_min(0.0)
+    # A hair less, as sums in another order differ by rounding; who needs none has room.
+    room = (trade.limit - total - TINY * total.abs()).clamp_min(0.0)
 
     def steps_of(mix: Tensor) -> tuple[Tensor, Tensor]:
         """Steps to the last row, and who is visited [parts, m]."""
@@ -399,7 +399,7 @@ def revisited(old: Visits, new: Visits, trade: Trade) -> Tensor:
     most = torch.where(used.sum(1) <= room, whole.clamp_min(0.0), 0.0)
     best |= (most > 0.0)[:, None]
     for rate in RATES:
-        room_value = rate * torch.where(total > 0.0, value / total, 0.0)[:, None]
+        room_value = rate * torch.where(total != 0.0, value / total.abs(), 0.0)[:, None]
         wanted = (gain - room_value * used > tiny) & ((gain > tiny) | (used < 0.0))
         # Whoever needs no room is first.
         ratio = torch.where(used > 0.0, gain / used.clamp_min(1e-300), torch.inf)

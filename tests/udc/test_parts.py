@@ -145,6 +145,7 @@ def test_parts_of_two_kinds_take_turns() -> None:
     assert {cut.kind for cut in cuts} == {0, 1}
     for cut in cuts:
         assert cut.take(slice(1)).kind == cut.kind
+        assert cut.old is not None
         old = cut.state.index[:, 2:] if cut.kind else cut.old
         assert torch.allclose(policy.part_cost(fields, cut, old), cut.cost)
         kept = policy.paste(

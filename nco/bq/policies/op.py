@@ -129,15 +129,13 @@ class SubsetPolicy(PlaneFrame):
     ) -> Tensor:
         """Sums [b] of a field over the customers among some nodes [b, m]."""
         owner = torch.arange(len(nodes), device=nodes.device) if owner is None else owner
-        values = fields[name].double()[owner[:, None], nodes.clamp_min(0)]
-        return (values * (nodes > 0)).sum(1)
+        return self.of_visits(fields, name, nodes, owner).sum(1)
 
     @staticmethod
     def of_visits(fields: Fields, name: str, nodes: Tensor, owner: Tensor) -> Tensor:
-        """A field of the inner nodes of paths [parts, m]; 0 at the ends, and where none is."""
-        values = fields[name].double()[owner[:, None], nodes.clamp_min(0)] * (nodes > 0)
-        values[:, [0, -1]] = 0.0
-        return values
+        """A field of the customers among some nodes [b, m] of instances [b]; 0 of all others."""
+        values = fields[name].double()[owner[:, None], nodes.clamp_min(0)]
+        return values * (nodes > 0)
 
     def length(
         self,
@@ -260,7 +258,7 @@ class SubsetPolicy(PlaneFrame):
         cut
             The paths as they are now.
         nodes
-            Node numbers [parts, m], the ends first and last; negative where there is none.
+            Node numbers [parts, m]; negative where there is none, and at the ends.
         """
 
     def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
@@ -285,7 +283,8 @@ class SubsetPolicy(PlaneFrame):
             row = packed(row)
             points = points_of(fields, nodes.gather(1, row.clamp_min(0)).clamp_min(0), cut.owner)
             paths.append(Visits(row, torch.linalg.vector_norm(points.diff(dim=1), dim=2)))
-        row = revisited(paths[0], paths[1], self.trade(fields, cut, nodes))
+        trade = self.trade(fields, cut, F.pad(table, (1, 1), value=-1))
+        row = revisited(paths[0], paths[1], trade)
         inner = (row > 0) & (row < nodes.shape[1] - 1)
         return packed(nodes.gather(1, row.clamp_min(0)).masked_fill(~inner, -1))
 
@@ -422,13 +421,9 @@ class OPPolicy(SubsetPolicy):
         """Prizes for length."""
         prize = self.of_visits(fields, "prizes", nodes, cut.owner)
         unit = fields["prizes"].double().amax(1) / self.left(fields).clamp_min(1e-30)
-        assert cut.old is not None
-        index, left = cut.state.index, cut.state.scalar[:, 0]
-        length = self.length(fields, index[:, :1], cut.old, index[:, 1:2], cut.owner)
-        # A hair less, as sums of the same legs differ by rounding.
-        room = left - length - 1e-12 * left
+        left = cut.state.scalar[:, 0]
         return Trade(
-            prize, torch.zeros_like(prize), TIE * unit[cut.owner], torch.ones_like(left), room
+            prize, torch.zeros_like(prize), TIE * unit[cut.owner], torch.ones_like(left), left
         )
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:

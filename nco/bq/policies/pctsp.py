@@ -136,13 +136,9 @@ class PCTSPPolicy(SubsetPolicy):
     def trade(self, fields: Fields, cut: Cut, nodes: Tensor) -> Trade:
         """Penalties for length, while enough is collected."""
         collects = self.of_visits(fields, self.collected, nodes, cut.owner)
-        assert cut.old is not None
-        have = self.total(fields, self.collected, cut.old, cut.owner)
-        one = torch.ones_like(have)
-        # A hair less, as sums of the same prizes differ by rounding.
-        room = have - cut.state.scalar[:, 0] - 1e-12 * have
         penalty = self.of_visits(fields, "penalties", nodes, cut.owner)
-        return Trade(penalty, -collects, one, torch.zeros_like(one), room)
+        due = cut.state.scalar[:, 0]
+        return Trade(penalty, -collects, torch.ones_like(due), torch.zeros_like(due), -due)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new paths less the penalties of whom they visit."""
