@@ -148,20 +148,16 @@ class TourTeacher:
 
 
 @dataclass(frozen=True)
-class TSPTeacher(TourTeacher):
-    """Open paths cut from tours.
-
-    Every micro-batch has one width: either all paths have the same number r of inner
-    nodes, or every path has its own r > k, of which the k nearest to the current node
-    are kept. Over batches, r is uniform in 2..n-1 as if drawn per example.
+class RegionsTaught:
+    """What teachers share that also teach regions, to a policy that is shown ways.
 
     Parameters
     ----------
     regions
-        Share of the micro-batches whose examples are regions (`nco.bq.regions`), for a policy
-        that is shown ways.
+        Share of the micro-batches whose examples are regions (`nco.bq.regions`,
+        `nco.bq.route_regions`).
     least, most
-        Nodes of the parts that are regions; fewer where tours are short.
+        Nodes of the parts that are regions; fewer where labels are small.
 
     Raises
     ------
@@ -180,6 +176,22 @@ class TSPTeacher(TourTeacher):
         if not 4 <= self.least <= self.most:
             raise ValueError(f"least = {self.least} not understood; 4 to most = {self.most}.")
 
+    def part_size(self, host: torch.Generator) -> int:
+        """Nodes of the part that the next micro-batch is of; 0 where it is of none."""
+        if not self.regions or float(torch.rand((), generator=host)) >= self.regions:
+            return 0
+        return int(torch.randint(self.least, self.most + 1, (1,), generator=host))
+
+
+@dataclass(frozen=True)
+class TSPTeacher(RegionsTaught, TourTeacher):
+    """Open paths cut from tours, and regions of them.
+
+    Every micro-batch has one width: either all paths have the same number r of inner
+    nodes, or every path has its own r > k, of which the k nearest to the current node
+    are kept. Over batches, r is uniform in 2..n-1 as if drawn per example.
+    """
+
     def examples(
         self,
         fields: Fields,
@@ -193,12 +205,12 @@ class TSPTeacher(TourTeacher):
 
         Nothing is augmented in regions, which are cut from anywhere.
         """
-        if self.regions and float(torch.rand((), generator=host)) < self.regions:
+        nodes = self.part_size(host)
+        if nodes:
             from nco.bq.policies.tsp import TSPPolicy
             from nco.bq.regions import FREE, RegionPolicy, region_examples
 
             policy = RegionPolicy(TSPPolicy(ways=True), share=1.0, free=FREE)
-            nodes = int(torch.randint(self.least, self.most + 1, (1,), generator=host))
             # There must be nodes beside the free ones.
             nodes = min(nodes, int((fields["tour"].shape[1] - 3) / FREE))
             return region_examples(policy, fields, size, k, nodes, generator)
@@ -331,6 +343,46 @@ def visits(fields: Fields, cut: RoutesCut) -> Tensor:
     return fields["coords"][cut.which].gather(1, cut.tour[..., None].expand(-1, -1, 2))
 
 
+def in_order(order: str, away: Tensor | None, size: Tensor, route: Tensor) -> Tensor:
+    """Ranks [b, m] of the customers' routes in the order in which they are taught.
+
+    Parameters
+    ----------
+    order
+        As of `RoutesTeacher`.
+    away
+        Customers relative to the depot [b, m, 2]; for "sweep" only.
+    size
+        Sizes of their routes [b, m].
+    route
+        Their routes by number [b, m].
+    """
+    if order == "fullest":
+        return -size.double()
+    assert away is not None
+    wide = route[..., None].expand(-1, -1, 2)
+    away = torch.zeros_like(away).scatter_add_(1, wide, away).gather(1, wide)
+    angle = torch.atan2(away[..., 1], away[..., 0])
+    fullest = angle.gather(1, size.argmax(1, keepdim=True))
+    return torch.remainder(angle - fullest, 2 * torch.pi)
+
+
+def route_ends(begins: Tensor, route: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of the first and the last customer of the route around every place [b, m].
+
+    Parameters
+    ----------
+    begins, route
+        Whether a route begins there, and its number.
+    known
+        Whether there is a customer.
+    """
+    place = torch.arange(begins.shape[1], device=begins.device).expand_as(route)
+    first = torch.where(begins, place, 0).cummax(1).values
+    length = torch.zeros_like(place).scatter_add_(1, route, known.long())
+    return first, first + length.gather(1, route) - 1
+
+
 @dataclass(frozen=True)
 class RoutesTeacher:
     """What remains of a set of routes after some customers were served.
@@ -414,16 +466,11 @@ class RoutesTeacher:
         fields = deciding(fields, (fields["tour"] > 1).any(1))
         tour, start = fields["tour"].long(), fields["start"].bool()
         route = start.long().cumsum(1) - 1
-        size = self.sizes(fields, tour, start)
-        rank = -size.double()
-        if self.order == "sweep":
-            coords = fields["coords"].double()
+        coords = fields["coords"].double() if self.order == "sweep" else None
+        away = None
+        if coords is not None:
             away = coords.gather(1, tour[..., None].expand(-1, -1, 2)) - coords[:, :1]
-            wide = route[..., None].expand(-1, -1, 2)
-            away = torch.zeros_like(away).scatter_add_(1, wide, away).gather(1, wide)
-            angle = torch.atan2(away[..., 1], away[..., 0])
-            fullest = angle.gather(1, size.argmax(1, keepdim=True))
-            rank = torch.remainder(angle - fullest, 2 * torch.pi)
+        rank = in_order(self.order, away, self.sizes(fields, tour, start), route)
         # Stable: customers keep their order, and routes of equal rank are not mixed.
         order = rank.argsort(dim=1, stable=True)
         tour, start = tour.gather(1, order), start.gather(1, order)
@@ -446,10 +493,8 @@ class RoutesTeacher:
         tour, start = tour[which], fields["start"][which]
         place = torch.arange(n, device=device).expand(size, -1)
         # Ends of the route around every place, and the routes' own directions.
-        first = torch.where(start, place, 0).cummax(1).values
         route = start.long().cumsum(1) - 1
-        length = torch.zeros_like(place).scatter_add_(1, route, torch.ones_like(place))
-        last = first + length.gather(1, route) - 1
+        first, last = route_ends(start, route, torch.ones_like(start))
         flip = self.flips(route, augment, generator)
         tour = tour.gather(1, torch.where(flip, first + last - place, place))
         # Customers already served; as for the TSP, one number per micro-batch where it
@@ -495,12 +540,10 @@ class RoutesTeacher:
 
 
 @dataclass(frozen=True)
-class CVRPTeacher(RoutesTeacher):
+class LoadsTeacher(RoutesTeacher):
     """What remains of a set of routes, with the load left of the current one."""
 
     values: ClassVar[tuple[str, ...]] = ("demands",)
-    #: Whether the way back to the depot costs nothing.
-    open = False
 
     def sizes(self, fields: Fields, tour: Tensor, start: Tensor) -> Tensor:
         """Load of the route of every customer [N, n]."""
@@ -518,6 +561,38 @@ class CVRPTeacher(RoutesTeacher):
         left = capacity - (total.gather(1, cut.served) - total.gather(1, back))
         left = torch.where(cut.served == 0, capacity, left)
         return torch.cat([left, capacity], 1)
+
+
+@dataclass(frozen=True)
+class CVRPTeacher(RegionsTaught, LoadsTeacher):
+    """As `LoadsTeacher`, in the plane, and regions of routes."""
+
+    #: Whether the way back to the depot costs nothing.
+    open = False
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        RegionsTaught.__post_init__(self)
+        LoadsTeacher.__post_init__(self)
+
+    def examples(
+        self,
+        fields: Fields,
+        size: int,
+        k: int,
+        augment: bool,
+        generator: torch.Generator,
+        host: torch.Generator,
+    ) -> Examples:
+        """As `RoutesTeacher.examples`; nothing is augmented in regions."""
+        nodes = self.part_size(host)
+        if not nodes:
+            return super().examples(fields, size, k, augment, generator, host)
+        from nco.bq.policies.cvrp import CVRPPolicy
+        from nco.bq.route_regions import RouteRegions, route_region_examples
+
+        policy = RouteRegions(CVRPPolicy(ways=True), share=1.0)
+        return route_region_examples(policy, self, fields, size, k, nodes, generator)
 
     def cost(self, fields: Fields) -> Tensor:
         """Lengths [N] of the labels' routes, in float64."""

@@ -114,6 +114,36 @@ class PlaneFrame:
         seen = [p for point in (x, y) if point is not None for p in self._seen(point, here, goal)]
         return torch.cat(seen, 2) * keep
 
+    def see_ways(
+        self, points: Tensor, filled: Tensor, others: Tensor | None, leads: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What `see` gives, and where fixed ways lead.
+
+        Parameters
+        ----------
+        points, filled
+            As for `see`.
+        others
+            Where the ways lead that begin at points; the points themselves where none does.
+            None if there are no ways at all.
+        leads
+            Whether a way begins there [b, n]; None to tell from the points.
+
+        Returns
+        -------
+        Features [b, n, d], and those of where ways lead, and whether [b, n, d + 1].
+        """
+        if others is None:
+            seen = self.see(points, filled)
+            return seen, torch.nn.functional.pad(torch.zeros_like(seen), (0, 1))
+        if leads is None:
+            leads = (others != points).any(2)
+        leads = (leads & filled)[..., None]
+        # From where one is, and from the destination, no way is left to be taken.
+        leads[:, :2] = False
+        seen, beyond = self.see(points, filled, others).chunk(2, 2)
+        return seen, torch.cat([beyond * leads, leads], 2)
+
     def _seen(self, points: Tensor, here: Tensor, goal: Tensor) -> list[Tensor]:
         """Points and their distances to two, if shown."""
         if not self.distances:

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from nco.bq.decoding import nearest_rows
 from nco.bq.imitation import Examples, tour_actions, uniform_int
+from nco.bq.policies.cvrp import CVRPPolicy
 from nco.bq.policies.tsp import TourPolicy
 from nco.bq.recombine import recombined
+from nco.bq.route_regions import RouteRegions
 from nco.bq.state import Cut, Fields, State, gather_parts, packed, places_of
 
 C = TypeVar("C", bound=Any)
@@ -445,16 +447,22 @@ def rejoined(
 
 
 def with_regions(conqueror: C, share: float = -1.0) -> C:
-    """The conqueror with that share of its cuts as regions, where its solutions are tours.
+    """The conqueror with that share of its cuts as regions.
+
+    Solutions are tours, or routes in the plane whose policy is shown ways; all others have none.
 
     Parameters
     ----------
     conqueror
         A `nco.bq.decoding.Conqueror` whose policy is its field ``policy``.
     share
-        Share of the cuts; -1 for what suits the policy, `SHOWN` where it is shown ways.
+        Share of the cuts; -1 for what suits the policy: of tours `SHOWN` where it is shown
+        ways, of routes `RouteRegions.share`.
     """
     policy = conqueror.policy
+    if share and isinstance(policy, CVRPPolicy) and policy.ways:
+        own = RouteRegions.share if share < 0.0 else share
+        return replace(conqueror, policy=RouteRegions(policy, own))
     if not (share and isinstance(policy, TourPolicy)):
         return conqueror
     if share < 0.0:

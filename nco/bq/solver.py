@@ -364,7 +364,7 @@ class BQ(BatchSolver):
         import torch
 
         from nco.bq.decoding import Stopped, beam_widths, chunk_size, construct, improve
-        from nco.bq.regions import with_regions
+        from nco.bq.regions import RegionPolicy, with_regions
 
         policy = model.policy
         fields = stack_fields(policy.fields, [t.instance for t in trackers])
@@ -410,8 +410,8 @@ class BQ(BatchSolver):
             best_cost = torch.minimum(cost, best_cost)
 
         regions = with_regions(model)
-        # Regions win more than short paths.
-        low = 10 if regions is model else 20
+        # Regions of tours win more than short paths.
+        low = 20 if isinstance(regions.policy, RegionPolicy) else 10
         improve(
             regions,
             fields,

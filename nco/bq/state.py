@@ -173,6 +173,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
+def hash_rows(*columns: Tensor) -> Tensor:
+    """Hash [b] of rows of whole numbers, each [b, n], whatever their order."""
+    key = torch.zeros_like(columns[0])
+    for column in columns:
+        key = _mix(key + column)
+    return key.sum(1)
+
+
 @dataclass(frozen=True)
 class Cut:
     """Parts of solutions, taken out to be decided again.
@@ -190,6 +198,8 @@ class Cut:
     old
         The parts as they are [parts, steps], recorded and filled up with -1, or None where
         that does not tell more than the state.
+    ways
+        Hash of what is fixed between the rows of the state [parts], or None where nothing is.
     """
 
     state: State
@@ -197,10 +207,12 @@ class Cut:
     cost: Tensor
     place: Tensor
     old: Tensor | None = None
+    ways: Tensor | None = None
 
     def key(self) -> Tensor:
         """Hash [parts] of what is to be decided, with both ends in their places."""
-        return self.state.key(2) + _mix(self.owner + 1)
+        key = self.state.key(2) + _mix(self.owner + 1)
+        return key if self.ways is None else key + self.ways
 
     def take(self, part: Tensor | slice) -> Cut:
         """Some of the parts."""
@@ -211,6 +223,7 @@ class Cut:
             cost=self.cost[part],
             place=self.place[part],
             old=None if self.old is None else self.old[part],
+            ways=None if self.ways is None else self.ways[part],
         )
 
 

@@ -228,6 +228,8 @@ class Trainer:
         module = load_policy(config.problem)
         self.policy = made_with(module.POLICY, config.policy, "policy")
         self.teacher = made_with(module.TEACHER, config.teacher, "teacher")
+        if getattr(self.teacher, "regions", 0.0) and not getattr(self.policy, "ways", False):
+            raise ValueError("teacher.regions needs policy.ways = true.")
         self.sources, self.data_digest = self._load(config)
         torch.manual_seed(config.seed)
         self._make_networks(config)

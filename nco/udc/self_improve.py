@@ -41,7 +41,7 @@ class SelfConfig(TrainConfig):
     part
         Largest number of nodes in a part that is improved.
     regions
-        Share of the rounds whose parts of tours are regions; -1 for what suits the policy.
+        Share of the rounds whose parts are regions; -1 for what suits the policy.
     held_out
         Instances for validation.
 

@@ -105,8 +105,10 @@ class UDC(TellsOnce, BatchSolver):
     size
         Nodes in a part; 0 for what suits the problem.
     regions
-        Share of the stages whose parts of tours are regions around a place of the plane, not
-        consecutive nodes, where there is room for such; -1 for what suits the policy.
+        Share of the stages whose parts are regions around a place of the plane, of tours in
+        place of consecutive nodes where there is room for such, of routes in place of whole
+        ones where the policy is shown fixed ways; -1 for what suits the policy. Of stages
+        that are not within routes.
     within
         With conquer = "bq" and routes: share of the stages whose parts are paths within
         single routes, decided by the shipped policy of tours.

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nco.bq.imitation import CVRPTeacher, RoutesCut, uniform_int, whole_weights
+from nco.bq.imitation import LoadsTeacher, RoutesCut, uniform_int, whole_weights
 from nco.bq.matrix import FAR, MatrixFrame, frame
 from nco.bq.policies.cvrp import LoadsPolicy, nearest_of_routes, random_step
 from nco.bq.state import Fields, State
@@ -148,8 +148,8 @@ def depot_ways(state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class ACVRPTeacher(CVRPTeacher):
-    """As `CVRPTeacher`; states hold their own part of the matrix.
+class ACVRPTeacher(LoadsTeacher):
+    """As `LoadsTeacher`; states hold their own part of the matrix.
 
     In half of the examples the matrix is transposed, with all routes turned round.
     """

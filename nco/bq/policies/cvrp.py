@@ -20,6 +20,8 @@ from nco.bq.plane import PlaneFrame, dihedral, points_of, unit_box
 from nco.bq.recombine import Routes, regrouped
 from nco.bq.state import Cut, Fields, State, gather_parts, places_of
 
+#: Columns of states in the plane that have no fixed ways.
+PLAIN = 3
 #: Solutions of so many groups at most are cut around one customer at a time.
 FEW_GROUPS = 4
 
@@ -291,9 +293,10 @@ class LoadsPolicy(RoutesPolicy):
 
     def cost(self, fields: Fields, actions: Tensor) -> Tensor:
         """Total route lengths [b]."""
-        return self._length(fields, actions, None)
+        return self.length(fields, actions)
 
-    def _length(self, fields: Fields, actions: Tensor, owner: Tensor | None) -> Tensor:
+    def length(self, fields: Fields, actions: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Total lengths [b] of routes of the owners' instances."""
         known = actions >= 0
         via = known & (actions % 2 == 1)
         out, home, direct = self.legs(fields, torch.where(known, actions // 2, 0), owner)
@@ -314,11 +317,11 @@ class LoadsPolicy(RoutesPolicy):
         """As `RoutesPolicy.groups`."""
         owner, taken, place = self.groups(fields, actions, size, generator)
         state = self.substate(fields, torch.where(taken >= 0, taken // 2, -1), owner)
-        return Cut(state, owner, self._length(fields, taken, owner), place, taken)
+        return Cut(state, owner, self.length(fields, taken, owner), place, taken)
 
     def part_cost(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """Lengths [parts] of the new routes."""
-        return self._length(fields, new, cut.owner)
+        return self.length(fields, new, cut.owner)
 
     def recombine(self, fields: Fields, cut: Cut, new: Tensor) -> Tensor:
         """The new routes with those changes only that pay, see `nco.bq.recombine`."""
@@ -347,7 +350,15 @@ class LoadsPolicy(RoutesPolicy):
 
 @dataclass(frozen=True)
 class CVRPPolicy(PlaneFrame, LoadsPolicy):
-    """States, features and steps of the CVRP with coordinates."""
+    """States, features and steps of the CVRP with coordinates.
+
+    Parameters
+    ----------
+    ways
+        Show where fixed ways lead, in states of `nco.bq.route_regions`.
+    """
+
+    ways: bool = False
 
     name = "cvrp"
     #: What it reads of an instance.
@@ -356,7 +367,8 @@ class CVRPPolicy(PlaneFrame, LoadsPolicy):
     @property
     def node_dim(self) -> int:
         """Features per row."""
-        return super().node_dim + 3
+        shown = super().node_dim
+        return shown + 3 + (shown + 1 if self.ways else 0)
 
     def start(self, fields: Fields, view: int = 0) -> State:
         """Whole instances: at the depot with a full vehicle.
@@ -381,9 +393,15 @@ class CVRPPolicy(PlaneFrame, LoadsPolicy):
 
     def features(self, state: State) -> Tensor:
         """Coordinates in the frame of vehicle and depot, demand, load left, and whether it fits."""
-        filled = state.index >= 0
-        plane = self.see(state.nodes[..., :2], filled)
-        return torch.cat([plane, self.loads(state) * filled[..., None]], 2)
+        points, filled = state.nodes[..., :2], state.index >= 0
+        loads = self.loads(state) * filled[..., None]
+        if not self.ways:
+            return torch.cat([self.see(points, filled), loads], 2)
+        tied = state.nodes.shape[2] > PLAIN
+        others, link = (state.nodes[..., 2:4], state.nodes[..., 4]) if tied else (None, None)
+        leads = None if link is None else link > 0
+        seen, beyond = self.see_ways(points, filled, others, leads)
+        return torch.cat([seen, loads, beyond], 2)
 
     def moves(self, state: State, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `LoadsPolicy.moves`; the same there and back."""

@@ -232,15 +232,8 @@ class TSPPolicy(PlaneFrame, TourPolicy):
         points, filled = state.nodes[..., :2], state.index >= 0
         if not self.ways:
             return self.see(points, filled)
-        if state.nodes.shape[2] < 4:
-            return F.pad(self.see(points, filled), (0, super().node_dim + 1))
-        others = state.nodes[..., 2:4]
-        leads = ((others != points).any(2) & filled)[..., None]
-        # From where one is, no way is left to be taken.
-        leads[:, : self.markers] = False
-        seen = self.see(points, filled, others)
-        plain = super().node_dim
-        return torch.cat([seen[..., :plain], seen[..., plain:] * leads, leads], 2)
+        others = state.nodes[..., 2:4] if state.nodes.shape[2] > 2 else None
+        return torch.cat(self.see_ways(points, filled, others, None), 2)
 
     def price(self, state: State, action: Tensor) -> Tensor:
         """Length of the moves [b]."""
