@@ -244,7 +244,8 @@ def route_region_examples(
     owner, taken, place = policy.groups_around(own, teacher.actions(own), nodes, generator)
     which = uniform_int(0, len(owner) - 1, size, generator)
     owner, taken, place = owner[which], taken[which], place[which]
-    taken = _taught(policy, teacher, own, owner, taken, generator)
+    # Places in the solutions are of no use here.
+    taken = _taught(teacher, own, owner, taken, generator)
     cut = policy.region(own, owner, taken, place, nodes, generator)
     state, index = cut.state, cut.state.index
     m = policy.inner.markers
@@ -297,7 +298,6 @@ def route_region_examples(
 
 
 def _taught(
-    policy: RouteRegions,
     teacher: RoutesTeacher,
     fields: Fields,
     owner: Tensor,
