@@ -466,9 +466,9 @@ class RoutesTeacher:
         fields = deciding(fields, (fields["tour"] > 1).any(1))
         tour, start = fields["tour"].long(), fields["start"].bool()
         route = start.long().cumsum(1) - 1
-        coords = fields["coords"].double() if self.order == "sweep" else None
         away = None
-        if coords is not None:
+        if self.order == "sweep":
+            coords = fields["coords"].double()
             away = coords.gather(1, tour[..., None].expand(-1, -1, 2)) - coords[:, :1]
         rank = in_order(self.order, away, self.sizes(fields, tour, start), route)
         # Stable: customers keep their order, and routes of equal rank are not mixed.

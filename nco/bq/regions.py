@@ -384,24 +384,19 @@ def region_examples(
     # Ways are two places long, so that their ends are no neighbours by themselves.
     way = torch.zeros_like(old).scatter_add_(1, step, ((index >= 0) & (other >= 0)).long())
     begin = (1 + way).cumsum(1) - way - 1
-    remains = torch.where((index >= 0) & (step >= done), index, -1)
+    remains = (index >= 0) & (step >= done)
     place = begin.gather(1, step) + torch.where(entered, 0, 2)
     # Rows without a node are nobody's neighbours.
-    place = place.masked_fill(remains < 0, -9)
+    place = place.masked_fill(~remains, -9)
     now = begin.gather(1, done)
     last = begin.gather(1, steps - 1) + way.gather(1, steps - 1) + 1
     left, _ = policy.legs(cut, old)
     current = left.gather(1, done)
     row = (state.index == current).to(torch.int8).argmax(1, keepdim=True)
-    nodes_now = state.nodes.gather(1, row[..., None].expand(-1, -1, state.nodes.shape[2]))
-    state = replace(
-        state,
-        nodes=torch.cat([nodes_now, state.nodes[:, 1:]], 1),
-        index=torch.cat([current, state.index[:, 1:2], remains], 1),
-    )
+    state = state.standing(row, remains)
     place = torch.cat([now - 1, last, place], 1)
-    target = F.pad((remains == old.gather(1, done)).float(), (2, 0))
-    rows = nearest_rows(policy, state, min(k, int((remains >= 0).sum(1).max())))
+    target = F.pad((remains & (index == old.gather(1, done))).float(), (2, 0))
+    rows = nearest_rows(policy, state, min(k, int(remains.sum(1).max())))
     return Examples(state.rows(rows), target.gather(1, rows), place.gather(1, rows))
 
 

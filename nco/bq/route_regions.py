@@ -247,11 +247,10 @@ def route_region_examples(
     # Places in the solutions are of no use here.
     taken = _taught(teacher, own, owner, taken, generator)
     cut = policy.region(own, owner, taken, place, nodes, generator)
-    state, index = cut.state, cut.state.index
-    m = policy.inner.markers
+    state, m = cut.state, policy.inner.markers
     # Rows stand in the order of the routes: the second end of a way is no step of its own.
     link = state.nodes[:, m:, -2].long()
-    inner = index[:, m:]
+    inner = state.index[:, m:]
     filled = inner >= 0
     second = F.pad((link[:, 1:] > 0) & (link[:, 1:] == inner[:, :-1] + 1), (1, 0))
     at, _ = places_of(inner, torch.where(taken < 0, -2, taken // 2))
@@ -265,9 +264,7 @@ def route_region_examples(
     via = begins & target
     # Current is the last row before those that remain, or the depot.
     before = (filled & ~remains).sum(1, keepdim=True)
-    current = torch.where(before > 0, index.gather(1, (before + m - 1).clamp_min(0)), 0)
     at = torch.where(before > 0, before + m - 1, 0)
-    now = state.nodes.gather(1, at[..., None].expand(-1, -1, state.nodes.shape[2]))
     # What the route has served so far.
     load = state.nodes[:, m:, -1] * (filled & ~second & ~remains)
     route = begins.long().cumsum(1)
@@ -279,17 +276,12 @@ def route_region_examples(
     # every route.
     wide = 1 + 2 * second.long() + begins.long()
     spot = (wide * filled).cumsum(1) - 1
-    far = torch.full_like(current, -9)
+    far = torch.full_like(before, -9)
     goal = target.to(torch.int8).argmax(1, keepdim=True)
     inside = (before > 0) & ~via.any(1, keepdim=True)
     here = torch.where(inside, spot.gather(1, goal) - 1, far)
     position = torch.cat([here, far, spot.masked_fill(~remains, -9)], 1)
-    state = replace(
-        state,
-        nodes=torch.cat([now, state.nodes[:, 1:]], 1),
-        index=torch.cat([current, index[:, 1:2], inner.masked_fill(~remains, -1)], 1),
-        scalar=scalar,
-    )
+    state = replace(state.standing(at, remains), scalar=scalar)
     wanted = torch.stack([target & ~via, via], 2).float()
     wanted = F.pad(wanted, (0, 0, m, 0))
     rows = nearest_rows(policy, state, min(k, int(remains.sum(1).max())))

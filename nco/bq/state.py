@@ -134,6 +134,14 @@ class State:
         nodes.scatter_(1, wide, self.nodes[:, -1:])
         return replace(self, nodes=nodes[:, :-1], index=index[:, :-1])
 
+    def standing(self, row: Tensor, remains: Tensor) -> Self:
+        """At a row [b, 1] of a state with two markers, while some others [b, n - 2] remain."""
+        wide = row[..., None].expand(-1, -1, self.nodes.shape[2])
+        nodes = torch.cat([self.nodes.gather(1, wide), self.nodes[:, 1:]], 1)
+        left = self.index[:, 2:].masked_fill(~remains, -1)
+        index = torch.cat([self.index.gather(1, row), self.index[:, 1:2], left], 1)
+        return replace(self, nodes=nodes, index=index)
+
     def compact(self, markers: int) -> Self:
         """Drop rows that are empty everywhere, keeping the order of the others.
 
