@@ -825,9 +825,11 @@ class SubsetTeacher:
         visited = position >= 0
         free = ~visited | ((position > t) & (position < e))
         free[:, 0] = False
-        # Leaving out customers that are not visited does not change what is best.
+        # Leaving out customers that are not visited does not change what is best: some of
+        # them, or as parts of tours are cut those that are nearer to the rest of the tour.
         drop = rand(size, 1) * (rand(size, 1) < 0.5)
         free &= visited | (rand(size, nodes) >= drop)
+        free &= visited | beside_part(coords, path, t, e) | (rand(size, 1) < 0.5)
         begin, end, goal = path.gather(1, t), path.gather(1, e), path.gather(1, t + 1)
 
         def away(node: Tensor) -> Tensor:
@@ -870,6 +872,27 @@ class SubsetTeacher:
 
 #: By so much, relative to the limit, a label may be too long by rounding.
 OP_SLACK = 2e-9
+
+
+def beside_part(points: Tensor, path: Tensor, t: Tensor, e: Tensor) -> Tensor:
+    """Whether nodes [b, n] are as near to customers of a part of a tour as to any others.
+
+    Parameters
+    ----------
+    points
+        Of the nodes [b, n, 2].
+    path
+        Tours [b, m] from the depot on, filled up with the depot.
+    t, e
+        Places of the ends of the parts [b, 1], which count for neither side. All nodes are
+        beside a part without customers, and where there are no others.
+    """
+    place = torch.arange(path.shape[1], device=path.device)
+    own = (path > 0) & (place > t) & (place < e)
+    other = (path > 0) & ((place < t) | (place > e))
+    far = torch.cdist(points, points.gather(1, path[..., None].expand(-1, -1, 2)))
+    near, rest = (far.masked_fill(~some[:, None], torch.inf).amin(2) for some in (own, other))
+    return (near <= rest) | ~own.any(1, keepdim=True)
 
 
 @dataclass(frozen=True)

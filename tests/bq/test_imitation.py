@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nco.bq.imitation import CVRPTeacher, Examples, KnapsackTeacher, TSPTeacher
+from nco.bq.imitation import CVRPTeacher, Examples, KnapsackTeacher, TSPTeacher, beside_part
 from nco.bq.policies import load_policy
 from nco.bq.policies.acvrp import ACVRPPolicy, ACVRPTeacher
 from nco.bq.policies.cvrp import CVRPPolicy
@@ -349,6 +349,58 @@ def test_prize_examples_know_what_is_due(problem: str) -> None:
             if problem == "spctsp":
                 assert int(state.index[row, 1]) == 0
     assert stops > 0
+
+
+def test_customers_beside_a_part_are_nearest_to_its_own() -> None:
+    rng = np.random.default_rng(3)
+    points = torch.as_tensor(rng.random((20, 12, 2)))
+    count = rng.integers(0, 8, 20)
+    path = torch.as_tensor(
+        np.stack([np.r_[0, 1 + rng.permutation(11)[:c], np.zeros(9 - c, int)] for c in count])
+    )
+    t = torch.as_tensor(rng.integers(0, count + 1))[:, None]
+    e = torch.as_tensor(rng.integers(t[:, 0].numpy() + 1, count + 2))[:, None]
+    beside = beside_part(points, path, t, e)
+    for row in range(20):
+        tour, a, b = path[row].tolist(), int(t[row]), int(e[row])
+        inside = [v for i, v in enumerate(tour) if v > 0 and a < i < b]
+        outside = [v for i, v in enumerate(tour) if v > 0 and not a <= i <= b]
+
+        def near(node: int, others: list[int], row: int = row) -> float:
+            gaps = [float((points[row, node] - points[row, v]).norm()) for v in others]
+            return min(gaps, default=float("inf"))
+
+        expected = [not inside or near(v, inside) <= near(v, outside) for v in range(12)]
+        assert beside[row].tolist() == expected
+    assert not beside.all()
+
+
+def test_some_examples_of_tours_have_only_what_is_beside_the_part() -> None:
+    module = load_policy("op")
+    rng = np.random.default_rng(4)
+    tour = np.stack([1 + rng.permutation(40)[:9] for _ in range(6)])
+    fields = {
+        "coords": torch.as_tensor(rng.random((6, 41, 2)).astype(np.float32)),
+        "prizes": torch.ones(6, 41),
+        "max_length": torch.full((6,), 40.0),
+        "tour": torch.as_tensor(tour),
+    }
+    few = 0
+    for examples in draws(module.TEACHER(), fields, 99, 20):
+        assert examples.position is not None
+        for row, index in enumerate(examples.state.index.tolist()):
+            which, place = on_label(examples, fields, row), examples.position[row, 2:].tolist()
+            own = [v for v, at in zip(index[2:], place, strict=True) if at >= 0]
+            assert own
+            others = set(fields["tour"][which].tolist()) - {*own, *index[:2]}
+            points = fields["coords"][which].double()
+            free = [v for v in index[2:] if v >= 0 and v not in own]
+            if free and others:
+                near, far = (
+                    torch.cdist(points[free], points[list(some)]).amin(1) for some in (own, others)
+                )
+                few += bool((near <= far).all())
+    assert 100 < few < 320
 
 
 def test_mtsp_examples_know_the_routes_so_far() -> None:
