@@ -100,12 +100,8 @@ class UDC(TellsOnce, BatchSolver):
     stages
         Largest number of stages; 0 for as many as time allows, 50 without any limit.
     samples
-        Starts that are improved together; the best counts. 0 for what suits the problem; fewer
-        where they would take more than half of the time.
-    race
-        Whether only the better half of an instance's samples goes on after each of equal
-        shares of the time and the stages, until one is left in the last of them: successive
-        halving (K. Jamieson and A. Talwalkar, AISTATS 2016).
+        Starts that are improved together; the best counts. Fewer where they would take more
+        than half of the time.
     size
         Nodes in a part; 0 for what suits the problem.
     regions
@@ -140,8 +136,7 @@ class UDC(TellsOnce, BatchSolver):
     conquer: str = "bq"
     effort: float = 0.0
     stages: int = 0
-    samples: int = 0
-    race: bool = True
+    samples: int = 1
     size: int = 0
     regions: float = -1.0
     within: float = 0.25
@@ -156,7 +151,7 @@ class UDC(TellsOnce, BatchSolver):
 
     def __post_init__(self) -> None:
         """Validate."""
-        for field, least in (("stages", 0), ("samples", 0), ("neighbors", 1), ("beam", 1)):
+        for field, least in (("stages", 0), ("samples", 1), ("neighbors", 1), ("beam", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} = {getattr(self, field)} < {least} not understood.")
         if self.size and self.size < 4:
@@ -475,15 +470,8 @@ class UDC(TellsOnce, BatchSolver):
                     trackers[owners[row]].offer(side.solution(now[row].tolist()), by="reunion")
             best = torch.minimum(cost, best)
 
-        def over(share: Budget) -> bool:
-            return share.spent() or bool(all_done(trackers, budget, turn))
-
         rounds = self._stages(budget)
         while rounds is None or done < rounds:
-            # Shares of the race that are still to come after this one.
-            later = (int(np.bincount(owner).max()) - 1).bit_length() if self.race else 0
-            phase = budget.reserve(budget.left() * later / (later + 1)) if later else budget
-            todo = None if rounds is None else -(-(rounds - done) // (later + 1))
             try:
                 improve(
                     conqueror,
@@ -491,23 +479,20 @@ class UDC(TellsOnce, BatchSolver):
                     latest,
                     sizes=(size, size),
                     beams=beam_widths(self.beam if self.conquer == "bq" else 1),
-                    rounds=todo,
+                    rounds=None if rounds is None else rounds - done,
                     seed=seed + done,
-                    stop=functools.partial(over, phase),
+                    stop=lambda: budget.spent() or bool(all_done(trackers, budget, turn)),
                     on_round=on_stage,
                 )
-                if not later or over(budget):
-                    break
-                raced = True
+                break
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                raced = False
             # The better half of every instance's samples goes on.
             order = np.lexsort((best.numpy(), owner))
             place = np.arange(len(owner)) - np.searchsorted(owner, owner)
             keep = np.sort(order[place < -(-np.bincount(owner)[owner] // 2)])
-            if not raced and not self._fewer(len(owner), len(keep)):
+            if not self._fewer(len(owner), len(keep)):
                 break
             done, owner = turn, owner[keep]
             owners = owner.tolist()
@@ -525,19 +510,18 @@ class UDC(TellsOnce, BatchSolver):
         When time is up, one that takes none.
         """
         budget, instance = tracker.budget, tracker.instance
-        samples = self.samples or divider.samples
         # What is decoded has a start to fall back on.
         first = divider.first(instance.n)
         name = first if self.divide in ("auto", DECODED) else self.divide
         made = [] if given is None else [given]
-        if name in HEATS and len(made) < samples and not tracker.done(-1):
-            drawn = self._draw(divider, instance, budget, seed, samples - len(made))
+        if name in HEATS and len(made) < self.samples and not tracker.done(-1):
+            drawn = self._draw(divider, instance, budget, seed, self.samples - len(made))
             for solution in drawn:
                 tracker.offer(solution, by=name)
             made += drawn
             if not drawn:
                 name = first
-        while name not in HEATS and len(made) < samples:
+        while name not in HEATS and len(made) < self.samples:
             # Iterations are those of stages.
             if made and tracker.done(-1):
                 break
@@ -556,7 +540,7 @@ class UDC(TellsOnce, BatchSolver):
             tracker.offer(solution, by=name)
             if len(made) > (given is not None) and solution == made[-1]:
                 # Seeds change nothing.
-                made += [solution] * (samples - len(made))
+                made += [solution] * (self.samples - len(made))
             else:
                 made.append(solution)
         if not made:
@@ -588,7 +572,7 @@ class UDC(TellsOnce, BatchSolver):
 
         try:
             model = self._bq.model(policy)
-            views = self._views(model, todo, budget, max(made))
+            views = self._views(model, todo, budget)
             if not views:
                 return list(solutions)
             bq = dataclasses.replace(self._bq, views=views, reconstruct=False)
@@ -603,14 +587,12 @@ class UDC(TellsOnce, BatchSolver):
             for own, count, tracker in zip(solutions, made, trackers, strict=True)
         ]
 
-    def _views(
-        self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget, samples: int
-    ) -> int:
+    def _views(self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget) -> int:
         """From how many views, at most as many as samples, there is time to decode."""
         from nco.bq.decoding import chunk_size, seconds_to_decode
 
         if budget.time_limit is None:
-            return samples
+            return self.samples
         instances = [tracker.instance for tracker in trackers]
         first = stack_fields(model.policy.fields, instances[:1])
         size = chunk_size(model, model.policy.start(first).width)
@@ -619,7 +601,7 @@ class UDC(TellsOnce, BatchSolver):
         chunks = -(-len(instances) // size)
         seconds = chunks * seconds_to_decode(model, state, budget.left() / chunks)
         # Steps are a little more than what is timed.
-        views = min(samples, int(0.95 * budget.left() / seconds))
+        views = min(self.samples, int(0.95 * budget.left() / seconds))
         if not views:
             tell = self._tell if self.divide == DECODED else logger.info
             tell("%.1f s are too few to decode the whole: the start stays", budget.left())

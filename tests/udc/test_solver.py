@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import logging
 import runpy
@@ -429,58 +428,3 @@ def test_sets_of_the_plans_have_recipes() -> None:
         folder = file.name == "*.npz"
         recipe = recipes[file.parent.name if folder else file.stem]
         assert folder is isinstance(recipe.n, tuple) is (recipe.problem == "mis")
-
-
-def shares_of_race(
-    monkeypatch: pytest.MonkeyPatch,
-) -> list[tuple[list[float], int | None, list[float]]]:
-    """Costs before every share of a race, how many stages it may take, and costs after it."""
-    from nco.bq import decoding
-
-    seen, improve = [], decoding.improve
-
-    def recorded(conqueror: Any, fields: Any, actions: torch.Tensor, **how: Any) -> torch.Tensor:
-        out = improve(conqueror, fields, actions, **how)
-        before, after = (conqueror.policy.cost(fields, a).tolist() for a in (actions, out))
-        seen.append((before, how["rounds"], after))
-        return out
-
-    monkeypatch.setattr(decoding, "improve", recorded)
-    return seen
-
-
-def test_of_samples_the_better_half_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = shares_of_race(monkeypatch)
-    solver = UDC(conquer="or-opt", size=12, samples=4, divide="distance")
-    result = solver.solve(instance(), Budget(iterations=7))
-    assert [(len(given), rounds) for given, rounds, _ in seen] == [(4, 3), (2, 2), (1, 2)]
-    for (_, _, left), (given, _, _) in itertools.pairwise(seen):
-        assert sorted(given) == sorted(left)[: len(given)]
-    assert [result.objective] == pytest.approx(seen[-1][2])
-    seen.clear()
-    dataclasses.replace(solver, race=False).solve(instance(), Budget(iterations=7))
-    assert [(len(given), rounds) for given, rounds, _ in seen] == [(4, 7)]
-
-
-def test_samples_of_every_instance_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, made = shares_of_race(monkeypatch), [TSP.generate(60, seed=s) for s in (0, 1)]
-    solver = UDC(conquer="or-opt", size=12, samples=3)
-    results = solver.solve_batch(made, Budget(iterations=3))
-    assert [(len(given), rounds) for given, rounds, _ in seen] == [(6, 1), (4, 1), (2, 1)]
-    assert [r.objective for r in results] == pytest.approx(seen[-1][2])
-
-
-def test_a_race_ends_with_one_sample_in_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    UDC(conquer="or-opt", size=12, samples=1).solve(instance(), Budget(iterations=1))  # loads
-    seen = shares_of_race(monkeypatch)
-    result = UDC(conquer="or-opt", size=12, samples=4).solve(instance(), Budget(0.5))
-    assert [len(given) for given, _, _ in seen] == [4, 2, 1]
-    assert result.stopped is Stop.TIME
-
-
-def test_tours_with_a_limit_race_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = shares_of_race(monkeypatch)
-    op = nco.generate("op", 40, seed=0)
-    result = UDC(conquer="prize-tour", size=12, effort=1.0).solve(op, Budget(iterations=2))
-    assert [(len(given), rounds) for given, rounds, _ in seen] == [(2, 1), (1, 1)]
-    assert result.params == {"conquer": "prize-tour", "size": 12, "effort": 1.0}

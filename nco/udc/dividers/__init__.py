@@ -45,8 +45,6 @@ class Divider:
         f(instance): a solution that takes next to no time.
     size
         Nodes in a part, unless it is said otherwise.
-    samples
-        Starts that are improved together, unless it is said otherwise.
     graph
         f(instance, k, stop=None): the sparse graph that heat is on, with at most k candidates
         per node; `Stopped` when stop() says so. None where starts are not drawn from heat.
@@ -78,7 +76,6 @@ class Divider:
     starts: Mapping[str, Start]
     plain: Callable[[Any], Any]
     size: int = 100
-    samples: int = 1
     graph: Callable[..., Graph] | None = None
     of_tour: Callable[[Any, Sequence[int]], Any] | None = None
     plan: Callable[[Any], Instance[Any]] | None = None

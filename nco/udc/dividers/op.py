@@ -54,7 +54,6 @@ DIVIDER = Divider(
     {"insertion": inserted, "tour": toured(of_tour)},
     nothing,
     size=50,
-    samples=2,
     graph=graph,
     of_tour=of_tour,
     piece=piece,
