@@ -55,8 +55,9 @@ class Recipe:
 
 #: Sizes and definitions: BQ-NCO (NeurIPS 2023) and UDC (NeurIPS 2024).
 RECIPES = {
-    # Beside those of routing/, to which its rows are added.
+    # Beside those of routing/, to which their rows are added.
     "tsp1000": Recipe("tsp", 1000, 16, ("fast-tsp", "lkh")),
+    "tsp10000": Recipe("tsp", 10_000, 14, ("fast-tsp",)),
     "tsp2000": Recipe("tsp", 2000, 32, ("fast-tsp", "lkh")),
     **{
         f"tsp{n}-{kind}": Recipe("tsp", n, count, ("fast-tsp",), {"distribution": kind})
