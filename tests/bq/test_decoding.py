@@ -69,7 +69,7 @@ def model_of(problem: str) -> Model:
 def test_a_beam_decides_parts_better_than_the_greedy_way() -> None:
     generator = torch.Generator().manual_seed(0)
     for problem in ("tsp", "cvrp", "op"):
-        instances = [nco.generate(problem, 60, seed=seed) for seed in range(3)]
+        instances = [nco.generate(problem, 60, seed=seed) for seed in range(8)]
         model = with_regions(model_of(problem))
         fields = stack_fields(load_policy(problem).POLICY.fields, instances)
         starts = [nco.solve(i, solver="insertion").solution for i in instances]
