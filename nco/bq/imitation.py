@@ -787,7 +787,8 @@ class SubsetTeacher:
             visiting order ``tour`` [N, m], filled up with 0.
         """
         fields = deciding(fields, (fields["tour"] > 0).any(1))
-        return {**fields, "path": F.pad(fields["tour"].long(), (1, 1))}
+        longest = int((fields["tour"] > 0).sum(1).max())
+        return {**fields, "path": F.pad(fields["tour"][:, :longest].long(), (1, 1))}
 
     def examples(
         self,
@@ -829,7 +830,8 @@ class SubsetTeacher:
         # them, or as parts of tours are cut those that are nearer to the rest of the tour.
         drop = rand(size, 1) * (rand(size, 1) < 0.5)
         free &= visited | (rand(size, nodes) >= drop)
-        free &= visited | beside_part(coords, path, t, e) | (rand(size, 1) < 0.5)
+        cut = (rand(size, 1) >= 0.5)[:, 0].nonzero()[:, 0]
+        free[cut] &= visited[cut] | beside_part(coords[cut], path[cut], t[cut], e[cut])
         begin, end, goal = path.gather(1, t), path.gather(1, e), path.gather(1, t + 1)
 
         def away(node: Tensor) -> Tensor:
