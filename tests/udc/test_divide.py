@@ -40,7 +40,7 @@ from nco.udc.divide import (
     sample_tours,
     tour_rates,
 )
-from nco.udc.dividers import LARGE, Divider, atsp, load_divider
+from nco.udc.dividers import LARGE, Divider, atsp, cvrp, load_divider
 from nco.udc.solver import LOADING, UDC
 
 from .largest import Largest
@@ -73,6 +73,81 @@ def test_starts_are_the_best_of_many_savings(problem: str) -> None:
     fleet = made.replace(vehicles=min(map(len, starts)))
     for seed in range(4):
         assert len(divider.starts["savings"](fleet, seed, Budget())) <= len(starts[seed])
+
+
+@given(
+    problem=st.sampled_from(["cvrp", "ovrp"]),
+    n=st.integers(1, 40),
+    seed=st.integers(0, 99),
+    begin=st.floats(-7.0, 7.0),
+)
+def test_sectors_are_all_customers_by_their_angle(
+    problem: str, n: int, seed: int, begin: float
+) -> None:
+    made: CVRP = nco.generate(problem, n, seed=seed)
+    assert made.coords is not None
+    parts = cvrp.sectors(made, begin)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(1, n + 1))
+    loads = [float(made.demands[part].sum()) for part in parts]
+    assert max(loads) <= made.capacity
+    # None takes in the first customer of the next one.
+    for load, after in zip(loads, parts[1:], strict=False):
+        assert load + made.demands[after[0]] > made.capacity
+    away = made.coords[np.concatenate(parts)] - made.coords[0]
+    angles = (np.arctan2(away[:, 1], away[:, 0]) - begin) % (2 * np.pi)
+    assert (np.diff(angles) >= 0).all()
+
+
+@settings(max_examples=25)
+@given(problem=st.sampled_from(["cvrp", "ovrp"]), n=st.integers(1, 60), seed=st.integers(0, 99))
+def test_sweeps_are_feasible_and_repeat(problem: str, n: int, seed: int) -> None:
+    made: CVRP = nco.generate(problem, n, seed=seed)
+    farthest = float(made.distances.row(0).max())
+    for instance in (made, made.replace(max_distance=2.5 * farthest)):
+        routes = cvrp.sweep(instance, seed, Budget())
+        assert routes is not None
+        assert instance.violations(routes) == []
+        assert routes == cvrp.sweep(instance, seed, Budget())
+
+
+def test_sweeps_take_the_place_of_savings_where_they_are_hardly_dearer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    divider = load_divider("cvrp")
+    assert divider is not None
+    assert divider.first(500) == "sweep-or-savings"
+    monkeypatch.setattr(cvrp, "SWEEPS", 2)
+    monkeypatch.setattr(cvrp, "TRIES", 2)
+    # Many long routes, and short ones.
+    long: CVRP = nco.generate("cvrp", 1000, seed=1).replace(capacity=200)
+    short: CVRP = nco.generate("cvrp", 200, seed=1).replace(capacity=20)
+    for instance, name in ((long, "sweep"), (short, "savings")):
+        routes = divider.starts["sweep-or-savings"](instance, 0, Budget())
+        assert routes == divider.starts[name](instance, 0, Budget())
+    swept, joined = (divider.starts[name](long, 0, Budget()) for name in ("sweep", "savings"))
+    dearer = long.objective(swept) / long.objective(joined)
+    # A sweep that breaks the fleet's limit is no better, whatever it costs.
+    fleet = long.replace(vehicles=len(joined))
+    monkeypatch.setattr(cvrp, "sweep", lambda *_: [[i] for i in range(1, 1001)])
+    assert divider.starts["sweep-or-savings"](fleet, 0, Budget()) == joined
+    monkeypatch.setattr(cvrp, "sweep", lambda *_: swept)
+    for factor, routes in ((1.001 * dearer, swept), (0.999 * dearer, joined)):
+        monkeypatch.setattr(cvrp, "DEARER", factor)
+        assert divider.starts["sweep-or-savings"](long, 0, Budget()) == routes
+
+
+def test_nothing_is_swept_without_coordinates_or_in_huge_sectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: CVRP = nco.generate("cvrp", 30, seed=0)
+    nodes = np.arange(31)
+    matrix = made.distances.pairs(nodes[:, None], nodes[None])
+    flat = made.replace(coords=None, matrix=matrix)
+    assert cvrp.sweep(flat, 0, Budget()) is None
+    assert cvrp.sweep_or_savings(flat, 0, Budget()) == cvrp.savings(flat, 0, Budget())
+    monkeypatch.setattr(cvrp, "INSERTED", 3)
+    assert cvrp.sweep(made, 0, Budget()) is None
+    assert cvrp.sweep_or_savings(made, 0, Budget()) == cvrp.savings(made, 0, Budget())
 
 
 def graph(n: int, k: int, batch: int = 1, seed: int = 0) -> Graph:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nco.classical.constructive import curve_routes, savings_routes, split
+from nco.classical.routing import load_limit
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
 from nco.udc.dividers import Divider, inserted, nodes_graph
-from nco.udc.pieces import routes_piece
+from nco.udc.pieces import routes_piece, some_nodes
 
 if TYPE_CHECKING:
     from nco.udc.divide import Graph
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
 #: Savings of other shapes are tried so often, while all of them together join so many customers,
 #: and take no more than so much of the time that is left.
 TRIES, CUSTOMERS, SHARE = 16, 100_000, 0.05
+#: Sweeps from so many angles, in as much of the time, of sectors of at most so many customers.
+SWEEPS, INSERTED = 8, 1000
+#: What sweeps may cost of what savings do; where the first costs so much more, others do, too.
+DEARER, HOPELESS = 1.015, 1.05
+
+
+def badness(instance: CVRP, routes: list[list[int]]) -> tuple[int, float]:
+    """Vehicles beyond the fleet, then the cost."""
+    fleet = instance.vehicles or instance.n
+    return max(0, len(routes) - fleet), instance.objective(routes)
 
 
 def savings(
@@ -39,24 +52,93 @@ def savings(
         Smallest and largest of both, see `nco.classical.constructive.savings_routes`.
     """
     rng = np.random.default_rng(seed)
-    begin, fleet = budget.elapsed(), instance.vehicles or instance.n
-
-    def badness(routes: list[list[int]]) -> tuple[int, float]:
-        return max(0, len(routes) - fleet), instance.objective(routes)
-
+    begin = budget.elapsed()
     best = savings_routes(instance, k=40, budget=budget)
     if budget.spent():
         # Routes that were hardly joined by then are dearer than a curve that is cut.
-        best = min(best, curve_routes(instance) or best, key=badness)
-    least = badness(best)
+        best = min(best, curve_routes(instance) or best, key=lambda r: badness(instance, r))
+    least = badness(instance, best)
     for _ in range(min(TRIES, CUSTOMERS // instance.n)):
         if budget.elapsed() - begin > SHARE * budget.left():
             break
         shape, spread = rng.uniform(*shapes), rng.uniform(*spreads)
         routes = savings_routes(instance, k=40, budget=budget, shape=shape, spread=spread)
-        if (now := badness(routes)) < least:
+        if (now := badness(instance, routes)) < least:
             best, least = routes, now
     return best
+
+
+def sectors(instance: CVRP, begin: float) -> list[NDArray[np.int64]]:
+    """The customers by their angle [rad] at the depot from one on, cut where a vehicle is full."""
+    assert instance.coords is not None
+    x, y = (instance.coords[1:, :2] - instance.coords[0, :2]).T.astype(np.float64)
+    order = np.argsort((np.arctan2(y, x) - begin) % (2.0 * np.pi), kind="stable") + 1
+    cuts, load, room = [], 0.0, load_limit(instance)
+    for at, demand in enumerate(instance.demands[order].tolist()):
+        load += demand
+        if load > room:
+            cuts.append(at)
+            load = demand
+    return np.split(order, cuts)
+
+
+def sweep(
+    instance: CVRP, seed: int, budget: Budget, most: float = math.inf
+) -> list[list[int]] | None:
+    """Sectors around the depot, the customers of each inserted greedily: the best of some sweeps.
+
+    B. E. Gillett and L. R. Miller, A heuristic algorithm for the vehicle-dispatch problem,
+    Operations Research 22 (1974); stages take the place of its exchanges between sectors.
+
+    Parameters
+    ----------
+    instance, seed, budget
+        As for any start.
+    most
+        A first sweep that costs more is the only one.
+
+    Returns
+    -------
+    The routes; None without coordinates, where a sector has too many customers for insertion,
+    or none was done in time.
+    """
+    from nco.classical.insertion import insertion
+
+    if instance.coords is None:
+        return None
+    rng = np.random.default_rng(seed)
+    begin, best = budget.elapsed(), None
+    for _ in range(max(1, min(SWEEPS, CUSTOMERS // instance.n))):
+        if best is not None and budget.elapsed() - begin > SHARE * budget.left():
+            break
+        parts = sectors(instance, rng.uniform(0.0, 2.0 * np.pi))
+        if max(len(part) for part in parts) > INSERTED:
+            break
+        routes: list[list[int]] = []
+        for part in parts:
+            nodes = np.r_[0, part]
+            found = insertion(some_nodes(instance, nodes, vehicles=None), budget)
+            if found is None:
+                return best
+            routes += [nodes[route].tolist() for route in found]
+        if best is None or badness(instance, routes) < badness(instance, best):
+            best = routes
+        if instance.objective(best) > most:
+            break
+    return best
+
+
+def sweep_or_savings(
+    instance: CVRP,
+    seed: int,
+    budget: Budget,
+    savings: Callable[[CVRP, int, Budget], list[list[int]]] = savings,
+) -> list[list[int]]:
+    """Sweeps where they are hardly dearer than savings, as stages gain more from them."""
+    joined = savings(instance, seed, budget)
+    least, cost = badness(instance, joined)
+    swept = sweep(instance, seed, budget, HOPELESS * cost)
+    return swept if swept and badness(instance, swept) <= (least, DEARER * cost) else joined
 
 
 def curve(instance: CVRP, seed: int, budget: Budget) -> list[list[int]] | None:
@@ -76,7 +158,13 @@ def of_tour(instance: CVRP, tour: Sequence[int]) -> list[list[int]] | None:
 
 DIVIDER = Divider(
     "cvrp",
-    {"savings": savings, "space-filling-curve": curve, "insertion": inserted},
+    {
+        "sweep-or-savings": sweep_or_savings,
+        "savings": savings,
+        "sweep": sweep,
+        "space-filling-curve": curve,
+        "insertion": inserted,
+    },
     curve_routes,
     graph=graph,
     of_tour=of_tour,

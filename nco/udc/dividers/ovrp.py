@@ -7,8 +7,14 @@ import functools
 
 from nco.udc.dividers import cvrp
 
-SAVINGS = functools.partial(cvrp.savings, shapes=(0.9, 1.4), spreads=(-0.1, 0.15))
+# Open routes are better where ends at one distance from the depot are joined, the more the larger.
+SAVINGS = functools.partial(cvrp.savings, shapes=(0.5, 1.15), spreads=(-0.5, 0.0))
+
+STARTS = {
+    "sweep-or-savings": functools.partial(cvrp.sweep_or_savings, savings=SAVINGS),
+    "savings": SAVINGS,
+}
 
 DIVIDER = dataclasses.replace(
-    cvrp.DIVIDER, name="ovrp", starts={**cvrp.DIVIDER.starts, "savings": SAVINGS}, size=50
+    cvrp.DIVIDER, name="ovrp", starts={**cvrp.DIVIDER.starts, **STARTS}, size=50
 )
