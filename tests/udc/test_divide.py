@@ -145,6 +145,10 @@ def test_nothing_is_swept_without_coordinates_or_in_huge_sectors(
     flat = made.replace(coords=None, matrix=matrix)
     assert cvrp.sweep(flat, 0, Budget()) is None
     assert cvrp.sweep_or_savings(flat, 0, Budget()) == cvrp.savings(flat, 0, Budget())
+    # Where time does not suffice for the first sweep, savings stay.
+    with monkeypatch.context() as patch:
+        patch.setattr(cvrp, "FIRST", 0.0)
+        assert cvrp.sweep(made, 0, Budget(60.0)) is None
     monkeypatch.setattr(cvrp, "INSERTED", 3)
     assert cvrp.sweep(made, 0, Budget()) is None
     assert cvrp.sweep_or_savings(made, 0, Budget()) == cvrp.savings(made, 0, Budget())
