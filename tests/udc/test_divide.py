@@ -80,22 +80,31 @@ def test_starts_are_the_best_of_many_savings(problem: str) -> None:
     n=st.integers(1, 40),
     seed=st.integers(0, 99),
     begin=st.floats(-7.0, 7.0),
+    shares=st.lists(st.floats(0.0, 1.0), max_size=2).map(sorted),
 )
-def test_sectors_are_all_customers_by_their_angle(
-    problem: str, n: int, seed: int, begin: float
+def test_sectors_are_all_customers_by_ring_and_angle(
+    problem: str, n: int, seed: int, begin: float, shares: list[float]
 ) -> None:
     made: CVRP = nco.generate(problem, n, seed=seed)
     assert made.coords is not None
-    parts = cvrp.sectors(made, begin)
+    parts = cvrp.sectors(made, begin, shares)
     assert sorted(np.concatenate(parts).tolist()) == list(range(1, n + 1))
+    away = made.coords - made.coords[0]
+    far = np.hypot(*away.T)
+    angles = (np.arctan2(away[:, 1], away[:, 0]) - begin) % (2 * np.pi)
+    bounds = np.quantile(far[1:], shares)
+    rings = [np.searchsorted(bounds, far[part]) for part in parts]
     loads = [float(made.demands[part].sum()) for part in parts]
     assert max(loads) <= made.capacity
-    # None takes in the first customer of the next one.
-    for load, after in zip(loads, parts[1:], strict=False):
-        assert load + made.demands[after[0]] > made.capacity
-    away = made.coords[np.concatenate(parts)] - made.coords[0]
-    angles = (np.arctan2(away[:, 1], away[:, 0]) - begin) % (2 * np.pi)
-    assert (np.diff(angles) >= 0).all()
+    assert all((ring == ring[0]).all() for ring in rings)
+    for i in range(len(parts) - 1):
+        if rings[i][0] == rings[i + 1][0]:
+            # None takes in the first customer of the next one.
+            assert loads[i] + made.demands[parts[i + 1][0]] > made.capacity
+        else:
+            assert rings[i][0] < rings[i + 1][0]
+    ordered, ring = np.concatenate(parts), np.concatenate(rings)
+    assert (np.diff(angles[ordered])[np.diff(ring) == 0] >= 0).all()
 
 
 @settings(max_examples=25)
@@ -116,8 +125,8 @@ def test_sweeps_take_the_place_of_savings_where_they_are_hardly_dearer(
     divider = load_divider("cvrp")
     assert divider is not None
     assert divider.first(500) == "sweep-or-savings"
-    monkeypatch.setattr(cvrp, "SWEEPS", 2)
-    monkeypatch.setattr(cvrp, "TRIES", 2)
+    for number, value in (("TRIES", 0), ("SWEEPS", 2), ("RINGS", 2)):
+        monkeypatch.setattr(cvrp, number, value)
     # Many long routes, and short ones.
     long: CVRP = nco.generate("cvrp", 1000, seed=1).replace(capacity=200)
     short: CVRP = nco.generate("cvrp", 200, seed=1).replace(capacity=20)
