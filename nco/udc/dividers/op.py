@@ -57,5 +57,6 @@ DIVIDER = Divider(
     graph=graph,
     of_tour=of_tour,
     piece=piece,
+    decoded=True,
     large="tour",
 )
