@@ -17,6 +17,7 @@ import nco
 from nco import weights as cards
 from nco.bq.decoding import Stopped
 from nco.classical.constructive import savings_routes
+from nco.classical.insertion import insertion
 from nco.instances.atsp import ATSP
 from nco.instances.core import Budget
 from nco.instances.cvrp import CVRP
@@ -41,6 +42,7 @@ from nco.udc.divide import (
     tour_rates,
 )
 from nco.udc.dividers import LARGE, Divider, atsp, cvrp, load_divider
+from nco.udc.pieces import some_nodes
 from nco.udc.solver import LOADING, UDC
 
 from .largest import Largest
@@ -137,12 +139,56 @@ def test_sweeps_take_the_place_of_savings_where_they_are_hardly_dearer(
     dearer = long.objective(swept) / long.objective(joined)
     # A sweep that breaks the fleet's limit is no better, whatever it costs.
     fleet = long.replace(vehicles=len(joined))
-    monkeypatch.setattr(cvrp, "sweep", lambda *_: [[i] for i in range(1, 1001)])
-    assert divider.starts["sweep-or-savings"](fleet, 0, Budget()) == joined
+    with monkeypatch.context() as patch:
+        patch.setattr(cvrp, "DEARER", 1e6)
+        patch.setattr(cvrp, "sweep", lambda *_: [[i] for i in range(1, 1001)])
+        assert divider.starts["sweep-or-savings"](fleet, 0, Budget()) == joined
+        assert divider.starts["sweep-or-savings"](long, 0, Budget()) != joined
     monkeypatch.setattr(cvrp, "sweep", lambda *_: swept)
     for factor, routes in ((1.001 * dearer, swept), (0.999 * dearer, joined)):
         monkeypatch.setattr(cvrp, "DEARER", factor)
         assert divider.starts["sweep-or-savings"](long, 0, Budget()) == routes
+
+
+def test_sweeps_are_of_as_many_rings_as_was_best_and_end_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: CVRP = nco.generate("cvrp", 60, seed=3)
+    seen: list[int] = []
+    cuts = cvrp.sectors
+
+    def sectors(instance: CVRP, begin: float, shares: list[float]) -> list[np.ndarray]:
+        seen.append(len(shares) + 1)
+        return cuts(instance, begin, shares)
+
+    monkeypatch.setattr(cvrp, "sectors", sectors)
+    assert cvrp.sweep(made, 0, Budget())
+    assert seen[: cvrp.RINGS] == [1, 2, 3]
+    assert len(seen) == cvrp.SWEEPS
+    costs: dict[int, float] = {}
+    rng = np.random.default_rng(0)
+    for rings in (1, 2, 3):
+        shares = np.sort(rng.uniform(*cvrp.INNER, rings - 1)).tolist()
+        parts = cuts(made, rng.uniform(0.0, 2.0 * np.pi), shares)
+        routes = []
+        for part in parts:
+            nodes = np.r_[0, part]
+            routes += [nodes[route].tolist() for route in insertion(some_nodes(made, nodes))]
+        costs[rings] = made.objective(routes)
+    assert seen[cvrp.RINGS] == min(costs, key=costs.__getitem__)
+    # Where the first ones are hopeless, they are all; where time is up, there is none.
+    seen.clear()
+    assert cvrp.sweep(made, 0, Budget(), most=0.0)
+    assert seen == [1, 2, 3]
+    seen.clear()
+    over = Budget()
+    over.interrupt()
+    assert cvrp.sweep(made, 0, over) is None
+    assert seen == []
+    # Beyond their share of the time no other begins.
+    monkeypatch.setattr(cvrp, "SHARE", -1.0)
+    assert cvrp.sweep(made, 0, Budget(60.0))
+    assert seen == [1]
 
 
 def test_nothing_is_swept_without_coordinates_or_in_huge_sectors(

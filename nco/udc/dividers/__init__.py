@@ -66,8 +66,8 @@ class Divider:
         The problem whose policy decides paths within a route, ends fixed; "" where solutions
         are no routes.
     decoded
-        Whether the whole instance, decoded by the problem's policy, measured better than all of
-        the starts.
+        Whether to begin with the whole instance, decoded by the problem's policy, where time
+        allows and it is better than the first start.
     large
         The start beyond `LARGE` nodes, where the first takes too long; "" for the first always.
     """

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: Savings of other shapes are tried so often, while all of them together join so many customers,
 #: and take no more than so much of the time that is left.
 TRIES, CUSTOMERS, SHARE = 16, 100_000, 0.05
-#: Sweeps from so many angles, in as much of the time but the first, which may take a fifth of it;
-#: of sectors of at most so many customers.
+#: Sweeps from so many angles; none begins beyond as much of the time but the first, and all end
+#: within a fifth of it. They are of sectors of at most so many customers.
 SWEEPS, FIRST, INSERTED = 10, 0.2, 1000
 #: The first ones are of 1, 2, ... rings, the others of as many as the best; shares of the
 #: customers that rings end at.
@@ -83,6 +83,10 @@ def sectors(instance: CVRP, begin: float, shares: Sequence[float] = ()) -> list[
         The angle [rad] to begin at.
     shares
         Of the customers, ascending, within each ring but the last; rings are cut by themselves.
+
+    Returns
+    -------
+    The customers of each, from the inner ring to the outer one.
     """
     assert instance.coords is not None
     away = (instance.coords[1:, :2] - instance.coords[0, :2]).astype(np.float64)
@@ -120,8 +124,8 @@ def sweep(
 
     Returns
     -------
-    The routes; None without coordinates, where a sector has too many customers for insertion,
-    or none was done in time.
+    The routes, perhaps more than the fleet has; None without coordinates, where sectors have too
+    many customers for insertion, or none was done in time.
     """
     from nco.classical.insertion import insertion
 
@@ -134,6 +138,8 @@ def sweep(
         late = budget.elapsed() - begin > SHARE * budget.left()
         hopeless = sweeps >= RINGS and best and instance.objective(best) > most
         if best and (late or hopeless):
+            break
+        if first.spent():
             break
         now = sweeps + 1 if sweeps < RINGS else rings
         shares = np.sort(rng.uniform(*INNER, now - 1)).tolist()
