@@ -133,13 +133,11 @@ def sweep(
         return None
     rng, begin, first = np.random.default_rng(seed), budget.elapsed(), budget.share(FIRST)
     best: list[list[int]] | None = None
-    rings = 1
+    least, rings = (math.inf, math.inf), 1
     for sweeps in range(max(RINGS, min(SWEEPS, CUSTOMERS // instance.n))):
         late = budget.elapsed() - begin > SHARE * budget.left()
-        hopeless = sweeps >= RINGS and best and instance.objective(best) > most
-        if best and (late or hopeless):
-            break
-        if first.spent():
+        hopeless = sweeps >= RINGS and least[1] > most
+        if first.spent() or (best and (late or hopeless)):
             break
         now = sweeps + 1 if sweeps < RINGS else rings
         shares = np.sort(rng.uniform(*INNER, now - 1)).tolist()
@@ -153,8 +151,8 @@ def sweep(
             if found is None:
                 return best
             routes += [nodes[route].tolist() for route in found]
-        if best is None or badness(instance, routes) < badness(instance, best):
-            best, rings = routes, now
+        if (cost := badness(instance, routes)) < least:
+            best, least, rings = routes, cost, now
     return best
 
 
@@ -164,7 +162,15 @@ def sweep_or_savings(
     budget: Budget,
     savings: Callable[[CVRP, int, Budget], list[list[int]]] = savings,
 ) -> list[list[int]]:
-    """Sweeps where they are hardly dearer than savings, as stages gain more from them."""
+    """Sweeps where they are hardly dearer than savings, as stages gain more from them.
+
+    Parameters
+    ----------
+    instance, seed, budget
+        As for any start.
+    savings
+        The start that sweeps are compared with.
+    """
     joined = savings(instance, seed, budget)
     least, cost = badness(instance, joined)
     swept = sweep(instance, seed, budget, HOPELESS * cost)

@@ -7,7 +7,8 @@ import functools
 
 from nco.udc.dividers import cvrp
 
-# Open routes are better where ends at one distance from the depot are joined, the more the larger.
+# Open routes are better where ends at one distance from the depot are joined; of many customers
+# that matters more.
 SAVINGS = functools.partial(cvrp.savings, shapes=(0.5, 1.15), spreads=(-0.5, 0.0))
 
 STARTS = {
