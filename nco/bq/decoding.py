@@ -724,6 +724,7 @@ def construct(
     *,
     beam: int = 1,
     views: int = 1,
+    skip: int = 0,
     samples: int = 0,
     seed: int = 0,
     stop: Callable[[], bool] = never,
@@ -741,6 +742,8 @@ def construct(
     views
         Number of views that are decoded; the best solution counts. Beyond those that the
         network can tell apart, each takes the next likeliest action first.
+    skip
+        How many of them, from the first on, are left out: at least one remains.
     samples
         Number of solutions sampled in addition; the best counts.
     seed
@@ -769,7 +772,7 @@ def construct(
     def run(part: slice) -> Tensor:
         some = {k: v[part] for k, v in fields.items()}
         best: Tensor | None = None
-        for turn in range(views + samples):
+        for turn in range(skip, views + samples):
             # Samples are drawn from view 0.
             number = turn if turn < views else 0
             first, view = divmod(number, policy.views) if policy.views else (0, number)

@@ -342,7 +342,12 @@ class BQ(BatchSolver):
                                n, low, high)  # fmt: skip
 
     def solve_size(
-        self, model: Model, trackers: Sequence[Tracker[Any]], budget: Budget, seed: int
+        self,
+        model: Model,
+        trackers: Sequence[Tracker[Any]],
+        budget: Budget,
+        seed: int,
+        skip: int = 0,
     ) -> Stop:
         """Decode, and then reconstruct, instances of one size; the reason to stop.
 
@@ -355,6 +360,8 @@ class BQ(BatchSolver):
             up before it is decoded.
         budget, seed
             As for `solve_batch`.
+        skip
+            Views that were decoded before.
 
         Raises
         ------
@@ -379,6 +386,7 @@ class BQ(BatchSolver):
                     {k: v[part] for k, v in fields.items()},
                     beam=self.beam,
                     views=self.views,
+                    skip=skip,
                     samples=self.samples,
                     seed=seed,
                     stop=budget.spent,

@@ -50,6 +50,9 @@ DECODED = "bq"
 LOADING = {"torch": 2.0, "torch_geometric": 5.0}
 #: Share of the time left that starts beyond the first one leave to stages.
 STAGED = 0.5
+#: Whole instances are decoded from so many views, as far as such a share of the time left suffices
+#: for more than the first: what one view leaves may be far from all good solutions.
+VIEWS, DECODING = 4, 0.2
 #: Share of the time left that heat leaves to another start, should it not suffice to draw one.
 SPARED = 0.1
 #: Iterations per node of a part that suit a classical conqueror, and kicks of or-opt.
@@ -88,9 +91,10 @@ class UDC(TellsOnce, BatchSolver):
     divide
         The start, such as "insertion", "space-filling-curve" or "greedy"; "auto" is what
         measured best for the problem. "bq" decodes the whole instance by the problem's policy,
-        from as many views as there are samples; where the problem's first start is better, or
-        time does not suffice, that one stays. "network" draws tours from the heat of a trained
-        divider, "distance" and "uniform" from heat without learning.
+        from four views, or as many as there are samples, fewer in a short time; where the
+        problem's first start is better, or time does not suffice, that one stays. "network"
+        draws tours from the heat of a trained divider, "distance" and "uniform" from heat
+        without learning.
     conquer
         Who solves parts: "bq", the problem's policy; "or-opt", local search on parts of
         tours; or any solver by name, for which parts are instances of their own.
@@ -575,8 +579,15 @@ class UDC(TellsOnce, BatchSolver):
             views = self._views(model, todo, budget)
             if not views:
                 return list(solutions)
+            begin = budget.elapsed()
             bq = dataclasses.replace(self._bq, views=views, reconstruct=False)
             bq.solve_size(model, todo, budget, seed)
+            # What it took says more than what was expected, which is without leaps.
+            each = max((budget.elapsed() - begin) / views, 1e-9)
+            most = int(min(VIEWS, views + DECODING * budget.left() / each))
+            if most > views and not all_done(todo, budget, -1):
+                bq = dataclasses.replace(bq, views=most)
+                bq.solve_size(model, todo, budget, seed, skip=views)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

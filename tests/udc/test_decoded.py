@@ -19,9 +19,9 @@ from nco.instances.core import Budget, InputError, Stop, better
 from nco.instances.registry import problems
 from nco.instances.tsp import TSP
 from nco.udc.dividers import atsp, load_divider
-from nco.udc.solver import UDC
+from nco.udc.solver import UDC, VIEWS
 
-ALONE = BQ(reconstruct=False, leap=0)
+ALONE = BQ(reconstruct=False, leap=0, views=VIEWS)
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_what_measured_better_is_decoded_by_default() -> None:
     made = nco.generate("atsp", 60, seed=1)
     result = UDC(size=20, stages=3).solve(made, Budget(time_limit=600.0))
     assert [event.by for event in result.trajectory][:2] == ["greedy", "decoding"]
-    assert result.trajectory[1].objective == ALONE.solve(made, Budget()).objective
+    decoded = [event.objective for event in result.trajectory if event.by == "decoding"]
+    assert decoded[-1] == ALONE.solve(made, Budget()).objective
     search = UDC(size=20, stages=3, conquer="or-opt").solve(made, Budget())
     assert "decoding" not in [event.by for event in search.trajectory]
     kept = UDC(size=20, stages=1).solve(made, Budget(), start=result.solution)
@@ -63,13 +64,35 @@ def test_samples_begin_with_the_best_view(monkeypatch: pytest.MonkeyPatch) -> No
     made = [nco.generate("atsp", 40, seed=seed) for seed in range(2)]
     begun: list[torch.Tensor] = []
     monkeypatch.setattr(decoding, "improve", lambda model, fields, now, **_: begun.append(now))
-    best = BQ(reconstruct=False, views=3).solve_batch(made, Budget())
+    best = BQ(reconstruct=False, views=6).solve_batch(made, Budget())
     plain = list(range(40))
-    results = UDC(size=12, samples=3).solve_batch(made, Budget(600.0), start=[None, plain])
+    results = UDC(size=12, samples=6).solve_batch(made, Budget(600.0), start=[None, plain])
     assert [r.objective for r in results] == [r.objective for r in best]
     decoded = [r.solution for r in results]
     tours = [sorted_tour(row) for row in begun[0].tolist()]
-    assert tours == [sorted_tour(t) for t in [decoded[0]] * 3 + [plain] + [decoded[1]] * 2]
+    assert tours == [sorted_tour(t) for t in [decoded[0]] * 6 + [plain] + [decoded[1]] * 5]
+
+
+@pytest.mark.usefixtures("decoded_matrices")
+@pytest.mark.parametrize(
+    ("seconds", "samples", "views"),
+    [(1.0, 1, [1, 4]), (59.0, 1, [1, 2]), (200.0, 1, [1]), (59.0, 3, [3, 4]), (1.0, 5, [5])],
+)
+def test_more_views_as_time_allows(
+    seconds: float, samples: int, views: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, now = [], [0.0]
+
+    def solve_size(bq: BQ, *_: Any, skip: int = 0) -> None:
+        asked.append(bq.views)
+        assert skip == sum(asked[:-1])
+        now[0] += seconds * (bq.views - skip)
+
+    monkeypatch.setattr(BQ, "solve_size", solve_size)
+    monkeypatch.setattr(decoding, "seconds_to_decode", lambda *_: 1.0)
+    monkeypatch.setattr(Budget, "elapsed", lambda _: now[0])
+    UDC(size=12, samples=samples, stages=1).solve(nco.generate("atsp", 40, seed=1), Budget(600.0))
+    assert asked == views
 
 
 def sorted_tour(tour: list[int]) -> list[int]:
@@ -178,3 +201,15 @@ def test_seconds_to_decode_by_the_time_of_single_steps(monkeypatch: pytest.Monke
     widths.clear()
     assert seconds_to_decode(model, state, most=1e5) > 1e5
     assert widths[-1] ** 2 * state.width < 4e5  # no step that could take long
+
+
+def test_skipped_views_are_those_decoded_before() -> None:
+    made = [nco.generate("op", 40, seed=seed) for seed in range(3)]
+    model = ALONE.model("op")
+    fields = stack_fields(model.policy.fields, made)
+
+    def cost(**ways: int) -> torch.Tensor:
+        return model.policy.cost(fields, decoding.construct(model, fields, **ways))
+
+    assert torch.equal(torch.minimum(cost(views=2), cost(views=5, skip=2)), cost(views=5))
+    assert not torch.equal(cost(views=2), cost(views=5, skip=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from nco.udc.pieces import routes_piece, some_nodes
 if TYPE_CHECKING:
     from nco.udc.divide import Graph
 
+logger = logging.getLogger("nco")
 
 #: Savings of other shapes are tried so often, while all of them together join so many customers,
 #: and take no more than so much of the time that is left.
@@ -174,7 +176,11 @@ def sweep_or_savings(
     joined = savings(instance, seed, budget)
     least, cost = badness(instance, joined)
     swept = sweep(instance, seed, budget, HOPELESS * cost)
-    return swept if swept and badness(instance, swept) <= (least, DEARER * cost) else joined
+    if swept and badness(instance, swept) <= (least, DEARER * cost):
+        logger.info("start: sweep, %.6g; savings, %.6g", instance.objective(swept), cost)
+        return swept
+    logger.info("start: savings, %.6g", cost)
+    return joined
 
 
 def curve(instance: CVRP, seed: int, budget: Budget) -> list[list[int]] | None:
