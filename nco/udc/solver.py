@@ -91,10 +91,10 @@ class UDC(TellsOnce, BatchSolver):
     divide
         The start, such as "insertion", "space-filling-curve" or "greedy"; "auto" is what
         measured best for the problem. "bq" decodes the whole instance by the problem's policy,
-        from four views, or as many as there are samples, fewer in a short time; where the
-        problem's first start is better, or time does not suffice, that one stays. "network"
-        draws tours from the heat of a trained divider, "distance" and "uniform" from heat
-        without learning.
+        from four views, or as many as there are samples if those are more, fewer in a short
+        time; where the problem's first start is better, or time does not suffice, that one
+        stays. "network" draws tours from the heat of a trained divider, "distance" and
+        "uniform" from heat without learning.
     conquer
         Who solves parts: "bq", the problem's policy; "or-opt", local search on parts of
         tours; or any solver by name, for which parts are instances of their own.
@@ -582,17 +582,23 @@ class UDC(TellsOnce, BatchSolver):
             begin = budget.elapsed()
             bq = dataclasses.replace(self._bq, views=views, reconstruct=False)
             bq.solve_size(model, todo, budget, seed)
-            # What it took says more than what was expected, which is without leaps.
-            each = max((budget.elapsed() - begin) / views, 1e-9)
-            most = int(min(VIEWS, views + DECODING * budget.left() / each))
-            if most > views and not all_done(todo, budget, -1):
-                bq = dataclasses.replace(bq, views=most)
-                bq.solve_size(model, todo, budget, seed, skip=views)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             self._tell("out of memory: the start is not decoded")
             return list(solutions)
+        # What it took says more than what was expected, which is without leaps.
+        each = max((budget.elapsed() - begin) / views, 1e-9)
+        most = int(min(VIEWS, views + DECODING * budget.left() / each))
+        if most > views and not all_done(todo, budget, -1):
+            early = budget.reserve((1.0 - DECODING) * budget.left())
+            try:
+                bq = dataclasses.replace(bq, views=most)
+                bq.solve_size(model, todo, early, seed, skip=views)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._tell("out of memory: the start is decoded from %d views alone", views)
         return [
             own[: len(own) - count] + [tracker.solution] * count
             for own, count, tracker in zip(solutions, made, trackers, strict=True)

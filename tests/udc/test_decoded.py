@@ -204,7 +204,7 @@ def test_seconds_to_decode_by_the_time_of_single_steps(monkeypatch: pytest.Monke
 
 
 def test_skipped_views_are_those_decoded_before() -> None:
-    made = [nco.generate("op", 40, seed=seed) for seed in range(3)]
+    made = [nco.generate("op", 40, seed=seed) for seed in range(12)]
     model = ALONE.model("op")
     fields = stack_fields(model.policy.fields, made)
 
@@ -212,4 +212,51 @@ def test_skipped_views_are_those_decoded_before() -> None:
         return model.policy.cost(fields, decoding.construct(model, fields, **ways))
 
     assert torch.equal(torch.minimum(cost(views=2), cost(views=5, skip=2)), cost(views=5))
-    assert not torch.equal(cost(views=2), cost(views=5, skip=2))
+    assert not torch.equal(cost(views=2), cost(views=5))
+    assert not torch.equal(cost(views=5, skip=2), cost(views=5))
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many likelier first actions each decoding of a tour leaves aside."""
+    begun: list[int] = []
+    plain = decoding.decode
+
+    def noted(model: Model, state: Any, first: int = 0, **ways: Any) -> torch.Tensor:
+        begun.append(first)
+        return plain(model, state, first=first, **ways)
+
+    monkeypatch.setattr(decoding, "decode", noted)
+    return begun
+
+
+def test_every_view_is_decoded_once(looks: list[int]) -> None:
+    UDC(size=12).solve(nco.generate("op", 40, seed=0), Budget(iterations=0))
+    assert looks == list(range(VIEWS))
+
+
+@pytest.mark.parametrize("why", ["memory", "interrupted"])
+def test_what_ends_more_views_leaves_the_first(
+    why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, budget = nco.generate("op", 60, seed=1), Budget()
+    first = BQ(reconstruct=False).solve(made, Budget())
+    plain = BQ.solve_size
+
+    def solve_size(bq: BQ, *rest: Any, skip: int = 0) -> Stop:
+        if skip and why == "memory":
+            raise MemoryError
+        if skip:
+            budget.interrupt()
+        return plain(bq, *rest, skip=skip)
+
+    monkeypatch.setattr(BQ, "solve_size", solve_size)
+    begun = []
+    monkeypatch.setattr(decoding, "improve", lambda model, fields, now, **_: begun.append(now))
+    result = UDC(size=12, stages=1).solve(made, budget)
+    assert result.objective == first.objective
+    assert (result.stopped is Stop.INTERRUPTED) == (why == "interrupted")
+    if why == "memory":
+        start = [node for node in begun[0][0].tolist() if node > 0]
+        assert made.objective(start) == first.objective
+        assert "out of memory: the start is decoded from 1 views alone" in caplog.text
