@@ -176,8 +176,8 @@ def sweep_or_savings(
     joined = savings(instance, seed, budget)
     least, cost = badness(instance, joined)
     swept = sweep(instance, seed, budget, HOPELESS * cost)
-    if swept and badness(instance, swept) <= (least, DEARER * cost):
-        logger.info("start: sweep, %.6g; savings, %.6g", instance.objective(swept), cost)
+    if swept and (now := badness(instance, swept)) <= (least, DEARER * cost):
+        logger.info("start: sweep, %.6g; savings, %.6g", now[1], cost)
         return swept
     logger.info("start: savings, %.6g", cost)
     return joined
