@@ -25,6 +25,7 @@ from scipy import sparse
 from nco.instances.core import Budget, Sense
 from nco.mip.backend import Form
 from nco.mip.highs import pass_model
+from nco.robust.linear import limit_run
 from nco.robust.model import Model
 from nco.robust.search import Search, feasible_rows
 from nco.robust.two_stage import Evaluation, TwoStageProblem
@@ -123,21 +124,24 @@ class _Relaxation:
         self.highs.addRow(-np.inf, limit, len(keep), columns, row[keep])
         self.cuts.add(place)
 
-    def solve(self, lower: Vector, upper: Vector) -> tuple[float, Vector | None, Vector] | None:
+    def solve(
+        self, lower: Vector, upper: Vector, budget: Budget
+    ) -> tuple[float, Vector | None, Vector] | None:
         """The relaxation with first stages within bounds [p]; None if there is none.
 
         Returns
         -------
-        A bound, column values and what one more unit of them costs. If HiGHS fails, the bound
-        is infinite and there are no values.
+        A bound, column values and what one more unit of them costs. If HiGHS fails or
+        time is up, the bound is infinite and there are no values.
         """
         from highspy import HighsModelStatus as Code
 
         highs = self.highs
         highs.changeColsBounds(len(self.columns), self.columns, lower, upper)
+        limit_run(highs, budget)
         highs.run()
         code = highs.getModelStatus()
-        if code not in (Code.kOptimal, Code.kInfeasible):
+        if code not in (Code.kOptimal, Code.kInfeasible, Code.kTimeLimit):
             highs.clearSolver()
             highs.run()
             code = highs.getModelStatus()
@@ -244,7 +248,7 @@ class _Tree:
         lower, upper = lower.copy(), upper.copy()
         x = 0.5 * (lower + upper)
         for _ in range(ROUNDS):
-            found = relaxation.solve(lower, upper)
+            found = relaxation.solve(lower, upper, self.budget)
             if found is None:
                 return None
             value, columns, cost = found

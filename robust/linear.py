@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,11 @@ from nco.instances.core import Budget, Status
 Vector = NDArray[np.float64]
 
 
+def limit_run(highs: Any, budget: Budget) -> None:
+    """Give the next run of a HiGHS object what is left of a budget."""
+    highs.setOptionValue("time_limit", highs.getRunTime() + max(0.0, budget.left()) + 0.01)
+
+
 def linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
     """Solve the linear program that a HiGHS object holds; how it ended, and its columns."""
     # Small linear programs by the hundred: a thread each, as engines have, would cost more
@@ -21,8 +25,7 @@ def linear_optimum(highs: Any, budget: Budget) -> tuple[Status, Vector | None]:
 
     if budget.left() <= 0.0:
         return Status.UNKNOWN, None
-    if math.isfinite(budget.left()):
-        highs.setOptionValue("time_limit", highs.getRunTime() + budget.left() + 0.01)
+    limit_run(highs, budget)
     # HiGHS refuses another number of threads than the first one asked for in this thread,
     # which may have been the caller's; zero takes what is there.
     highs.setOptionValue("threads", 0)

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import signal
 import sys
 import threading
 import time
@@ -49,6 +48,7 @@ from nco.training.config import (
     toml,
     write_text,
 )
+from nco.training.processes import stop_on_signals
 
 log = logging.getLogger("nco")
 
@@ -555,9 +555,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = {"problem": options.problem, "labels": options.labels}
         trainer = ValueTrainer(ValueTraining.read(given, options.config, options.set), options.out)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: trainer.stop.set())
-        trainer.run(options.minutes)
+        with stop_on_signals(trainer.stop):
+            trainer.run(options.minutes)
         if options.export:
             target = Path(options.export)
             log.info("%s", trainer.export(target.parent, target.name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,15 +166,10 @@ def _value_network(
 
 def _run(trainer: Any, minutes: float | None) -> None:
     """Run it; Ctrl-C and SIGTERM end it with a checkpoint."""
-    before = {
-        number: signal.signal(number, lambda *_: trainer.stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    from nco.training.processes import stop_on_signals
+
+    with stop_on_signals(trainer.stop):
         trainer.run(math.inf if minutes is None else minutes)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _settings(

@@ -12,7 +12,6 @@ import inspect
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -43,7 +42,7 @@ from nco.training.config import (
 )
 from nco.training.labels import Labels, read_labels
 from nco.training.muon import Muon
-from nco.training.processes import end_with_parent
+from nco.training.processes import end_with_parent, stop_on_signals
 
 log = logging.getLogger("nco")
 
@@ -639,9 +638,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = TrainConfig.read(options.config, options.set)
         trainer = Trainer(config, options.out)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: trainer.stop.set())
-        trainer.run(options.minutes)
+        with stop_on_signals(trainer.stop):
+            trainer.run(options.minutes)
     except (ValueError, TrainingError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

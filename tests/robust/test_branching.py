@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 
 import nco
+from nco.instances.core import Budget, Status
+from nco.instances.two_stage_knapsack import TwoStageKnapsack
+from nco.mip.highs import pass_model
 from nco.robust import branching
+from nco.robust.linear import linear_optimum
 from nco.robust.two_stage import FirstStage, Recourse, TwoStageProblem
 from nco.robust.uncertainty import BudgetSet
 
@@ -29,3 +33,25 @@ def test_a_recourse_without_bounds_has_no_largest_price():
         result = nco.solve(each, solver="two-stage", time_limit=60)
         assert result.status == "optimal"
         assert abs(result.objective - 3.0) < 1e-6
+
+
+def test_relaxations_keep_the_time_limit():
+    """One that is out of time bounds nothing and excludes nothing; another goes on from it."""
+    problem = TwoStageKnapsack.generate(300, seed=0).two_stage
+    relaxation = branching._Relaxation(problem, 0.0, branching.largest_price(problem))
+    everything = np.zeros(300), np.ones(300)
+    bound, columns, _ = relaxation.solve(*everything, Budget(0.0))
+    assert bound == np.inf
+    assert columns is None
+    bound, columns, _ = relaxation.solve(*everything, Budget())
+    assert np.isfinite(bound)
+    assert columns is not None
+
+
+def test_a_limit_does_not_outlast_its_budget():
+    problem = TwoStageKnapsack.generate(300, seed=0).two_stage
+    relaxation = branching._Relaxation(problem, 0.0, branching.largest_price(problem))
+    highs = pass_model(relaxation.form, relaxed=True)
+    for budget in (Budget(60.0), Budget()):
+        assert linear_optimum(highs, budget)[0] is Status.OPTIMAL
+        assert np.isfinite(highs.getOptionValue("time_limit")[1]) == np.isfinite(budget.left())

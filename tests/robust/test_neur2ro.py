@@ -69,14 +69,14 @@ def optimum(instance):
 @pytest.mark.parametrize("master", ["value", "second-stage"])
 def test_tiny_instances_are_solved(weights, instance, backend, master):
     solver = Neur2RO(weights=weights, backend=backend, master=master)
-    result = solver.solve(instance, Budget(None, iterations=6))
+    result = solver.solve(instance, Budget(300.0, iterations=6))
     assert result.evaluation == "exact"
     assert result.bound is None
     best = optimum(instance)
     assert result.objective == pytest.approx(best, rel=0.02)
     assert result.objective <= best + 1e-6
     assert set(result.extra["seconds"]) == {"master", "adversary", "evaluation"}
-    again = solver.solve(instance, Budget(None, iterations=6))
+    again = solver.solve(instance, Budget(300.0, iterations=6))
     assert again.solution == result.solution
 
 

@@ -227,7 +227,7 @@ def test_one_network_serves_all_sizes_and_its_answer_is_certified(trained):
     assert meta["problem"] == OWN
     for goods in (2, 3):
         problem = shop(goods)
-        best = nco.solve(problem, solver="ccg", time_limit=None)
+        best = nco.solve(problem, solver="ccg", time_limit=300)
         found = nco.solve(
             problem, solver="neur2ro", weights=str(trained / "run"), iterations=3, time_limit=60
         )

@@ -20,9 +20,9 @@ def test_every_learned_problem_has_weights_within_its_target(problem):
 def test_capital_budgeting_by_the_network_alone_is_near_the_bound():
     """No neighbours, and no worst cases but the network's own in the masters."""
     instance = nco.generate("capital-budgeting", 10, seed=3)
-    bound = nco.solve(instance, solver="ccg", iterations=3, time_limit=None).bound
+    bound = nco.solve(instance, solver="ccg", iterations=3, time_limit=300).bound
     learned = nco.solve(
-        instance, solver="neur2ro", iterations=4, time_limit=None, neighbors=0, worst=False
+        instance, solver="neur2ro", iterations=4, time_limit=300, neighbors=0, worst=False
     )
     nothing = instance.two_stage.worst_case([0.0] * 10).value
     assert instance.violations(learned.solution) == []
@@ -33,8 +33,8 @@ def test_capital_budgeting_by_the_network_alone_is_near_the_bound():
 @pytest.mark.parametrize("options", [{}, {"backend": "scip", "master": "value"}])
 def test_facility_location_by_the_network_is_near_the_optimum(options):
     instance = nco.generate("facility-location", 8, seed=3)
-    best = nco.solve(instance, solver="ccg", time_limit=None)
-    learned = nco.solve(instance, solver="neur2ro", iterations=4, time_limit=None, **options)
+    best = nco.solve(instance, solver="ccg", time_limit=300)
+    learned = nco.solve(instance, solver="neur2ro", iterations=4, time_limit=300, **options)
     assert best.status == "optimal"
     assert learned.evaluation == "exact"
     assert best.objective - 1e-6 <= learned.objective <= 1.01 * best.objective

@@ -20,7 +20,7 @@ def test_shipments_cost_what_the_linear_program_says(n, m, seed, ratio):
     x[0] *= 0.5
     xi = problem.uncertainty.sample(3, rng)
     values, y = problem.recourse_at(x, xi)
-    expected, _ = recourse_by_mip(problem, x, xi, Budget())
+    expected, _ = recourse_by_mip(problem, x, xi, Budget(60.0))
     np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-6)
     for a, b in np.ndindex(3, 3):
         stage = problem.stage(xi[b])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -245,7 +246,9 @@ def test_the_command_line(knapsack_labels, tmp_path, capsys):
     arguments = ["two-stage-knapsack", "--labels", str(knapsack_labels), "--out"]
     changes = ["--set", "steps=5", "--set", "held_out=0.2", "--set", "shape=relu"]
     target = tmp_path / "w" / "two-stage-knapsack-v2"
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert train.main([*arguments, str(tmp_path / "r"), *changes, "--export", str(target)]) == 0
     assert target.with_suffix(".safetensors").is_file()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert train.main([*arguments, str(tmp_path / "q"), "--set", "steps=none"]) == 2
     assert "steps = 'none' not understood" in capsys.readouterr().err
