@@ -2,8 +2,9 @@
 
 ``python scripts/bench/udc_report.py ROWS.jsonl ...`` takes rows of ``nco bench
 scripts/bench/udc.toml``. The reference of an instance is the best of its stored one and of all
-rows of its peers; rows of ``udc`` itself are no references. Gaps are in per cent with standard
-errors over instances; positive is worse than the peer, negative better. ``mis`` has mean sizes.
+rows of its peers, of one of a library the best known value; rows of ``udc`` itself are none.
+Gaps are in per cent with standard errors over instances; positive is worse than the peer,
+negative better. ``mis`` has mean sizes.
 """
 
 import argparse
@@ -39,6 +40,8 @@ def _targets() -> dict[str, Target]:
         ("atsp", (250, 500, 1000), (3, 3, 4), (10, 12, 15), ("lkh",)),
         ("mtsp", ("500-m30", "500-m50", "1000-m50"), (0.3, 0.3, 0.3), (2, 2, 2),
          ("ortools", "ruin-recreate")),
+        ("tsplib", (1000, 5000), (1.5, 2.5), (5, 7), ()),
+        ("cvrplib-x", (1000,), (4,), (9,), ()),
     ):  # fmt: skip
         for size, goal, floor in zip(sizes, goals, floors, strict=True):
             made[f"{problem}{size}"] = Target(goal, floor, peers)
@@ -54,6 +57,9 @@ SIZES = {
     "mis-er720-p0.25": Target(26.4, 0.95 * 26.4, ()),
     "mis-er2000-p0.05": Target(122.9, 0.95 * 122.9, ()),
 }
+#: Mean length, in the unit square, of the tours that published tables compare with; no peer comes
+#: near it in the time given.
+LENGTHS = {"tsp100000": 225.6}
 #: Rows of peers, by set and digest of the instance.
 Peers = dict[tuple[str, str], list[dict[str, Any]]]
 
@@ -62,8 +68,12 @@ COLUMNS = ("set", "solver", "limit s", "instances", "mean", "error", "worst", "g
 
 
 def set_of(row: dict[str, Any]) -> str:
-    """Name of the set a row's instance is of."""
-    stem = Path(row["file"]).stem
+    """Name of the set a row's instance is of; of a library, with its largest size."""
+    stem, suffix = Path(row["file"]).stem, Path(row["file"]).suffix
+    if suffix == ".tsp":
+        return "tsplib1000" if row["n"] <= 1000 else "tsplib5000"
+    if suffix == ".vrp":
+        return "cvrplib-x1000"
     return stem.rpartition("-")[0] if row["problem"] == "mis" else stem
 
 
@@ -79,7 +89,8 @@ def reference(row: dict[str, Any], peers: Sequence[dict[str, Any]]) -> tuple[flo
     The farthest way and back bounds the longest tour of ``mtsp``: peers count where they are
     above it, as both are needed to say that a tour cannot be shorter.
     """
-    named = TARGETS.get(set_of(row), KNAPSACK).peers
+    name = set_of(row)
+    named = TARGETS.get(name, KNAPSACK).peers
     found = [
         (p["objective"], f"{p['spec']} {p['time_limit']:g} s")
         for p in peers
@@ -87,6 +98,10 @@ def reference(row: dict[str, Any], peers: Sequence[dict[str, Any]]) -> tuple[flo
     ]
     if row["problem"] == "mtsp":
         return max(min(found, default=(0.0, "")), (row["bound"], "farthest way and back"))
+    if name in LENGTHS:
+        found.append((LENGTHS[name], "per unit square"))
+    if row["file"].endswith((".tsp", ".vrp")) and row["reference"] is not None:
+        found.append((row["reference"], "best known"))
     # Stored references of these come of stronger solvers than the peer that is named.
     if row["ref_cost"] is not None and row["problem"] not in ("pctsp", "spctsp"):
         found.append((row["ref_cost"], "stored"))

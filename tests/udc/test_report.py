@@ -79,6 +79,26 @@ def test_the_farthest_way_and_back_bounds_the_longest_tour(table):
     ]  # fmt: skip
 
 
+def test_libraries_have_best_known_values_and_large_sets_a_length(table):
+    found = table(
+        row("u574.tsp", "udc", 102.0, n=574, reference=100.0),
+        row("rat783.tsp", "udc", 104.0, n=783, reference=100.0, digest="b"),
+        row("pr1002.tsp", "udc", 108.0, n=1002, reference=100.0),
+        row("pr1002.tsp", "lkh", 100.0, n=1002, reference=100.0),
+        row("X-n502-k39.vrp", "udc", 105.0, "cvrp", n=501, reference=100.0),
+        row("X-n783-k48.vrp", "udc", 90.0, "cvrp", n=782, reference=None),
+        row("tsp100000.npz", "udc", 227.856, n=100_000),
+    )
+    assert [(name, line["mean"], line["holds"]) for name, line in found.items()] == [
+        ("cvrplib-x1000", "5", "yes"),
+        ("tsp100000", "1", "yes"),
+        ("tsplib1000", "3", "yes"),
+        ("tsplib5000", "8", "no"),
+    ]
+    assert found["cvrplib-x1000"]["instances"] == "1"
+    assert found["tsp100000"]["reference"] == "per unit square"
+
+
 def test_greedy_is_the_floor_of_knapsack_and_sets_have_sizes(table):
     found = table(
         row("knapsack500.npz", "udc", 99.9, "knapsack"),
