@@ -452,12 +452,11 @@ def with_regions(conqueror: C, share: float = -1.0) -> C:
         A `nco.bq.decoding.Conqueror` whose policy is its field ``policy``.
     share
         Share of the cuts; -1 for what suits the policy: of tours `SHOWN` where it is shown
-        ways, of routes `RouteRegions.share`.
+        ways, of routes as `RouteRegions`.
     """
     policy = conqueror.policy
     if share and isinstance(policy, CVRPPolicy) and policy.ways:
-        own = RouteRegions.share if share < 0.0 else share
-        return replace(conqueror, policy=RouteRegions(policy, own))
+        return replace(conqueror, policy=RouteRegions(policy, share))
     if not (share and isinstance(policy, TourPolicy)):
         return conqueror
     if share < 0.0:

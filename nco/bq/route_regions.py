@@ -32,6 +32,9 @@ from nco.bq.state import Cut, Fields, State, hash_rows, places_of
 #: Customers of the group of routes that a region lies in, in nodes of a part, and its routes;
 #: the larger group of the two.
 REACH, ROUTES = 2.0, 5
+#: Share of the cuts that are regions where a part has room for two routes of mean length; where it
+#: has not, most parts of whole routes would be single ones, and all cuts are regions.
+SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class RouteRegions:
     inner
         The policy, a `nco.bq.policies.cvrp.CVRPPolicy` that is shown ways.
     share
-        Share of the cuts that are regions.
+        Share of the cuts that are regions; -1 for `SHARE`, or all where routes are long.
     free
         Free nodes of a region, as a share of the nodes of a part.
     """
 
     inner: Any
-    share: float = 0.4
+    share: float = -1.0
     free: float = 0.6
 
     def __getattr__(self, name: str) -> Any:
@@ -87,11 +90,20 @@ class RouteRegions:
         row = (after.index[:, self.inner.markers :] == other).to(torch.int8).argmax(1)
         return after.visit(row + self.inner.markers).where(other[:, 0] >= 0, after)
 
+    @staticmethod
+    def _mean(actions: Tensor) -> float:
+        """Mean number of customers on a route."""
+        known = actions >= 0
+        return float(known.sum() / (known & (actions % 2 == 1)).sum().clamp_min(1))
+
     def cut(
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> Cut | None:
         """Regions of free customers and ends of ways, or groups of routes as the policy's."""
-        if float(torch.rand((), generator=generator, device=actions.device)) >= self.share:
+        share = self.share
+        if share < 0.0:
+            share = SHARE if 2.0 * self._mean(actions) <= size else 1.0
+        if float(torch.rand((), generator=generator, device=actions.device)) >= share:
             whole: Cut | None = self.inner.cut(fields, actions, size, generator)
             return whole
         owner, taken, place = self.groups_around(fields, actions, size, generator)
@@ -101,9 +113,7 @@ class RouteRegions:
         self, fields: Fields, actions: Tensor, size: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Groups of routes that are large enough for a region, as `RoutesPolicy.groups`."""
-        known = actions >= 0
-        mean = known.sum() / (known & (actions % 2 == 1)).sum().clamp_min(1)
-        width = max(1, round(max(REACH * size, ROUTES * float(mean))))
+        width = max(1, round(max(REACH * size, ROUTES * self._mean(actions))))
         groups: tuple[Tensor, Tensor, Tensor]
         groups = self.inner.groups(fields, actions, width, generator)
         return groups

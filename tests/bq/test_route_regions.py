@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ from nco.bq.decoding import Model, apply, improve
 from nco.bq.imitation import CVRPTeacher
 from nco.bq.network import Network, NetworkConfig
 from nco.bq.policies import load_policy
-from nco.bq.policies.cvrp import CVRPPolicy
+from nco.bq.policies.cvrp import PLAIN, CVRPPolicy
+from nco.bq.policies.ovrp import OVRPPolicy
 from nco.bq.regions import with_regions
 from nco.bq.route_regions import RouteRegions, route_region_examples
 from nco.bq.solver import stack_fields
@@ -131,11 +133,30 @@ def test_a_region_is_free_near_a_customer() -> None:
     assert (loads.sum(1) * unit).tolist() == pytest.approx(whole.tolist(), rel=1e-4)
 
 
+def test_all_parts_of_long_routes_are_regions() -> None:
+    """As a part has no room for two of them; a share that is given is kept."""
+    model = RouteRegions(OVRPPolicy(ways=True))
+    coords = np.random.default_rng(0).random((41, 2))
+    instance = OVRP(coords=coords, demands=np.r_[0.0, np.ones(40)], capacity=20.0)
+    fields = stack_fields(model.fields, [instance])
+    solution = [list(range(1, 21)), list(range(21, 41))]
+    actions = model.actions(fields, solution)[None]
+    generator = torch.Generator().manual_seed(0)
+
+    def regions(policy: RouteRegions, size: int) -> int:
+        cuts = [policy.cut(fields, actions, size, generator) for _ in range(60)]
+        return sum(cut is not None and cut.state.nodes.shape[2] > PLAIN for cut in cuts)
+
+    assert regions(model, 39) == 60
+    assert 10 < regions(model, 40) < 40
+    assert 5 < regions(replace(model, share=0.2), 39) < 25
+
+
 def test_regions_are_cut_where_the_policy_is_shown_ways() -> None:
     model = partial(Model, policy=CVRPPolicy(ways=True))
     shown = with_regions(model(Network(_shape(True)).eval()))
     assert isinstance(shown.policy, RouteRegions)
-    assert shown.policy.share == RouteRegions.share
+    assert shown.policy.share == -1.0
     assert with_regions(model(Network(_shape(True)).eval()), 0.3).policy.share == 0.3
     plain = Model(Network(_shape(False)).eval(), CVRPPolicy())
     assert with_regions(plain) is plain
