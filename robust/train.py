@@ -557,9 +557,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trainer = ValueTrainer(ValueTraining.read(given, options.config, options.set), options.out)
         with stop_on_signals(trainer.stop):
             trainer.run(options.minutes)
-        if options.export:
-            target = Path(options.export)
-            log.info("%s", trainer.export(target.parent, target.name))
+            if options.export:
+                target = Path(options.export)
+                log.info("%s", trainer.export(target.parent, target.name))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

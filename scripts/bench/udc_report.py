@@ -68,13 +68,13 @@ COLUMNS = ("set", "solver", "limit s", "instances", "mean", "error", "worst", "g
 
 
 def set_of(row: dict[str, Any]) -> str:
-    """Name of the set a row's instance is of; of a library, with its largest size."""
-    stem, suffix = Path(row["file"]).stem, Path(row["file"]).suffix
-    if suffix == ".tsp":
+    """Name of the set a row's instance is of; of a library's range of sizes, with the largest."""
+    file = Path(row["file"])
+    if file.suffix == ".tsp" and 500 <= row["n"] <= 5000:
         return "tsplib1000" if row["n"] <= 1000 else "tsplib5000"
-    if suffix == ".vrp":
+    if file.match("X-*.vrp") and 500 <= row["n"] <= 1000:
         return "cvrplib-x1000"
-    return stem.rpartition("-")[0] if row["problem"] == "mis" else stem
+    return file.stem.rpartition("-")[0] if row["problem"] == "mis" else file.stem
 
 
 def gap(row: dict[str, Any], reference: float) -> float:
@@ -100,7 +100,7 @@ def reference(row: dict[str, Any], peers: Sequence[dict[str, Any]]) -> tuple[flo
         return max(min(found, default=(0.0, "")), (row["bound"], "farthest way and back"))
     if name in LENGTHS:
         found.append((LENGTHS[name], "per unit square"))
-    if row["file"].endswith((".tsp", ".vrp")) and row["reference"] is not None:
+    if name.startswith(("tsplib", "cvrplib")) and row["reference"] is not None:
         found.append((row["reference"], "best known"))
     # Stored references of these come of stronger solvers than the peer that is named.
     if row["ref_cost"] is not None and row["problem"] not in ("pctsp", "spctsp"):

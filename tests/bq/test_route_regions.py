@@ -156,7 +156,7 @@ def test_regions_are_cut_where_the_policy_is_shown_ways() -> None:
     model = partial(Model, policy=CVRPPolicy(ways=True))
     shown = with_regions(model(Network(_shape(True)).eval()))
     assert isinstance(shown.policy, RouteRegions)
-    assert shown.policy.share == -1.0
+    assert shown.policy.share == RouteRegions.share
     assert with_regions(model(Network(_shape(True)).eval()), 0.3).policy.share == 0.3
     plain = Model(Network(_shape(False)).eval(), CVRPPolicy())
     assert with_regions(plain) is plain

@@ -35,8 +35,16 @@ def test_a_recourse_without_bounds_has_no_largest_price():
         assert abs(result.objective - 3.0) < 1e-6
 
 
-def test_relaxations_keep_the_time_limit():
+def test_relaxations_keep_the_time_limit(monkeypatch):
     """One that is out of time bounds nothing and excludes nothing; another goes on from it."""
+    given = []
+
+    def limit_run(highs, budget):
+        given.append(budget.left())
+        # The real one leaves 0.01 s, which may suffice.
+        highs.setOptionValue("time_limit", budget.left())
+
+    monkeypatch.setattr(branching, "limit_run", limit_run)
     problem = TwoStageKnapsack.generate(300, seed=0).two_stage
     relaxation = branching._Relaxation(problem, 0.0, branching.largest_price(problem))
     everything = np.zeros(300), np.ones(300)
@@ -46,6 +54,7 @@ def test_relaxations_keep_the_time_limit():
     bound, columns, _ = relaxation.solve(*everything, Budget())
     assert np.isfinite(bound)
     assert columns is not None
+    assert given == [0.0, np.inf]
 
 
 def test_a_limit_does_not_outlast_its_budget():

@@ -87,6 +87,9 @@ def test_libraries_have_best_known_values_and_large_sets_a_length(table):
         row("pr1002.tsp", "lkh", 100.0, n=1002, reference=100.0),
         row("X-n502-k39.vrp", "udc", 105.0, "cvrp", n=501, reference=100.0),
         row("X-n783-k48.vrp", "udc", 90.0, "cvrp", n=782, reference=None),
+        row("berlin52.tsp", "udc", 150.0, n=52, reference=100.0),  # of none of the ranges
+        row("X-n101-k25.vrp", "udc", 150.0, "cvrp", n=100, reference=100.0),
+        row("Golden_1.vrp", "udc", 150.0, "cvrp", n=600, reference=100.0),
         row("tsp100000.npz", "udc", 227.856, n=100_000),
     )
     assert [(name, line["mean"], line["holds"]) for name, line in found.items()] == [
