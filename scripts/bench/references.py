@@ -64,7 +64,7 @@ RECIPES = {
         for kind in ("clustered", "explosion", "rotation")
         for n, count in ((100, 32), (1000, 16))
     },
-    "tsp100000": Recipe("tsp", 100_000, 1, ("fast-tsp",)),
+    "tsp100000": Recipe("tsp", 100_000, 16, ("fast-tsp",)),
     "cvrp5000": Recipe("cvrp", 5000, 16, ("hgs", "pyvrp"), {"preset": "udc"}),
     **{f"atsp{n}": Recipe("atsp", n, 32, ("lkh",)) for n in (200, 250, 500, 1000)},
     **{f"op{n}": Recipe("op", n, 32, ("prize-tour",)) for n in (200, 500, 1000, 2000)},
