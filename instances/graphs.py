@@ -8,6 +8,7 @@ graph that was not read from text.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -21,13 +22,16 @@ from nco.instances.core import InputError
 from nco.instances.io import Format, read_text
 from nco.instances.mis import MIS
 
+logger = logging.getLogger("nco")
+
 #: Largest weight and node number.
 LARGEST = 2**53
+WHOLE = r"[+-]?[0-9]{1,18}"
 Line = tuple[int, str]
 
 
 def _whole(path: Path, line: int, word: str, low: int, high: int, what: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", word):
+    if not re.fullmatch(WHOLE, word):
         raise InputError(path, line, f"{what} {word[:40]!r} is not a whole number", "mend it")
     value = int(word)
     if not low <= value <= high:
@@ -274,7 +278,9 @@ def read_edge_list(path: Path, problem: str = "") -> MIS:
     """Read one edge per line, with ``#`` and ``%`` comments; all weights are 1.
 
     Nodes may have any whole numbers; node k is the k-th smallest of them. A node without
-    an edge cannot be expressed.
+    an edge cannot be expressed, but by an edge to itself: graphs of SNAP have such, and they
+    are left out, which the log says. A comma may stand between the numbers; then the first
+    line may name the columns.
 
     Parameters
     ----------
@@ -297,8 +303,12 @@ def read_edge_list(path: Path, problem: str = "") -> MIS:
         for number, line in enumerate(text.split("\n"), 1)
         if line.strip() and line.lstrip()[0] not in "#%"
     ]
+    columns = lines[0][1].split(",") if lines else []
+    if len(columns) == 2 and not any(re.fullmatch(WHOLE, word.strip()) for word in columns):
+        del lines[0]
     if not lines:
         raise InputError(path, None, "holds no edge", "write one 'u v' per line")
+    lines = [(number, line.replace(",", " ", 1)) for number, line in lines]
     ends = _pairs(path, lines, -LARGEST, LARGEST)
     if len(ends) > 1 and ends[0, 1] == len(ends) - 1 and ends[0, 0] >= ends[1:].max():
         raise InputError(
@@ -306,9 +316,11 @@ def read_edge_list(path: Path, problem: str = "") -> MIS:
         )
     labels, index = np.unique(ends, return_inverse=True)
     ends = index.reshape(-1, 2)
-    _no_loops(path, ends, [k for k, _ in lines], labels)
+    loops = ends[:, 0] == ends[:, 1]
+    if loops.any():
+        logger.warning("%s: %d edges of nodes to themselves are left out", path, loops.sum())
     return MIS(
-        edges=ends,
+        edges=ends[~loops],
         weights=np.ones(len(labels), dtype=np.int64),
         labels=labels,
         name=path.name.split(".")[0],
@@ -408,7 +420,7 @@ DIMACS = _format(
 #: list without the comments of SNAP.
 METIS = _format((".graph", ".metis"), r"(?!)", read_metis, write_metis)
 EDGE_LIST = _format(
-    (".edges", ".edgelist"),
+    (".edges", ".edgelist", ".csv"),
     r"\A# ((Und|D)irected graph|FromNodeId)",
     read_edge_list,
     write_edge_list,

@@ -71,6 +71,16 @@ def test_edge_list(tmp_path):
     assert graph.edges.tolist() == [[0, 1], [1, 2], [2, 3]]
     both = EDGES + "300 12\n% twice\n"
     assert io.read(put(tmp_path, both, "x.edges")).digest == graph.digest
+    columns = "node_1,node_2\n-4,10\n10, 12\n12,300\n"
+    assert io.read(put(tmp_path, columns, "x.csv")).digest == graph.digest
+
+
+def test_edges_of_nodes_to_themselves_are_left_out(tmp_path, caplog):
+    """As graphs of SNAP have them; the nodes stay."""
+    graph = io.read(put(tmp_path, EDGES + "12 12\n7 7\n", "x.edges"))
+    assert graph.labels.tolist() == [-4, 7, 10, 12, 300]
+    assert graph.edges.tolist() == [[0, 2], [2, 3], [3, 4]]
+    assert "2 edges of nodes to themselves are left out" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -108,9 +118,11 @@ def test_edge_list(tmp_path):
         ("x.graph", METIS.replace("010", "011"), 3, "2 numbers do not fit fmt 011"),
         ("x.graph", "5\n", 1, "is no METIS header"),
         ("x.edges", EDGES.replace("10 12", "10 12 3"), 3, "3 numbers, expected two"),
-        ("x.edges", EDGES.replace("10 12", "10,12"), 3, "1 numbers, expected two"),
+        ("x.edges", EDGES.replace("10 12", "10,12,"), 3, "'12,' is not a whole number"),
+        ("x.csv", "a,b\n", None, "holds no edge"),
+        ("x.csv", "a,b\nc,d\n", 2, "'c' is not a whole number"),
+        ("x.csv", "a,7\n1,2\n", 1, "'a' is not a whole number"),
         ("x.edges", EDGES.replace("10 12", "10 1.5"), 3, "'1.5' is not a whole number"),
-        ("x.edges", EDGES.replace("10 12", "12 12"), 3, "node 12 is adjacent to itself"),
         ("x.edges", "9 2\n1 2\n3 9\n", 1, "looks like a header"),
         ("x.edges", "# empty\n", None, "holds no edge"),
         ("x.edges", "%%MatrixMarket matrix\n3 3 1\n1 2\n", 1, "Matrix Market"),
