@@ -123,9 +123,12 @@ def call(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     given = tree_leaves((args, kwargs))
     tensors = [x for x in given if isinstance(x, Tensor)]
     there = any(isinstance(x, Pretended) for x in tensors)
-    # A single number of the host may go with tensors of the device.
-    both = there and any(not isinstance(x, Pretended) and x.dim() for x in tensors)
-    if both and not (name in COPIES or (name in INDEXED and isinstance(args[0], Pretended))):
+    # Indices may come from the host, but neither what they index nor what is put there. A single
+    # number of the host may go with tensors of the device.
+    together = [args[0], *args[2:3]] if name in INDEXED else tensors
+    here = [x for x in together if isinstance(x, Tensor) and not isinstance(x, Pretended)]
+    alien = any(x.dim() for x in here)
+    if there and alien and name not in COPIES:
         raise RuntimeError(f"{func}: tensors of the host and of the device.")
     to = kwargs.get("device")
     result_there = there if to is None else torch.device(to).type != "cpu"

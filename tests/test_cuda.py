@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from nco.bq.decoding import improve
 from nco.bq.solver import BQ
 from nco.instances.core import Budget
 from nco.instances.registry import problems
@@ -58,7 +59,7 @@ def test_a_device_keeps_its_tensors(cuda: str) -> None:
     assert (there * torch.tensor(2.0)).cpu().numpy().sum() == 6.0
     for wrong in (
         lambda: there + here, lambda: here[there.long()],
-        lambda: torch.where(there > 0, here, here),
+        lambda: torch.where(there > 0, here, here), lambda: there.__setitem__(here.long(), here),
         lambda: torch.rand(2, generator=torch.Generator(), device=cuda),
         lambda: torch.rand(2, generator=torch.Generator(cuda)),
     ):  # fmt: skip
@@ -91,11 +92,12 @@ def test_what_is_pretended_learns_and_is_undone(monkeypatch: pytest.MonkeyPatch)
 def test_a_policy_decides_there(problem: str, cuda: str) -> None:
     # Not in bfloat16, which rounds otherwise where products are fused otherwise.
     there, here = (
-        BQ(device=device, precision="fp32").solve_batch(some(problem), Budget(iterations=1))
+        BQ(device=device, precision="fp32", reconstruct=False).solve_batch(some(problem), Budget())
         for device in (cuda, "cpu")
     )
     for a, b in zip(there, here, strict=True):
-        assert a.objective == pytest.approx(b.objective, rel=0.05)
+        assert a.solution is not None
+        assert a.objective == pytest.approx(b.objective, rel=0.1)
 
 
 @pytest.mark.parametrize("problem", ["tsp", "cvrp", "op", "knapsack", "mis"])
@@ -111,10 +113,21 @@ def test_solutions_are_improved_there(problem: str, cuda: str) -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_stages_are_there(problem: str, cuda: str) -> None:
+def test_stages_are_there(problem: str, cuda: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = []
+
+    def counted(*given: Any, on_round: Any, **options: Any) -> Any:
+        def told(number: int, now: torch.Tensor) -> None:
+            stages.append(now.device.type)
+            on_round(number, now)
+
+        return improve(*given, on_round=told, **options)
+
+    monkeypatch.setattr("nco.bq.decoding.improve", counted)
     solver = UDC(device=cuda, size=6, stages=2, samples=2)
     for result in solver.solve_batch(some(problem), Budget()):
-        assert result.objective is not None
+        assert result.solution is not None
+    assert stages == ["cuda", "cuda"]
 
 
 @pytest.mark.parametrize("problem", ["tsp", "cvrp", "pctsp", "knapsack", "mis"])
@@ -125,17 +138,22 @@ def test_heat_is_there(problem: str, cuda: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "effort", "changes"),
+    ("problem", "package", "effort", "changes"),
     [
-        ("tsp", 0.001, {"policy": {"ways": True}, "teacher": {"regions": 0.5}}),
-        ("atsp", 1, {}), ("cvrp", 20, {"policy": {"ways": True}, "teacher": {"regions": 0.5}}),
-        ("acvrp", 20, {}), ("op", 20, {}), ("ovrp", 20, {}), ("pctsp", 20, {}),
-        ("spctsp", 20, {}), ("mtsp", 20, {}), ("knapsack", 0, {}), ("mis", 20, {}),
+        ("tsp", "fast_tsp", 0.001, {"policy": {"ways": True}, "teacher": {"regions": 0.5}}),
+        ("cvrp", "hygese", 20, {"policy": {"ways": True}, "teacher": {"regions": 0.5}}),
+        ("atsp", "elkai", 1, {}), ("acvrp", "pyvrp", 20, {}), ("ovrp", "pyvrp", 20, {}),
+        ("op", "numba", 20, {}), ("pctsp", "numba", 20, {}), ("spctsp", "numba", 20, {}),
+        ("mtsp", "numba", 20, {}), ("knapsack", "numpy", 0, {}),
+        # What is pretended knows no autocast.
+        pytest.param("tsp", "fast_tsp", 0.001, {"bf16": True}, marks=pytest.mark.gpu),
+        ("mis", "numba", 20, {}),
     ],
 )  # fmt: skip
 def test_policies_are_taught_there(
-    problem: str, effort: float, changes: dict[str, Any], cuda: str, tmp_path: Path
+    problem: str, package: str, effort: float, changes: dict[str, Any], cuda: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip(package)
     data = tmp_path / "labels.npz"
     label(problem, str(data), n=10, count=10, seed=1, effort=effort)
     if problem not in ("knapsack", "mis"):

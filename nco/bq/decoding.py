@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ CGROUPS = (
     ("sys/fs/cgroup/memory.", "max", "current", "inactive_file"),
     ("sys/fs/cgroup/memory/memory.", "limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
 )
+#: What errors say where memory runs out, but not of an "illegal memory access".
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|insufficient memory")
 
 
 class Stopped(Exception):
@@ -664,7 +667,7 @@ def free_memory(root: str = "/") -> float:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says so; PyTorch has an exception of its own for CUDA only."""
     if isinstance(error, RuntimeError):
-        return "memory" in str(error) or isinstance(error, torch.OutOfMemoryError)
+        return isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error)) is not None
     return isinstance(error, MemoryError)
 
 

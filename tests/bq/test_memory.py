@@ -48,14 +48,17 @@ def test_n_beyond_memory_is_one_line(
     assert result.feasible
 
 
+@pytest.mark.parametrize(
+    "what", ["sizes do not match", "CUDA error: an illegal memory access was encountered"]
+)
 def test_errors_that_are_not_of_memory_are_not_hidden(
-    weights: str, monkeypatch: pytest.MonkeyPatch
+    what: str, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Model, state: Any, *links: bool) -> Any:
-        raise RuntimeError("sizes do not match")
+        raise RuntimeError(what)
 
     monkeypatch.setattr(Model, "look", broken)
-    with pytest.raises(RuntimeError, match="sizes do not match"):
+    with pytest.raises(RuntimeError, match=what):
         BQ(weights=weights).solve(TSP.generate(10, seed=0), Budget())
 
 
