@@ -1,7 +1,7 @@
 """The learned divider: heat on a sparse graph, and tours or orders of items sampled from it.
 
 Zheng et al., UDC (NeurIPS 2024), section 4.1. Every node has edges to k near ones, so that
-time and memory grow with n k: the heat of a row is computed when a tour leaves that row.
+memory grows with n k: the heat of a row is computed when a tour leaves that row.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ RECIPES = {
     # Beside those of routing/, to which their rows are added.
     "tsp1000": Recipe("tsp", 1000, 16, ("fast-tsp", "lkh")),
     "tsp10000": Recipe("tsp", 10_000, 14, ("fast-tsp",)),
+    "tsp5000": Recipe("tsp", 5000, 16, ("fast-tsp",)),
     "tsp2000": Recipe("tsp", 2000, 32, ("fast-tsp", "lkh")),
     **{
         f"tsp{n}-{kind}": Recipe("tsp", n, count, ("fast-tsp",), {"distribution": kind})

@@ -5,8 +5,9 @@
 prints one JSON line per row: so many instances of n uniform points at once, from the call to the
 checked results, start included. Smaller instances before load and compile what is needed. The
 targets are for one H200, and are not met where memory ran out, which the warnings tell. Memory is
-what PyTorch reserved. ``--rows 1000x4`` asks for other sizes and numbers of instances, ``--samples``
-for more starts of each; the published 8 minutes for 128 instances of 1,000 nodes are with 50.
+what PyTorch reserved. ``--rows 1000x4`` asks for other sizes and numbers of instances,
+``--samples`` for more starts of each; the published 8 minutes for 128 instances of 1,000 nodes are
+with 50.
 """
 
 from __future__ import annotations
