@@ -364,8 +364,14 @@ class UDC(TellsOnce, BatchSolver):
         from nco.udc.conquer import CostPolicy, OrOptConqueror, SolverConqueror
         from nco.udc.within import WithinRoutes
 
+        def regional(conqueror: Any) -> Any:
+            made = with_regions(conqueror, self.regions)
+            if self.regions > 0.0 and made is conqueror:
+                self._tell("regions are for tours, and for routes of policies that are shown ways")
+            return made
+
         if self.conquer == "bq":
-            model: Conqueror = with_regions(self._bq.model(policy), self.regions)
+            model: Conqueror = regional(self._bq.model(policy))
             matrix = getattr(instances[0], "matrix", None) is not None
             tours = MATRIX_POLICIES.get(divider.within, "") if matrix else divider.within
             if tours and self.within:
@@ -374,7 +380,7 @@ class UDC(TellsOnce, BatchSolver):
             return lambda numbers: model
         side = CostPolicy(instances) if divider.piece is None else load_policy(policy).POLICY()
         if self.conquer == "or-opt":
-            search = with_regions(OrOptConqueror(side, self._effort, seed=seed), self.regions)
+            search = regional(OrOptConqueror(side, self._effort, seed=seed))
             return lambda numbers: search
         solver = solvers.load(self.conquer)()
 
@@ -383,7 +389,7 @@ class UDC(TellsOnce, BatchSolver):
             made = SolverConqueror(
                 side, wholes, solver, divider.piece, budget, self._effort, seed=seed
             )
-            return with_regions(made, self.regions)
+            return regional(made)
 
         return of
 

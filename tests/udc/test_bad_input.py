@@ -55,6 +55,28 @@ def test_graphs_that_do_not_hang_together() -> None:
         assert solver.solve(far, Budget(), seed=1).feasible
 
 
+def test_what_is_learned_finds_its_way_between_parts_that_do_not_hang_together() -> None:
+    cliques = [[k + i, k + j] for k in (0, 12, 24) for i in range(12) for j in range(i)]
+    graph = MIS(edges=np.array(cliques), weights=np.ones(40, dtype=np.int64))
+    near = np.random.default_rng(0).random((20, 2))
+    far = TSP(coords=np.concatenate([near, near + 1e6, near - 1e6]))
+    for start in ("auto", "network"):
+        solver = UDC(divide=start, size=12, neighbors=5, stages=2, samples=2)
+        assert len(solver.solve(graph, Budget()).solution) == 7
+        assert solver.solve(far, Budget(), seed=1).feasible
+
+
+@pytest.mark.parametrize("problem", ["cvrp", "op"])
+def test_regions_where_there_are_none_are_told(
+    problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = nco.generate(problem, 30, seed=0)
+    UDC(size=10, stages=1).solve(made, Budget())
+    assert "regions" not in caplog.text
+    UDC(size=10, stages=1, regions=0.5).solve(made, Budget())
+    assert "regions are for tours, and for routes of policies that are shown ways" in caplog.text
+
+
 @pytest.mark.parametrize("problem", ["cvrp", "ovrp", "op", "pctsp", "mtsp"])
 def test_equal_coordinates(problem: str) -> None:
     made = nco.generate(problem, 40, seed=0)
@@ -90,6 +112,7 @@ def test_infeasible_prizes_and_lengths(caplog: pytest.LogCaptureFixture) -> None
     op = nco.generate("op", 40, seed=0)
     still = UDC(conquer="prize-tour", size=12, stages=2).solve(op.replace(max_length=0.0), Budget())
     assert still.solution == []
+    assert UDC(size=12, stages=2).solve(op.replace(max_length=0.0), Budget()).solution == []
     assert "failed" not in caplog.text
     pctsp = nco.generate("pctsp", 40, seed=0)
     with pytest.raises(ValueError, match=r"all prizes give .* < min_prize"):

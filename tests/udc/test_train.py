@@ -148,7 +148,7 @@ def test_what_can_be_left_out(
     "problem", ["atsp", "cvrp", "ovrp", "op", "pctsp", "spctsp", "mtsp", "knapsack", "mis"]
 )
 def test_every_problem_is_trained_by_the_same_trainer(problem: str, tmp_path: Path) -> None:
-    trainer = UDCTrainer(settings(problem, samples=2, copies=2, batch=1, heads=2), tmp_path)
+    trainer = UDCTrainer(settings(problem, samples=2, copies=2, batch=2, heads=2), tmp_path)
     before = start_of(trainer)
     for _ in range(2):
         trainer.update()
