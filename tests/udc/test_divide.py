@@ -568,6 +568,9 @@ def test_a_shared_tour_of_insertion_is_a_start(n: int) -> None:
         shared = starts["tour"](made, seed, budget)
         assert made.violations(shared) == []
         assert shared == starts["tour"](made, seed, budget)
+        along = starts["space-filling-curve"](made, seed, budget)
+        assert made.violations(along) == []
+        assert n < 150 or made.objective(shared) < made.objective(along)
         assert n < 150 or made.objective(shared) < made.objective(
             starts["insertion"](made, 0, budget)
         )
@@ -678,9 +681,10 @@ def test_stretches_of_tours_are_starts(problem: str, n: int, seed: int) -> None:
     divider = load_divider(problem)
     assert divider is not None
     made = nco.generate(problem, n, seed=seed)
-    start = divider.starts["tour"](made, seed, Budget())
-    assert made.violations(start) == []
-    assert start == divider.starts["tour"](made, seed, Budget())
+    for name in ("tour", "space-filling-curve"):
+        start = divider.starts[name](made, seed, Budget())
+        assert made.violations(start) == []
+        assert start == divider.starts[name](made, seed, Budget())
     assert (divider.first(LARGE), divider.first(LARGE + 1)) == ("insertion", "tour")
 
 

@@ -107,8 +107,26 @@ def inserted(instance: Any, seed: int, budget: Budget) -> Any:
     return insertion(instance, budget)
 
 
-def toured(of_tour: Callable[[Any, Sequence[int]], Any]) -> Start:
-    """A start: what a tour of random insertion through all customers stands for.
+def insertion_order(coords: NDArray[np.float64], seed: int, budget: Budget) -> list[int]:
+    """The points [n, 2] along a tour of random insertion."""
+    from nco.classical.random_insertion import random_insertion
+
+    return random_insertion(coords, seed, budget)
+
+
+def curve_order(coords: NDArray[np.float64], seed: int, budget: Budget) -> list[int]:
+    """The points [n, 2] along a space-filling curve."""
+    from nco.classical.constructive import hilbert_order
+
+    order: list[int] = hilbert_order(coords).tolist()
+    return order
+
+
+def toured(
+    of_tour: Callable[[Any, Sequence[int]], Any],
+    order: Callable[[NDArray[np.float64], int, Budget], list[int]] = insertion_order,
+) -> Start:
+    """A start: what a tour through all customers stands for.
 
     Its time grows hardly faster than n, that of greedy insertion, which takes its place where
     there are no coordinates, with n squared.
@@ -117,10 +135,7 @@ def toured(of_tour: Callable[[Any, Sequence[int]], Any]) -> Start:
     def start(instance: Any, seed: int, budget: Budget) -> Any:
         if instance.coords is None:
             return inserted(instance, seed, budget)
-        from nco.classical.random_insertion import random_insertion
-
-        coords = np.asarray(instance.coords)[1:]
-        return of_tour(instance, random_insertion(coords, seed, budget))
+        return of_tour(instance, order(np.asarray(instance.coords)[1:], seed, budget))
 
     return start
 

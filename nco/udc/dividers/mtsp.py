@@ -13,7 +13,7 @@ from nco.classical.constructive import hilbert_order
 from nco.classical.random_insertion import random_insertion
 from nco.instances.core import Budget
 from nco.instances.mtsp import MTSP
-from nco.udc.dividers import Along, Divider, inserted, nodes_graph
+from nco.udc.dividers import Along, Divider, curve_order, inserted, nodes_graph, toured
 from nco.udc.pieces import Piece, some_nodes
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ def tour(instance: MTSP, seed: int, budget: Budget) -> list[list[int]]:
 
 DIVIDER = Divider(
     "mtsp",
-    {"tour": tour, "insertion": inserted},
+    {
+        "tour": tour,
+        "insertion": inserted,
+        "space-filling-curve": toured(of_tour, curve_order),
+    },
     shares,
     graph=graph,
     of_tour=of_tour,

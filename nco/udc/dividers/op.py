@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.op import OP
-from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share, toured
+from nco.udc.dividers import (
+    Along,
+    Divider,
+    curve_order,
+    inserted,
+    nodes_graph,
+    share,
+    toured,
+)
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -51,7 +59,11 @@ def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
 
 DIVIDER = Divider(
     "op",
-    {"insertion": inserted, "tour": toured(of_tour)},
+    {
+        "insertion": inserted,
+        "tour": toured(of_tour),
+        "space-filling-curve": toured(of_tour, curve_order),
+    },
     nothing,
     size=50,
     graph=graph,

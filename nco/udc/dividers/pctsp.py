@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order
 from nco.instances.pctsp import PCTSP
-from nco.udc.dividers import Along, Divider, inserted, nodes_graph, share, toured
+from nco.udc.dividers import (
+    Along,
+    Divider,
+    curve_order,
+    inserted,
+    nodes_graph,
+    share,
+    toured,
+)
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -58,7 +66,11 @@ def of_tour(instance: PCTSP, tour: Sequence[int]) -> list[int]:
 
 DIVIDER = Divider(
     "pctsp",
-    {"insertion": inserted, "tour": toured(of_tour)},
+    {
+        "insertion": inserted,
+        "tour": toured(of_tour),
+        "space-filling-curve": toured(of_tour, curve_order),
+    },
     everyone,
     graph=graph,
     of_tour=of_tour,
