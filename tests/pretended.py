@@ -63,26 +63,14 @@ class Pretended(Tensor):
         return torch.tensor(data, dtype=dtype or self.dtype, device=DEVICE)
 
     @classmethod
-    def __torch_dispatch__(
-        cls,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return call(func, args, kwargs or {})
 
 
 class Everywhere(TorchDispatchMode):
     """Makes what makes tensors make those of the device, too."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return call(func, args, kwargs or {})
 
 
@@ -91,13 +79,10 @@ class Generator(torch.Generator):
 
     #: Those of the device, which PyTorch hands on as others of the same address.
     there: list[Generator] = []  # noqa: RUF012
-    _place: torch.device
 
     def __new__(cls, device: Any = "cpu") -> Self:
         made = super().__new__(cls, "cpu")
-        made._place = torch.device("cpu")
         if torch.device(device).type == "cuda":
-            made._place = DEVICE
             cls.there.append(made)
         return made
 
@@ -106,7 +91,7 @@ class Generator(torch.Generator):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return self._place
+        return DEVICE if any(x is self for x in self.there) else torch.device("cpu")
 
 
 def call(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -55,13 +55,13 @@ def size(text: str) -> tuple[int, int]:
 def row(n: int, count: int, solver: UDC, device: torch.device) -> dict[str, Any]:
     """What so many instances take."""
     known = [TSP.generate(n, seed=1000 + seed) for seed in range(count)]
-    if device.type == "cuda":
+    gpu = device.type == "cuda"
+    if gpu:
         torch.cuda.reset_peak_memory_stats(device)
     SAID.clear()
     begin = time.perf_counter()
     results = solver.solve_batch(known, Budget())
     seconds = time.perf_counter() - begin
-    gpu = device.type == "cuda"
     gigabytes = torch.cuda.max_memory_reserved(device) / 1e9 if gpu else None
     starts = [r.trajectory[0].objective for r in results]
     lengths = [r.objective for r in results]

@@ -140,6 +140,15 @@ def toured(
     return start
 
 
+def tour_starts(of_tour: Callable[[Any, Sequence[int]], Any]) -> dict[str, Start]:
+    """Greedy insertion, and what tours through all customers stand for."""
+    return {
+        "insertion": inserted,
+        "tour": toured(of_tour),
+        "space-filling-curve": toured(of_tour, curve_order),
+    }
+
+
 def nodes_graph(
     instance: Any,
     k: int,

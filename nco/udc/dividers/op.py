@@ -9,15 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nco.instances.op import OP
-from nco.udc.dividers import (
-    Along,
-    Divider,
-    curve_order,
-    inserted,
-    nodes_graph,
-    share,
-    toured,
-)
+from nco.udc.dividers import Along, Divider, nodes_graph, share, tour_starts
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -59,11 +51,7 @@ def of_tour(instance: OP, tour: Sequence[int]) -> list[int]:
 
 DIVIDER = Divider(
     "op",
-    {
-        "insertion": inserted,
-        "tour": toured(of_tour),
-        "space-filling-curve": toured(of_tour, curve_order),
-    },
+    tour_starts(of_tour),
     nothing,
     size=50,
     graph=graph,

@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 
 from nco.classical.constructive import hilbert_order
 from nco.instances.pctsp import PCTSP
-from nco.udc.dividers import (
-    Along,
-    Divider,
-    curve_order,
-    inserted,
-    nodes_graph,
-    share,
-    toured,
-)
+from nco.udc.dividers import Along, Divider, nodes_graph, share, tour_starts
 from nco.udc.pieces import Piece, path_piece
 
 if TYPE_CHECKING:
@@ -66,11 +58,7 @@ def of_tour(instance: PCTSP, tour: Sequence[int]) -> list[int]:
 
 DIVIDER = Divider(
     "pctsp",
-    {
-        "insertion": inserted,
-        "tour": toured(of_tour),
-        "space-filling-curve": toured(of_tour, curve_order),
-    },
+    tour_starts(of_tour),
     everyone,
     graph=graph,
     of_tour=of_tour,
